@@ -1,1 +1,7 @@
-//! m
+//! tower layers for LLM traffic over raw HTTP.
+
+pub mod body;
+pub mod clock;
+pub mod conn;
+pub mod error;
+pub mod executor;

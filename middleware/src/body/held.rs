@@ -1,0 +1,410 @@
+use std::{
+    borrow::Cow,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// A request body that was read: the frames that arrived, then whatever has not been read yet.
+    ///
+    /// The frames are kept as they came and never joined. Edits name places in the text *as it
+    /// arrived*, so the spans that were found by reading it once stay right whatever has been edited
+    /// before; they are applied when the body is sent.
+    ///
+    /// ```
+    /// use tollgate_middleware::body::Held;
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Empty};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let mut body = Held::<Empty<Bytes>>::whole([Bytes::from(r#"{"model":"#), Bytes::from(r#""a"}"#)]);
+    /// body.edit(9..12, r#""b""#);
+    /// let again = body.replay().expect("nothing is left to read");
+    /// assert_eq!(body.collect().await.unwrap().to_bytes(), r#"{"model":"b"}"#);
+    /// assert_eq!(again.collect().await.unwrap().to_bytes(), r#"{"model":"b"}"#);
+    /// # });
+    /// ```
+    #[derive(Debug)]
+    pub struct Held<B> {
+        frames: Frames,
+        edits: Vec<Edit>,
+        // Length of the text as it arrived.
+        whole: usize,
+        // Index of the next frame to send; frames are final (edits applied) once it has moved.
+        next: usize,
+        // Bytes of the frames, after the edits, that have not been sent.
+        left: u64,
+        #[pin]
+        rest: Option<B>,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Frames {
+    None,
+    One(Bytes),
+    Many(Arc<[Bytes]>),
+}
+
+#[derive(Clone, Debug)]
+struct Edit {
+    at: Range<usize>,
+    with: Bytes,
+}
+
+impl Frames {
+    fn as_slice(&self) -> &[Bytes] {
+        match self {
+            Self::None => &[],
+            Self::One(frame) => std::slice::from_ref(frame),
+            Self::Many(frames) => frames,
+        }
+    }
+}
+
+impl FromIterator<Bytes> for Frames {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(frames: I) -> Self {
+        let mut frames = frames.into_iter().filter(|frame| !frame.is_empty());
+        match (frames.next(), frames.next()) {
+            (None, _) => Self::None,
+            (Some(only), None) => Self::One(only),
+            (Some(first), Some(second)) => {
+                Self::Many([first, second].into_iter().chain(frames).collect())
+            }
+        }
+    }
+}
+
+impl<B> Held<B> {
+    /// A body that was read to its end.
+    pub fn whole(frames: impl IntoIterator<Item = Bytes>) -> Self {
+        Self::new(frames.into_iter().collect(), None)
+    }
+
+    /// A body of which these frames were read.
+    pub fn begun(frames: impl IntoIterator<Item = Bytes>, rest: B) -> Self {
+        Self::new(frames.into_iter().collect(), Some(rest))
+    }
+
+    /// A body that was not read.
+    pub fn unread(rest: B) -> Self {
+        Self::new(Frames::None, Some(rest))
+    }
+
+    fn new(frames: Frames, rest: Option<B>) -> Self {
+        let whole = frames.as_slice().iter().map(Bytes::len).sum();
+        Self {
+            frames,
+            edits: Vec::new(),
+            whole,
+            next: 0,
+            left: whole as u64,
+            rest,
+        }
+    }
+
+    /// Whether nothing is left to read: the body can be edited, and sent more than once.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// The bytes that were read, as they arrived. Copies if they came in more than one frame.
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        match self.frames.as_slice() {
+            [] => Cow::Borrowed(&[]),
+            [only] => Cow::Borrowed(only),
+            many => Cow::Owned(many.concat()),
+        }
+    }
+
+    /// Replaces the bytes at `at` of the text as it arrived; an empty range inserts.
+    ///
+    /// An edit of the same span replaces the earlier one; two insertions at one place both stay, in
+    /// order. Has no effect once sending has begun.
+    ///
+    /// # Panics
+    ///
+    /// If `at` lies outside the bytes that were read, or overlaps another edit: spans come from
+    /// one reading of this very text, so that is a bug of the caller.
+    pub fn edit(&mut self, at: Range<usize>, with: impl Into<Bytes>) {
+        let with = with.into();
+        assert!(
+            at.start <= at.end && at.end <= self.whole,
+            "an edit outside the body"
+        );
+        if let Some(same) = self
+            .edits
+            .iter_mut()
+            .find(|edit| edit.at == at && !at.is_empty())
+        {
+            self.left = self.left - same.with.len() as u64 + with.len() as u64;
+            same.with = with;
+            return;
+        }
+        let place = self.edits.partition_point(|edit| edit.at.end <= at.start);
+        assert!(
+            self.edits
+                .get(place)
+                .is_none_or(|next| at.end <= next.at.start),
+            "an edit inside another edit"
+        );
+        self.left = self.left - at.len() as u64 + with.len() as u64;
+        self.edits.insert(place, Edit { at, with });
+    }
+
+    /// The same body once more, with its edits; `None` if part of it has not been read, or was
+    /// sent already.
+    pub fn replay(&self) -> Option<Self> {
+        (self.is_whole() && self.next == 0).then(|| Self {
+            frames: self.frames.clone(),
+            edits: self.edits.clone(),
+            whole: self.whole,
+            next: 0,
+            left: self.left,
+            rest: None,
+        })
+    }
+}
+
+/// Frames on their way into a [`Held`] body.
+///
+/// They are kept as they come; only a sender that cuts its body into many tiny pieces has them
+/// copied together, so that holding a body costs memory in proportion to its bytes.
+#[derive(Debug, Default)]
+pub struct Gather {
+    frames: Vec<Bytes>,
+    crumbs: BytesMut,
+    len: usize,
+}
+
+/// So many frames are kept as they came, whatever their size.
+const FREE_FRAMES: usize = 16;
+/// From then on, frames smaller than this are copied together.
+const CRUMB: usize = 1024;
+
+impl Gather {
+    /// Takes the next frame.
+    pub fn push(&mut self, frame: Bytes) {
+        self.len += frame.len();
+        if self.frames.len() >= FREE_FRAMES && frame.len() < CRUMB {
+            self.crumbs.extend_from_slice(&frame);
+            if self.crumbs.len() >= 16 * CRUMB {
+                self.frames.push(self.crumbs.split().freeze());
+            }
+            return;
+        }
+        if !self.crumbs.is_empty() {
+            self.frames.push(self.crumbs.split().freeze());
+        }
+        self.frames.push(frame);
+    }
+
+    /// Bytes taken so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was taken.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What was taken.
+    pub fn frames(mut self) -> Vec<Bytes> {
+        if !self.crumbs.is_empty() {
+            self.frames.push(self.crumbs.freeze());
+        }
+        self.frames
+    }
+}
+
+/// The frames with the edits in their places; what is not edited is shared, not copied.
+fn apply(frames: &[Bytes], edits: &[Edit], whole: usize) -> Frames {
+    let mut out = Vec::with_capacity(frames.len() + 2 * edits.len());
+    let mut edits = edits.iter().peekable();
+    let (mut start, mut done) = (0, 0);
+    for frame in frames {
+        let end = start + frame.len();
+        while let Some(edit) = edits.peek() {
+            if edit.at.start >= end && !(end == whole && edit.at.start == end) {
+                break;
+            }
+            out.push(slice(frame, start, done, edit.at.start));
+            out.push(edit.with.clone());
+            done = edit.at.end;
+            edits.next();
+        }
+        out.push(slice(frame, start, done, end));
+        done = done.max(end);
+        start = end;
+    }
+    out.into_iter().collect()
+}
+
+/// The part of `frame`, which begins at `start`, that lies in `from..to`.
+fn slice(frame: &Bytes, start: usize, from: usize, to: usize) -> Bytes {
+    let to = to.saturating_sub(start).min(frame.len());
+    frame.slice(from.saturating_sub(start).min(to)..to)
+}
+
+impl<B> Body for Held<B>
+where
+    B: Body<Data = Bytes>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if *this.next == 0 && !this.edits.is_empty() {
+            *this.frames = apply(this.frames.as_slice(), this.edits, *this.whole);
+            this.edits.clear();
+        }
+        if let Some(frame) = this.frames.as_slice().get(*this.next) {
+            *this.next += 1;
+            *this.left -= frame.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(frame.clone()))));
+        }
+        match this.rest.as_pin_mut() {
+            Some(rest) => rest.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0 && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self
+            .rest
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(self.left));
+        }
+        hint.set_lower(hint.lower().saturating_add(self.left));
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Empty, Full};
+    use proptest::prelude::*;
+
+    type Plain = Held<Empty<Bytes>>;
+
+    fn sent<B>(body: Held<B>) -> Vec<u8>
+    where
+        B: http_body::Body<Data = Bytes, Error = std::convert::Infallible>,
+    {
+        let announced = body.size_hint().exact();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let bytes = runtime.block_on(body.collect()).unwrap().to_bytes();
+        assert_eq!(announced, Some(bytes.len() as u64));
+        bytes.into()
+    }
+
+    fn frames(text: &[u8], cuts: &[usize]) -> Vec<Bytes> {
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        cuts.windows(2)
+            .map(|pair| Bytes::copy_from_slice(&text[pair[0]..pair[1]]))
+            .collect()
+    }
+
+    #[test]
+    fn what_was_not_read_follows_what_was() {
+        let body = Held::begun([Bytes::from("read ")], Full::new(Bytes::from("and unread")));
+        assert!(!body.is_whole() && body.replay().is_none());
+        assert_eq!(sent(body), b"read and unread");
+    }
+
+    #[test]
+    fn an_edit_of_the_same_span_replaces_the_earlier_one() {
+        let mut body = Plain::whole([Bytes::from("one two")]);
+        body.edit(0..3, "1");
+        body.edit(0..3, "eins");
+        assert_eq!(sent(body), b"eins two");
+    }
+
+    #[test]
+    fn insertions_at_one_place_stay_in_order_also_at_the_very_end() {
+        let mut body = Plain::whole([Bytes::from("ab"), Bytes::from("cd")]);
+        for (at, with) in [(4, "X"), (4, "Y"), (2, "m"), (0, "^")] {
+            body.edit(at..at, with);
+        }
+        assert_eq!(sent(body), b"^abmcdXY");
+    }
+
+    #[test]
+    fn a_body_that_was_sent_is_not_sent_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut body = Plain::whole([Bytes::from("x")]);
+        runtime.block_on(body.frame());
+        assert!(body.replay().is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "an edit inside another edit")]
+    fn overlapping_edits_are_a_bug() {
+        let mut body = Plain::whole([Bytes::from("abcdef")]);
+        body.edit(1..4, "");
+        body.edit(2..5, "");
+    }
+
+    #[test]
+    fn a_body_in_tiny_pieces_is_held_in_few_frames() {
+        let mut gather = Gather::default();
+        for at in 0..100_000_u32 {
+            gather.push(Bytes::copy_from_slice(&[at.to_le_bytes()[0]]));
+        }
+        assert_eq!(gather.len(), 100_000);
+        let frames = gather.frames();
+        assert!(frames.len() <= 24, "{} frames", frames.len());
+        let joined: Vec<u8> = frames.concat();
+        assert!(
+            joined
+                .iter()
+                .zip(0_u32..)
+                .all(|(byte, at)| *byte == at.to_le_bytes()[0])
+        );
+        assert_eq!(joined.len(), 100_000);
+    }
+
+    proptest! {
+        #[test]
+        fn edits_change_their_spans_and_nothing_else_for_any_split(
+            text in "[a-z]{1,60}",
+            cuts in proptest::collection::vec(any::<usize>(), 0..5),
+            marks in proptest::collection::btree_set(0usize..60, 0..8),
+            with in "[A-Z]{0,5}",
+        ) {
+            let marks: Vec<_> = marks.into_iter().filter(|mark| *mark <= text.len()).collect();
+            let mut body = Plain::whole(frames(text.as_bytes(), &cuts));
+            let mut expected = text.clone();
+            for pair in marks.chunks_exact(2).rev() {
+                body.edit(pair[0]..pair[1], with.clone());
+                expected.replace_range(pair[0]..pair[1], &with);
+            }
+            prop_assert_eq!(sent(body.replay().unwrap()), expected.as_bytes());
+            prop_assert_eq!(sent(body), expected.as_bytes());
+        }
+    }
+}

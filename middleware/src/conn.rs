@@ -1,0 +1,154 @@
+//! What the transport below and the layers above tell each other about one client connection.
+//!
+//! [`Conn`] is made where a connection is accepted, kept by the IO wrapper below the HTTP server
+//! (`wire`), and put into the extensions of each request. The layer that owns endings (`seal`)
+//! reads it. Both work without: a request that carries no `Conn` came over a transport that can
+//! acknowledge nothing.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// The handle of one client connection. Cheap to clone; all clones are the same connection.
+#[derive(Clone, Debug, Default)]
+pub struct Conn(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How often everything written so far has reached the socket.
+    flushes: AtomicU64,
+    /// Somebody waits for the next one.
+    awaited: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+    cut: AtomicU8,
+    reset: AtomicBool,
+}
+
+/// Why a running answer is to be ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The drain window is over.
+    Drain,
+    /// The client took nothing for too long.
+    SlowReader,
+}
+
+impl Conn {
+    /// A handle for a connection that was just accepted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Said by the transport: everything that was written to it has reached the socket.
+    pub fn flushed(&self) {
+        self.0.flushes.fetch_add(1, Ordering::Release);
+        if self.0.awaited.swap(false, Ordering::AcqRel)
+            && let Some(waker) = self.waiting().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// A mark of the present: what is written after it is on the socket once
+    /// [`poll_flushed`](Self::poll_flushed) is ready for it.
+    pub fn mark(&self) -> u64 {
+        self.0.flushes.load(Ordering::Acquire)
+    }
+
+    /// Ready once a flush has completed after `mark` was taken. One task waits at a time.
+    pub fn poll_flushed(&self, mark: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.mark() > mark {
+            return Poll::Ready(());
+        }
+        *self.waiting() = Some(cx.waker().clone());
+        self.0.awaited.store(true, Ordering::Release);
+        // A flush between the check and the store would have woken nobody.
+        if self.mark() > mark {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Asks that the running answer be ended. Whoever asks also wakes the task of the connection.
+    pub fn cut(&self, why: Cut) {
+        let word = match why {
+            Cut::Drain => 1,
+            Cut::SlowReader => 2,
+        };
+        let _ = self
+            .0
+            .cut
+            .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether, and why, the running answer is to be ended.
+    pub fn asked_to_cut(&self) -> Option<Cut> {
+        match self.0.cut.load(Ordering::Acquire) {
+            1 => Some(Cut::Drain),
+            2 => Some(Cut::SlowReader),
+            _ => None,
+        }
+    }
+
+    /// Asks that the transport be closed by a reset: the answer had no framing that could show
+    /// that it was cut.
+    pub fn reset(&self) {
+        self.0.reset.store(true, Ordering::Release);
+    }
+
+    /// Whether the transport is to be closed by a reset.
+    pub fn asked_to_reset(&self) -> bool {
+        self.0.reset.load(Ordering::Acquire)
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_before_the_mark_does_not_count() {
+        let conn = Conn::new();
+        conn.flushed();
+        let mark = conn.mark();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(conn.poll_flushed(mark, &mut cx).is_pending());
+        conn.flushed();
+        assert!(conn.poll_flushed(mark, &mut cx).is_ready());
+    }
+
+    #[tokio::test]
+    async fn the_waiting_task_is_woken_by_the_flush() {
+        let conn = Conn::new();
+        let mark = conn.mark();
+        let waiting = conn.clone();
+        let mut task = std::pin::pin!(std::future::poll_fn(
+            move |cx| waiting.poll_flushed(mark, cx)
+        ));
+        let mut flush = std::pin::pin!(async { conn.flushed() });
+        let first = std::future::poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx).is_pending()));
+        assert!(first.await);
+        flush.as_mut().await;
+        task.await;
+    }
+
+    #[test]
+    fn the_first_reason_to_cut_stays() {
+        let conn = Conn::new();
+        assert_eq!(conn.asked_to_cut(), None);
+        conn.cut(Cut::SlowReader);
+        conn.cut(Cut::Drain);
+        assert_eq!(conn.asked_to_cut(), Some(Cut::SlowReader));
+    }
+}
