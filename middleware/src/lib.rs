@@ -5,3 +5,6 @@ pub mod clock;
 pub mod conn;
 pub mod error;
 pub mod executor;
+
+#[cfg(feature = "client")]
+pub mod client;

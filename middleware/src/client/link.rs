@@ -1,0 +1,88 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{Connection, SendRequest},
+    rt::{Read, Write},
+};
+
+use crate::error::BoxError;
+
+/// One connection and the handle that sends over it.
+pub(crate) struct Link<T, B>
+where
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    sender: SendRequest<B>,
+    connection: Connection<T, B>,
+    /// The connection has ended and must not be polled again.
+    ended: bool,
+    pub(super) born: Instant,
+    pub(super) idle_since: Instant,
+}
+
+/// What became of a request.
+pub(super) enum Sent<B> {
+    Answered(Response<Incoming>),
+    /// It came back: nothing of it was written.
+    Unwritten(Request<B>, hyper::Error),
+    Failed(hyper::Error),
+}
+
+impl<T, B> Link<T, B>
+where
+    T: Read + Write + Unpin + 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(sender: SendRequest<B>, connection: Connection<T, B>, born: Instant) -> Self {
+        Self {
+            sender,
+            connection,
+            ended: false,
+            born,
+            idle_since: born,
+        }
+    }
+
+    /// Sends the request and drives the connection until a head has come.
+    pub(super) async fn send(&mut self, req: Request<B>) -> Sent<B> {
+        let mut answer = std::pin::pin!(self.sender.try_send_request(req));
+        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let outcome = poll_fn(|cx| {
+            if !*ended {
+                *ended = Pin::new(&mut *connection).poll(cx).is_ready();
+            }
+            answer.as_mut().poll(cx)
+        });
+        match outcome.await {
+            Ok(response) => Sent::Answered(response),
+            Err(mut failed) => match failed.take_message() {
+                Some(message) => Sent::Unwritten(message, failed.into_error()),
+                None => Sent::Failed(failed.into_error()),
+            },
+        }
+    }
+
+    /// Moves the connection on; true once it has ended.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.ended {
+            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+        }
+        self.ended
+    }
+
+    /// Whether another request may be sent: the last exchange is over, on both sides, and nothing
+    /// unasked for has arrived.
+    pub(super) fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
+        !self.drive(cx) && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
+    }
+}

@@ -1,0 +1,326 @@
+//! The leaf of the stack: sends a request to one upstream over HTTP/1.1.
+//!
+//! Contract
+//! - *Reads*: the request as it is; its target must be in origin form and carry `host`.
+//! - *Writes*: nothing.
+//! - *Refuses*: [`Connect`](Reason::Connect) if no connection could be made,
+//!   [`Closed`](Reason::Closed) if the upstream closed before a head,
+//!   [`Protocol`](Reason::Protocol) if it did not speak HTTP/1.1; a body that breaks off ends with
+//!   [`Truncated`](Reason::Truncated).
+//! - *Bodies*: frames pass as they come, in the poll that received them.
+//! - *Ready*: always.
+//! - *Place*: innermost.
+//!
+//! **No task per connection.** The connection is polled inside the response future until the head
+//! has come, and then inside the response body's own `poll_frame`. One read from the socket feeds
+//! many frames without a switch of tasks, and dropping the future or the body closes the
+//! connection: cancelling needs no code.
+//!
+//! **The pool** is last in, first out, and belongs to one [`Client`] and its clones. Make one client
+//! per worker thread and upstream: then nothing is shared between threads. A connection returns to
+//! it when an answer has ended well and nothing is left to read. An idle connection is not watched;
+//! it is polled when it is taken out, and one that proves closed before the request was written is
+//! replaced once by a fresh one.
+//!
+//! Opening a connection and a request each box one future, because hyper's cannot be named.
+//!
+//! ```no_run
+//! use bytes::Bytes;
+//! use http_body_util::{BodyExt, Empty};
+//! use tollgate_middleware::client::{Client, Pool};
+//! use tower::ServiceExt;
+//!
+//! # async fn example<C>(connector: C) -> Result<(), tollgate_middleware::error::BoxError>
+//! # where
+//! #     C: tower::Service<http::Uri> + Clone + Send + 'static,
+//! #     C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+//! #     C::Error: Into<tollgate_middleware::error::BoxError>,
+//! #     C::Future: Send,
+//! # {
+//! let client = Client::new(connector, "http://127.0.0.1:8000".parse()?, Pool::default());
+//! let request = http::Request::get("/v1/models").header("host", "127.0.0.1:8000");
+//! let response = client.oneshot(request.body(Empty::<Bytes>::new())?).await?;
+//! println!("{}", response.status());
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod link;
+mod pool;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use hyper::{
+    client::conn::http1,
+    rt::{Read, Write},
+};
+use tower_service::Service;
+
+pub use self::{body::ResponseBody, pool::Pool};
+use self::{
+    link::{Link, Sent},
+    pool::Shared,
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    error::{BoxError, Reason, Rejection},
+};
+
+/// The name under which refusals of the client appear.
+const LAYER: &str = "upstream";
+/// Largest response head. A provider's head is a few kilobytes.
+const HEAD: usize = 64 * 1024;
+/// Most headers of a response.
+const HEADERS: usize = 200;
+
+/// A client of one upstream. Clones share the pool.
+pub struct Client<C, B, T, K = SystemClock>
+where
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    connector: C,
+    origin: Uri,
+    connect: Duration,
+    pool: Arc<Shared<T, B, K>>,
+}
+
+impl<C, B, T> Client<C, B, T>
+where
+    C: Service<Uri, Response = T>,
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    /// A client of the scheme and authority of `origin`, which `connector` can reach.
+    pub fn new(connector: C, origin: Uri, pool: Pool) -> Self {
+        Self::with_clock(connector, origin, pool, SystemClock)
+    }
+}
+
+impl<C, B, T, K> Client<C, B, T, K>
+where
+    C: Service<Uri, Response = T>,
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    /// As [`new`](Client::new), with another clock.
+    pub fn with_clock(connector: C, origin: Uri, pool: Pool, clock: K) -> Self {
+        let pool = Arc::new(Shared::new(pool, clock));
+        Self {
+            connector,
+            origin,
+            connect: Duration::from_secs(5),
+            pool,
+        }
+    }
+
+    /// How long making a connection may take, the TLS handshake included; 5 seconds unless set.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect = limit;
+        self
+    }
+}
+
+impl<C, B, T, K> Client<C, B, T, K>
+where
+    T: Read + Write + Unpin + 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+    K: Clock,
+{
+    /// Closes the idle connections that are past their time. To be called now and then by whoever
+    /// owns the client's runtime: the client spawns no timer.
+    pub fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    /// Idle connections at present.
+    pub fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+}
+
+impl<C, B, T, K> Clone for Client<C, B, T, K>
+where
+    C: Clone,
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    fn clone(&self) -> Self {
+        Self {
+            connector: self.connector.clone(),
+            origin: self.origin.clone(),
+            connect: self.connect,
+            pool: self.pool.clone(),
+        }
+    }
+}
+
+impl<C, B, T, K> fmt::Debug for Client<C, B, T, K>
+where
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C, B, T, K> Service<Request<B>> for Client<C, B, T, K>
+where
+    C: Service<Uri, Response = T> + Clone + Send + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    T: Read + Write + Unpin + Send + 'static,
+    K: Clock,
+{
+    type Response = Response<ResponseBody<T, B, K>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<Self::Response>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: Request<B>) -> Self::Future {
+        let client = self.clone();
+        ResponseFuture {
+            inner: Box::pin(client.send(req)),
+        }
+    }
+}
+
+impl<C, B, T, K> Client<C, B, T, K>
+where
+    C: Service<Uri, Response = T> + Clone,
+    C::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    T: Read + Write + Unpin + Send + 'static,
+    K: Clock,
+{
+    async fn send(
+        mut self,
+        mut req: Request<B>,
+    ) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
+        if let Some(mut link) = self.pool.take().await {
+            match link.send(req).await {
+                Sent::Answered(response) => return Ok(self.answer(response, link).await),
+                // Not a byte of it was written: the connection had been closed while it was idle.
+                Sent::Unwritten(message, _) => req = message,
+                Sent::Failed(error) => return Err(unanswered(error).into()),
+            }
+        }
+        let mut link = self.open().await?;
+        match link.send(req).await {
+            Sent::Answered(response) => Ok(self.answer(response, link).await),
+            Sent::Unwritten(_, error) | Sent::Failed(error) => Err(unanswered(error).into()),
+        }
+    }
+
+    async fn answer(
+        self,
+        response: Response<hyper::body::Incoming>,
+        link: Box<Link<T, B>>,
+    ) -> Response<ResponseBody<T, B, K>> {
+        let (head, incoming) = response.into_parts();
+        let mut body = ResponseBody::new(incoming, link, self.pool);
+        body.settle_if_ended().await;
+        Response::from_parts(head, body)
+    }
+
+    async fn open(&mut self) -> Result<Box<Link<T, B>>, BoxError> {
+        let now = self.pool.clock().now();
+        let mut limit = std::pin::pin!(self.pool.clock().sleep_until(now + self.connect));
+        let connector = &mut self.connector;
+        let origin = self.origin.clone();
+        let mut open = std::pin::pin!(async move {
+            std::future::poll_fn(|cx| connector.poll_ready(cx))
+                .await
+                .map_err(unreached)?;
+            let io = connector.call(origin).await.map_err(unreached)?;
+            let mut builder = http1::Builder::new();
+            builder.max_buf_size(HEAD).max_headers(HEADERS);
+            let (sender, connection) = builder.handshake(io).await.map_err(unanswered)?;
+            Ok(Box::new(Link::new(sender, connection, now)))
+        });
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(opened) = open.as_mut().poll(cx) {
+                return Poll::Ready(opened);
+            }
+            limit.as_mut().poll(cx).map(|()| {
+                let told = "the provider did not accept a connection in time";
+                Err(Rejection::new(Reason::Connect, LAYER, told).into())
+            })
+        })
+        .await
+    }
+}
+
+/// An error on the way to a connection; a connector may have explained it already.
+fn unreached(error: impl Into<BoxError>) -> BoxError {
+    let error = error.into();
+    if Rejection::find(&*error).is_some() {
+        return error;
+    }
+    let told = "the provider cannot be reached; try again later";
+    Rejection::new(Reason::Connect, LAYER, told)
+        .because(error)
+        .into()
+}
+
+/// An error between the request and a response head.
+fn unanswered(error: hyper::Error) -> Rejection {
+    let (reason, told) = if error.is_parse() {
+        (Reason::Protocol, "the provider's answer is not HTTP/1.1")
+    } else if error.is_user() {
+        (
+            Reason::Malformed,
+            "the request body could not be read to its end",
+        )
+    } else {
+        (
+            Reason::Closed,
+            "the provider closed the connection without an answer",
+        )
+    };
+    Rejection::new(reason, LAYER, told).because(error)
+}
+
+/// The future of a [`Client`]'s answer. Dropping it closes the connection that it uses.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<R> {
+    inner: Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>,
+}
+
+impl<R> Future for ResponseFuture<R> {
+    type Output = Result<R, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl<R> fmt::Debug for ResponseFuture<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

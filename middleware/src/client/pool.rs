@@ -1,0 +1,113 @@
+use std::{
+    future::poll_fn,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::rt::{Read, Write};
+
+use super::link::Link;
+use crate::{clock::Clock, error::BoxError};
+
+/// How long idle connections are kept, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// An idle connection is closed after this time.
+    pub idle: Duration,
+    /// So many idle connections are kept; the oldest idle ones go first.
+    pub max_idle: usize,
+    /// A connection older than this serves no further request.
+    pub max_age: Duration,
+}
+
+impl Default for Pool {
+    /// 60 seconds, 128 connections, 10 minutes.
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            max_idle: 128,
+            max_age: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The idle connections of one client.
+pub(crate) struct Shared<T, B, K>
+where
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    settings: Pool,
+    clock: K,
+    // Taken and given back at the end. One worker uses it: the lock is never waited for.
+    links: Mutex<Vec<Box<Link<T, B>>>>,
+}
+
+impl<T, B, K> Shared<T, B, K>
+where
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    pub(super) fn new(settings: Pool, clock: K) -> Self {
+        Self {
+            settings,
+            clock,
+            links: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn clock(&self) -> &K {
+        &self.clock
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.links().len()
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<Box<Link<T, B>>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T, B, K> Shared<T, B, K>
+where
+    T: Read + Write + Unpin + 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+    K: Clock,
+{
+    /// The connection that was used last and is still open.
+    pub(super) async fn take(&self) -> Option<Box<Link<T, B>>> {
+        loop {
+            let mut link = self.links().pop()?;
+            if self.is_fresh(&link) && poll_fn(|cx| Poll::Ready(link.is_free(cx))).await {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Takes back a connection that is free.
+    pub(super) fn give(&self, mut link: Box<Link<T, B>>) {
+        link.idle_since = self.clock.now();
+        if self.settings.max_idle == 0 || !self.is_fresh(&link) {
+            return;
+        }
+        let mut links = self.links();
+        if links.len() >= self.settings.max_idle {
+            links.remove(0);
+        }
+        links.push(link);
+    }
+
+    pub(super) fn sweep(&self) {
+        self.links().retain(|link| self.is_fresh(link));
+    }
+
+    fn is_fresh(&self, link: &Link<T, B>) -> bool {
+        let now = self.clock.now();
+        now.saturating_duration_since(link.idle_since) < self.settings.idle
+            && now.saturating_duration_since(link.born) < self.settings.max_age
+    }
+}
