@@ -1,1 +1,3 @@
 //! m
+
+pub mod dialect;
