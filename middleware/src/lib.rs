@@ -1,1 +1,2 @@
 //! m
+pub mod json;
