@@ -1,3 +1,4 @@
 //! m
 
 pub mod dialect;
+pub mod json;
