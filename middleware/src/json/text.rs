@@ -1,0 +1,140 @@
+//! What stands between the quotes of a string: decoding, comparing, writing.
+
+use super::scan;
+
+/// Appends `text` to `out` as a JSON string, quotes included.
+///
+/// Escaped are only the characters that must be: quote, backslash and everything below U+0020.
+pub fn escape_into(text: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let text = text.as_bytes();
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let mut pos = 0;
+    loop {
+        let special = scan::plain(text, pos);
+        out.extend_from_slice(&text[pos..special]);
+        let Some(&byte) = text.get(special) else {
+            break;
+        };
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.extend([byte >> 4, byte & 0xf].map(|digit| HEX[usize::from(digit)]));
+            }
+        }
+        pos = special + 1;
+    }
+    out.push(b'"');
+}
+
+/// Decodes what stands between the quotes, or None if it holds a bad escape. UTF-8 stays UTF-8.
+pub(super) fn decode(inner: &[u8]) -> Option<Vec<u8>> {
+    // No escape decodes to more bytes than it takes.
+    let mut out = Vec::with_capacity(inner.len());
+    for piece in (Pieces { rest: inner }) {
+        match piece? {
+            Piece::Plain(bytes) => out.extend_from_slice(bytes),
+            Piece::Escaped(char) => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Some(out)
+}
+
+/// Whether what stands between the quotes decodes to `text`.
+pub(super) fn equals(inner: &[u8], text: &str) -> bool {
+    let mut left = text.as_bytes();
+    for piece in (Pieces { rest: inner }) {
+        let rest = match piece {
+            Some(Piece::Plain(bytes)) => left.strip_prefix(bytes),
+            Some(Piece::Escaped(char)) => {
+                left.strip_prefix(char.encode_utf8(&mut [0; 4]).as_bytes())
+            }
+            None => None,
+        };
+        match rest {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    left.is_empty()
+}
+
+/// A string piece by piece; None stands for a bad escape and is the last item.
+struct Pieces<'a> {
+    rest: &'a [u8],
+}
+
+enum Piece<'a> {
+    Plain(&'a [u8]),
+    Escaped(char),
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Option<Piece<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match memchr::memchr(b'\\', self.rest).unwrap_or(self.rest.len()) {
+            0 if self.rest.is_empty() => None,
+            0 => match escape(&self.rest[1..]) {
+                Some((char, used)) => {
+                    self.rest = &self.rest[1 + used..];
+                    Some(Some(Piece::Escaped(char)))
+                }
+                None => {
+                    self.rest = &[];
+                    Some(None)
+                }
+            },
+            plain => {
+                let (bytes, rest) = self.rest.split_at(plain);
+                self.rest = rest;
+                Some(Some(Piece::Plain(bytes)))
+            }
+        }
+    }
+}
+
+/// The character that an escape stands for, given what follows its backslash, and how much of that it takes.
+fn escape(after: &[u8]) -> Option<(char, usize)> {
+    let char = match after.first()? {
+        byte @ (b'"' | b'\\' | b'/') => char::from(*byte),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => return unicode(&after[1..]).map(|(char, used)| (char, 1 + used)),
+        _ => return None,
+    };
+    Some((char, 1))
+}
+
+/// Like [`escape`], given what follows the `u`.
+fn unicode(after: &[u8]) -> Option<(char, usize)> {
+    let unit = hex(after)?;
+    if let Some(char) = char::from_u32(unit) {
+        return Some((char, 4));
+    }
+    let low = after[4..].strip_prefix(b"\\u").and_then(hex);
+    match low {
+        Some(low @ 0xdc00..=0xdfff) if unit < 0xdc00 => {
+            // RFC 8259, section 7: a character outside of the basic plane is written as its UTF-16 surrogate pair.
+            let scalar = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+            char::from_u32(scalar).map(|char| (char, 10))
+        }
+        _ => Some((char::REPLACEMENT_CHARACTER, 4)),
+    }
+}
+
+fn hex(text: &[u8]) -> Option<u32> {
+    text.first_chunk::<4>()?.iter().try_fold(0, |unit, &byte| {
+        Some(unit << 4 | char::from(byte).to_digit(16)?)
+    })
+}

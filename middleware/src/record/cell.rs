@@ -1,0 +1,456 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, Method, Uri};
+
+use crate::{
+    dialect::{self, Recognised, Surface},
+    error::{Origin, Reason, Rejection},
+    facts::Intent,
+};
+
+/// What is known of one request, written by the layers that find it out and read when it has ended.
+///
+/// One writer per slot, once; a second write is ignored. A layer writes if a `Record` is in the
+/// request's extensions and works the same without. Clones are the same record.
+#[derive(Clone, Debug)]
+pub struct Record(Arc<Cell>);
+
+#[derive(Debug)]
+struct Cell {
+    started: Instant,
+    arrived: SystemTime,
+    request_id: Box<str>,
+    method: Method,
+    uri: Uri,
+    recognised: Recognised,
+    intent: OnceLock<Intent>,
+    caller: OnceLock<Arc<str>>,
+    route: OnceLock<Arc<str>>,
+    attempts: Mutex<Vec<Attempt>>,
+    status: OnceLock<u16>,
+    refused: OnceLock<Refused>,
+    broke: OnceLock<Reason>,
+    ended: OnceLock<Ended>,
+    edited: AtomicBool,
+    edited_by: Mutex<Vec<&'static str>>,
+    marks: [AtomicU64; Mark::COUNT],
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    digest: OnceLock<Digest>,
+    upstream_digest: OnceLock<u128>,
+    settled: AtomicBool,
+}
+
+/// A moment in the life of a request. Each is taken once, the first time it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The last byte of the request body has been read.
+    BodyRead,
+    /// Our last pass over the request: it goes to the client.
+    Sent,
+    /// The upstream's head has been read (of the last attempt).
+    UpstreamHead,
+    /// The head of the answer was handed to the server.
+    Head,
+    /// The first byte of the answer's body was handed to the server.
+    FirstByte,
+    /// The first generated output was seen.
+    FirstToken,
+    /// The body has ended.
+    End,
+}
+
+impl Mark {
+    const COUNT: usize = 7;
+}
+
+/// One call to a provider.
+#[derive(Clone, Debug, Default)]
+pub struct Attempt {
+    /// The provider's name in the configuration.
+    pub provider: Arc<str>,
+    /// The target's name: the provider, or `provider/model` where the target names a model.
+    pub target: Arc<str>,
+    /// The target's label.
+    pub label: Option<Arc<str>>,
+    /// The model as the provider was asked for it.
+    pub model: Option<Arc<str>>,
+    /// The status of its answer.
+    pub status: Option<u16>,
+    /// What went wrong, in a fixed word.
+    pub error: Option<&'static str>,
+    /// From the request going out to the head of the answer, or to the failure.
+    pub took: Duration,
+}
+
+/// The refusal that became the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The layer that spoke.
+    pub layer: &'static str,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// xxh3-128 of the response body on either side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// As it was received.
+    pub upstream: u128,
+    /// As it was handed to the transport.
+    pub client: u128,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// The client left before the end.
+    ClientGone,
+    /// The answer was handed over whole, a provider's own 4xx and 5xx included.
+    Complete,
+    /// Cut at the end of the drain window.
+    Drain,
+    /// A bug of ours.
+    Internal,
+    /// Answered by us.
+    Refused,
+    /// Cut because the client took nothing.
+    SlowReader,
+    /// A clock ran out.
+    Timeout,
+    /// The provider could not be asked, or its answer carried an error of its own.
+    UpstreamError,
+    /// The provider's answer broke off.
+    UpstreamTruncated,
+}
+
+impl Ended {
+    /// Every ending, in the order of their discriminants.
+    pub const ALL: [Self; 9] = [
+        Self::ClientGone,
+        Self::Complete,
+        Self::Drain,
+        Self::Internal,
+        Self::Refused,
+        Self::SlowReader,
+        Self::Timeout,
+        Self::UpstreamError,
+        Self::UpstreamTruncated,
+    ];
+
+    /// The word of the request log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client_gone",
+            Self::Complete => "complete",
+            Self::Drain => "drain",
+            Self::Internal => "internal",
+            Self::Refused => "refused",
+            Self::SlowReader => "slow_reader",
+            Self::Timeout => "timeout",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamTruncated => "upstream_truncated",
+        }
+    }
+}
+
+impl From<Reason> for Ended {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Draining => Self::Drain,
+            Reason::Internal => Self::Internal,
+            Reason::SlowReader => Self::SlowReader,
+            Reason::Truncated => Self::UpstreamTruncated,
+            Reason::UpstreamTimeout => Self::Timeout,
+            reason if reason.origin() == Origin::Upstream => Self::UpstreamError,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Record {
+    /// A record for a request that arrived now.
+    pub fn new(
+        request_id: impl Into<Box<str>>,
+        head: (&Method, &Uri, &HeaderMap),
+        started: Instant,
+        arrived: SystemTime,
+    ) -> Self {
+        let (method, uri, headers) = head;
+        Self(Arc::new(Cell {
+            started,
+            arrived,
+            request_id: request_id.into(),
+            method: method.clone(),
+            uri: uri.clone(),
+            recognised: dialect::recognise(method, uri.path(), uri.query(), headers),
+            intent: OnceLock::new(),
+            caller: OnceLock::new(),
+            route: OnceLock::new(),
+            attempts: Mutex::default(),
+            status: OnceLock::new(),
+            refused: OnceLock::new(),
+            broke: OnceLock::new(),
+            ended: OnceLock::new(),
+            edited: AtomicBool::new(false),
+            edited_by: Mutex::default(),
+            marks: Default::default(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            digest: OnceLock::new(),
+            upstream_digest: OnceLock::new(),
+            settled: AtomicBool::new(false),
+        }))
+    }
+
+    /// The name of this request.
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// When it arrived, by the wall clock.
+    pub fn arrived(&self) -> SystemTime {
+        self.0.arrived
+    }
+
+    /// When it arrived, by the monotonic clock.
+    pub fn started(&self) -> Instant {
+        self.0.started
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &Method {
+        &self.0.method
+    }
+
+    /// Its path, without the query.
+    pub fn path(&self) -> &str {
+        self.0.uri.path()
+    }
+
+    /// What its head turned out to ask for.
+    pub fn recognised(&self) -> &Recognised {
+        &self.0.recognised
+    }
+
+    /// The surface, if it is a known one.
+    pub fn surface(&self) -> Option<&Surface> {
+        match &self.0.recognised {
+            Recognised::Surface(surface) => Some(surface),
+            _ => None,
+        }
+    }
+
+    /// What its body asks for; written by `peek`.
+    pub fn intent(&self) -> Option<&Intent> {
+        self.0.intent.get()
+    }
+
+    /// Writes what the body asks for.
+    pub fn set_intent(&self, intent: Intent) {
+        let _ = self.0.intent.set(intent);
+    }
+
+    /// Who called; written by `auth`.
+    pub fn caller(&self) -> Option<&Arc<str>> {
+        self.0.caller.get()
+    }
+
+    /// Writes who called.
+    pub fn set_caller(&self, name: Arc<str>) {
+        let _ = self.0.caller.set(name);
+    }
+
+    /// The name of the route that took it; written by `route`.
+    pub fn route(&self) -> Option<&Arc<str>> {
+        self.0.route.get()
+    }
+
+    /// Writes the name of the route.
+    pub fn set_route(&self, name: Arc<str>) {
+        let _ = self.0.route.set(name);
+    }
+
+    /// The calls to providers, in order.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.locked_attempts().clone()
+    }
+
+    /// Reads the calls to providers without copying them.
+    pub fn with_attempts<R>(&self, read: impl FnOnce(&[Attempt]) -> R) -> R {
+        read(&self.locked_attempts())
+    }
+
+    /// A call to a provider begins.
+    pub fn begin_attempt(&self, attempt: Attempt) {
+        self.locked_attempts().push(attempt);
+    }
+
+    /// Changes the call that began last.
+    pub fn update_attempt(&self, change: impl FnOnce(&mut Attempt)) {
+        if let Some(last) = self.locked_attempts().last_mut() {
+            change(last);
+        }
+    }
+
+    fn locked_attempts(&self) -> MutexGuard<'_, Vec<Attempt>> {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The status of the answer; written by the layer `record`.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status.get().copied()
+    }
+
+    /// Writes the status of the answer.
+    pub fn set_status(&self, status: u16) {
+        let _ = self.0.status.set(status);
+    }
+
+    /// The refusal or failure that became the answer; written by `respond`.
+    pub fn refused(&self) -> Option<Refused> {
+        self.0.refused.get().copied()
+    }
+
+    /// Writes why the request was not served, and so how it ended.
+    pub fn set_refused(&self, why: &Rejection) {
+        let _ = self.0.refused.set(Refused { layer: why.layer(), reason: why.reason() });
+        self.set_ended(why.reason().into());
+    }
+
+    /// Why the answer broke off after its head.
+    pub fn broke(&self) -> Option<Reason> {
+        self.0.broke.get().copied()
+    }
+
+    /// Writes why the answer broke off, and so how the request ended.
+    pub fn set_broke(&self, reason: Reason) {
+        let _ = self.0.broke.set(reason);
+        self.set_ended(reason.into());
+    }
+
+    /// How it ended, as far as that has been settled.
+    pub fn ended(&self) -> Option<Ended> {
+        self.0.ended.get().copied()
+    }
+
+    /// Settles how it ended. The first one to know is right.
+    pub fn set_ended(&self, ended: Ended) {
+        let _ = self.0.ended.set(ended);
+    }
+
+    /// The layers that changed the answer's bytes.
+    pub fn edited_by(&self) -> Vec<&'static str> {
+        self.0.edited_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that `layer` changes the answer's bytes, before the first changed byte is handed over.
+    pub fn set_edited_by(&self, layer: &'static str) {
+        let mut layers = self.0.edited_by.lock().unwrap_or_else(PoisonError::into_inner);
+        if !layers.contains(&layer) {
+            layers.push(layer);
+        }
+        self.0.edited.store(true, Ordering::Release);
+    }
+
+    /// Whether a layer has said that it changes the answer's bytes.
+    pub fn is_edited(&self) -> bool {
+        self.0.edited.load(Ordering::Acquire)
+    }
+
+    /// Takes a moment, if it was not taken before. [`Mark::UpstreamHead`] and [`Mark::Sent`] move
+    /// with each attempt.
+    pub fn mark(&self, mark: Mark, now: Instant) {
+        let since = now.saturating_duration_since(self.0.started);
+        // Zero means that it was not reached.
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let slot = &self.0.marks[mark as usize];
+        if matches!(mark, Mark::UpstreamHead | Mark::Sent) || slot.load(Ordering::Relaxed) == 0 {
+            slot.store(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// The time from the arrival to this moment, if it was reached.
+    pub fn at(&self, mark: Mark) -> Option<Duration> {
+        match self.0.marks[mark as usize].load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// Our own share of the time: from the last byte of the request to our last pass over it, and
+    /// from the upstream's head to ours. What was answered by us is ours whole.
+    ///
+    /// Known once there is a head. Waits for permits, connections, the provider and the client are
+    /// not in it.
+    pub fn gateway_time(&self) -> Option<Duration> {
+        let head = self.at(Mark::Head)?;
+        let read = self.at(Mark::BodyRead).unwrap_or_default().min(head);
+        match (self.at(Mark::Sent), self.at(Mark::UpstreamHead)) {
+            (Some(sent), Some(answered)) => {
+                Some(sent.saturating_sub(read) + head.saturating_sub(answered))
+            }
+            (Some(sent), None) => Some(sent.saturating_sub(read)),
+            (None, _) => Some(head - read),
+        }
+    }
+
+    /// Body bytes received from the client.
+    pub fn bytes_in(&self) -> u64 {
+        self.0.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Counts body bytes received from the client.
+    pub fn add_bytes_in(&self, bytes: usize) {
+        self.0.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Body bytes handed to the transport.
+    pub fn bytes_out(&self) -> u64 {
+        self.0.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Writes how many body bytes were handed to the transport.
+    pub fn set_bytes_out(&self, bytes: u64) {
+        self.0.bytes_out.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The digests of the answer's body.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.digest.get().copied()
+    }
+
+    /// Writes the digests of the answer's body.
+    pub fn set_digest(&self, digest: Digest) {
+        let _ = self.0.digest.set(digest);
+    }
+
+    /// The digest of the body as the provider sent it, from a layer that changes it on its way.
+    pub fn upstream_digest(&self) -> Option<u128> {
+        self.0.upstream_digest.get().copied()
+    }
+
+    /// Writes the digest of the body as the provider sent it. Only for a layer that changes bytes
+    /// in the middle; where bytes are only added at the end the layer `record` knows it already.
+    pub fn set_upstream_digest(&self, digest: u128) {
+        let _ = self.0.upstream_digest.set(digest);
+    }
+
+    /// True for the first one who asks: whoever gets it tells the world that the request has ended.
+    pub fn settle(&self) -> bool {
+        !self.0.settled.swap(true, Ordering::AcqRel)
+    }
+}

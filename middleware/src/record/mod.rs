@@ -1,0 +1,64 @@
+//! The record of a request, and the layer that makes it, names it and tells when it has ended.
+//!
+//! [`Record`] is part of the floor: any layer may write to it. The layer is behind the feature
+//! `record`.
+//!
+//! Contract of the layer
+//! - *Reads*: `x-request-id`; the extension [`Peer`](crate::facts) is not needed.
+//! - *Writes*: [`Record`], into the request's extensions; its name, times, byte counts, digest, status
+//!   and ending.
+//! - *Refuses*: nothing.
+//! - *Bodies*: request and response are watched, untouched.
+//! - *Ready*: forwards.
+//! - *Place*: outermost. What it does not enclose, it does not record.
+//!
+//! The [`Sink`] is told once per request, when the body of the answer has ended, or when the client
+//! has left before there was one. That is the moment at which the request is over.
+//!
+//! Names: the caller's `x-request-id` if it is 1 to 128 of `[A-Za-z0-9._-]`, else a UUIDv7. An
+//! answer that brings its own `x-request-id` keeps it and carries ours as `tollgate-request-id`.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tollgate_middleware::record::{Ended, Record, RecordLayer, Sink};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! #[derive(Clone, Default)]
+//! struct Endings(Arc<Mutex<Vec<Ended>>>);
+//!
+//! impl Sink for Endings {
+//!     fn ended(&self, record: &Record) {
+//!         self.0.lock().unwrap().extend(record.ended());
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let seen = Endings::default();
+//! let service = ServiceBuilder::new().layer(RecordLayer::new(seen.clone())).service(service_fn(
+//!     async |_: Request<_>| Ok::<_, std::convert::Infallible>(Response::new(Full::from("hello"))),
+//! ));
+//! let answer = service.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+//! assert!(answer.headers().contains_key("x-request-id"));
+//! assert!(seen.0.lock().unwrap().is_empty(), "the body has not ended yet");
+//! answer.into_body().collect().await.unwrap();
+//! assert_eq!(*seen.0.lock().unwrap(), [Ended::Complete]);
+//! # });
+//! ```
+
+mod cell;
+#[cfg(feature = "record")]
+mod layer;
+#[cfg(feature = "record")]
+mod watch;
+
+pub use self::cell::{Attempt, Digest, Ended, Mark, Record, Refused};
+#[cfg(feature = "record")]
+pub use self::{
+    layer::{RecordLayer, Recorded, ResponseFuture},
+    watch::{RequestBody, ResponseBody, Sink},
+};
+#[cfg(all(test, feature = "record"))]
+mod tests;

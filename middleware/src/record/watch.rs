@@ -1,0 +1,177 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Digest, Ended, Mark, Record};
+use crate::{
+    body::{Ending, Guard, Guarded},
+    clock::Clock,
+    error::{BoxError, Reason, Rejection},
+};
+
+/// Is told of each request, once, when it is over.
+pub trait Sink: Clone + Send + Sync + 'static {
+    /// A request has arrived.
+    fn began(&self) {}
+
+    /// The request is over; [`Record::ended`] says how. Runs where the body ended, or where it was
+    /// dropped: it must be quick and must not panic.
+    fn ended(&self, record: &Record);
+}
+
+/// A response body that is watched to its end.
+pub type ResponseBody<B, K, C> = Guarded<B, Passing<K, C>>;
+
+/// What is needed to tell how a request ended.
+#[derive(Debug)]
+pub(super) struct Open<K, C> {
+    pub(super) record: Record,
+    pub(super) sink: K,
+    pub(super) clock: C,
+}
+
+impl<K: Sink, C: Clock> Open<K, C> {
+    fn settle(&self, ended: Ended) {
+        if self.record.settle() {
+            self.record.mark(Mark::End, self.clock.now());
+            self.record.set_ended(ended);
+            self.sink.ended(&self.record);
+        }
+    }
+}
+
+/// Rides in the future: if it is dropped there, the client left before the head.
+#[derive(Debug)]
+pub(super) struct Waiting<K: Sink, C: Clock>(Option<Open<K, C>>);
+
+impl<K: Sink, C: Clock> Waiting<K, C> {
+    pub(super) fn new(open: Open<K, C>) -> Self {
+        Self(Some(open))
+    }
+
+    pub(super) fn take(&mut self) -> Option<Open<K, C>> {
+        self.0.take()
+    }
+}
+
+impl<K: Sink, C: Clock> Drop for Waiting<K, C> {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.settle(Ended::ClientGone);
+        }
+    }
+}
+
+/// Rides in the response body: counts and hashes what passes.
+pub struct Passing<K, C> {
+    open: Open<K, C>,
+    hasher: Xxh3,
+    bytes: u64,
+    // The digest of what was relayed before a layer added to it.
+    upstream: Option<u128>,
+}
+
+impl<K, C> Passing<K, C> {
+    pub(super) fn new(open: Open<K, C>) -> Self {
+        Self { open, hasher: Xxh3::new(), bytes: 0, upstream: None }
+    }
+}
+
+impl<K, C> std::fmt::Debug for Passing<K, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passing").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
+    fn frame(&mut self, data: &Bytes) {
+        let record = &self.open.record;
+        if self.bytes == 0 {
+            record.mark(Mark::FirstByte, self.open.clock.now());
+        }
+        if self.upstream.is_none() && record.is_edited() {
+            self.upstream = Some(self.hasher.digest128());
+        }
+        self.hasher.update(data);
+        self.bytes += data.len() as u64;
+    }
+
+    fn end(self, ending: Ending<'_, BoxError>) {
+        let record = &self.open.record;
+        let client = self.hasher.digest128();
+        let upstream = record.upstream_digest().or(self.upstream).unwrap_or(client);
+        record.set_bytes_out(self.bytes);
+        record.set_digest(Digest { upstream, client });
+        let ended = match ending {
+            Ending::Complete => Ended::Complete,
+            Ending::Error(error) => {
+                let reason =
+                    Rejection::find(&**error).map_or(Reason::Internal, Rejection::reason);
+                record.set_broke(reason);
+                reason.into()
+            }
+            Ending::Dropped => Ended::ClientGone,
+        };
+        self.open.settle(ended);
+    }
+}
+
+pin_project! {
+    /// A request body whose bytes are counted.
+    #[derive(Debug)]
+    pub struct RequestBody<B, C> {
+        #[pin]
+        inner: B,
+        record: Record,
+        clock: C,
+    }
+}
+
+impl<B: Body, C: Clock> RequestBody<B, C> {
+    pub(super) fn new(inner: B, record: Record, clock: C) -> Self {
+        if inner.is_end_stream() {
+            record.mark(Mark::BodyRead, record.started());
+        }
+        Self { inner, record, clock }
+    }
+}
+
+impl<B, C> Body for RequestBody<B, C>
+where
+    B: Body<Data = Bytes>,
+    C: Clock,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.record.add_bytes_in(data.len());
+        }
+        if frame.is_none() || this.inner.is_end_stream() {
+            this.record.mark(Mark::BodyRead, this.clock.now());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,160 @@
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::answer::answer;
+use crate::{
+    body::Reply,
+    dialect::{self, Recognised, Shape},
+    error::{BoxError, Reason, Rejection},
+    record::Record,
+};
+
+/// Answers what the layers inside refuse.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RespondLayer {
+    _private: (),
+}
+
+impl RespondLayer {
+    /// The layer; it has no settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S> Layer<S> for RespondLayer {
+    type Service = Respond<S>;
+
+    fn layer(&self, inner: S) -> Respond<S> {
+        Respond { inner, unready: None }
+    }
+}
+
+/// The service of [`RespondLayer`].
+#[derive(Debug)]
+pub struct Respond<S> {
+    inner: S,
+    // What the inner service's readiness failed with, kept for the next call.
+    unready: Option<BoxError>,
+}
+
+impl<S: Clone> Clone for Respond<S> {
+    fn clone(&self) -> Self {
+        // Readiness belongs to the instance that was asked.
+        Self { inner: self.inner.clone(), unready: None }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Respond<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes>,
+{
+    type Response = Response<Reply<ResBody>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.unready.is_none()
+            && let Err(error) = ready!(self.inner.poll_ready(cx))
+        {
+            self.unready = Some(error.into());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let asked = match req.extensions().get::<Record>() {
+            Some(record) => Asked::Recorded { record: record.clone() },
+            None => Asked::Unrecorded { shape: shape(&req) },
+        };
+        let kind = match self.unready.take() {
+            Some(error) => Kind::Unready { error: Some(error) },
+            None => Kind::Called { inner: self.inner.call(req) },
+        };
+        ResponseFuture { kind, asked }
+    }
+}
+
+fn shape<B>(req: &Request<B>) -> Shape {
+    let uri = req.uri();
+    match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
+        Recognised::Surface(surface) => Shape::of(Some(&surface)),
+        _ => Shape::of(None),
+    }
+}
+
+#[derive(Debug)]
+enum Asked {
+    Recorded { record: Record },
+    Unrecorded { shape: Shape },
+}
+
+impl Asked {
+    fn answer<B>(&self, error: &BoxError) -> Response<Reply<B>> {
+        let response = match self {
+            Self::Recorded { record } => {
+                match Rejection::find(&**error) {
+                    Some(why) => record.set_refused(why),
+                    None => record.set_refused(&Rejection::new(Reason::Internal, "respond", "")),
+                }
+                answer(error, Shape::of(record.surface()), Some(record.request_id()))
+            }
+            Self::Unrecorded { shape } => answer(error, *shape, None),
+        };
+        response.map(Reply::own)
+    }
+}
+
+pin_project! {
+    /// The future of [`Respond`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        kind: Kind<F>,
+        asked: Asked,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind<F> {
+        Called { #[pin] inner: F },
+        Unready { error: Option<BoxError> },
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<Reply<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let error = match this.kind.project() {
+            KindProj::Called { inner } => match ready!(inner.poll(cx)) {
+                Ok(response) => return Poll::Ready(Ok(response.map(Reply::relayed))),
+                Err(error) => error.into(),
+            },
+            KindProj::Unready { error } => {
+                error.take().expect("a future is not polled after it was ready")
+            }
+        };
+        Poll::Ready(Ok(this.asked.answer(&error)))
+    }
+}

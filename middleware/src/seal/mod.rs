@@ -1,0 +1,75 @@
+//! Owns how an answer ends towards the client: a broken one never looks whole.
+//!
+//! Contract
+//! - *Reads*: [`Conn`](crate::conn::Conn), [`Record`](crate::record::Record) (or the head itself), the answer's head.
+//! - *Writes*: [`Record`](crate::record::Record): that it edited, if it added an event.
+//! - *Refuses*: nothing before the head.
+//! - *Bodies*: watched for event boundaries; at the end of a broken one an error event is added.
+//! - *Ready*: forwards.
+//! - *Place*: outside everything that can break an answer off, inside `record`.
+//!
+//! When the body inside fails, or the server asks for a [cut](crate::conn::Cut):
+//! 1. at an event boundary, one error event in the caller's dialect is added; inside an event, or
+//!    where a dialect has no such event, nothing;
+//! 2. everything written so far is flushed to the socket: hyper loses the last frames of a body that
+//!    fails, so the failure waits for the transport's acknowledgement, a second at the most;
+//! 3. the body fails, and so breaks the transport. An answer without any framing (an HTTP/1.0
+//!    client) is broken by a reset, which [`Conn`](crate::conn::Conn) asks the server for.
+//!
+//! An answer that announced its length gets the event only if at least one byte stays unsent after
+//! it: the transport trims a body to its length, and an event that fits exactly would turn a cut
+//! into a clean end. A stream that carried the provider's own error event gets no second one.
+//!
+//! Without a [`Conn`](crate::conn::Conn) the flush cannot be observed: the failure is then put off by one turn of the
+//! task, in which a server with room in its socket writes what it has.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, StreamBody};
+//! use http_body::Frame;
+//! use tollgate_middleware::{error::{BoxError, Reason, Rejection}, seal::SealLayer};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let service = ServiceBuilder::new().layer(SealLayer::new()).service(service_fn(async |_| {
+//!     let frames: [Result<_, BoxError>; 2] = [
+//!         Ok(Frame::data(Bytes::from("data: {}\n\n"))),
+//!         Err(Rejection::new(Reason::Truncated, "upstream", "it broke off").into()),
+//!     ];
+//!     let answer = Response::builder().header("content-type", "text/event-stream");
+//!     Ok::<_, BoxError>(answer.body(StreamBody::new(tokio_stream(frames))).unwrap())
+//! }));
+//! # fn tokio_stream<T: Unpin>(items: impl IntoIterator<Item = T>) -> impl futures_core::Stream<Item = T> {
+//! #     struct Iter<I>(I);
+//! #     impl<I: Iterator + Unpin> futures_core::Stream for Iter<I> {
+//! #         type Item = I::Item;
+//! #         fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<I::Item>> {
+//! #             std::task::Poll::Ready(self.0.next())
+//! #         }
+//! #     }
+//! #     Iter(items.into_iter().collect::<Vec<_>>().into_iter())
+//! # }
+//! let request = Request::post("/v1/chat/completions").body(()).unwrap();
+//! let mut body = service.oneshot(request).await.unwrap().into_body();
+//! assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: {}\n\n");
+//! let told = body.frame().await.unwrap().unwrap().into_data().unwrap();
+//! assert!(told.starts_with(b"data: {\"error\":"));
+//! assert!(body.frame().await.unwrap().is_err(), "the transport is broken too");
+//! # });
+//! ```
+
+mod body;
+mod seam;
+mod service;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    body::ResponseBody,
+    service::{ResponseFuture, Seal, SealLayer},
+};
+
+/// How long a failure waits for the flush of what came before it.
+const FLUSH: std::time::Duration = std::time::Duration::from_secs(1);

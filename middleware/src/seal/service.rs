@@ -1,0 +1,154 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, Request, Response, Version, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{body::ResponseBody, seam::Seam};
+use crate::{
+    clock::{Clock, SystemClock},
+    conn::Conn,
+    dialect::{self, Recognised, Surface},
+    record::Record,
+};
+
+/// Ends broken answers so that nobody takes them for whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SealLayer<C = SystemClock> {
+    clock: C,
+}
+
+impl SealLayer {
+    /// The layer; it has no settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<C> SealLayer<C> {
+    /// Takes the time from another clock.
+    pub fn clock<D: Clock>(self, clock: D) -> SealLayer<D> {
+        SealLayer { clock }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for SealLayer<C> {
+    type Service = Seal<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Seal { inner, clock: self.clock.clone() }
+    }
+}
+
+/// The service of [`SealLayer`].
+#[derive(Clone, Debug)]
+pub struct Seal<S, C = SystemClock> {
+    inner: S,
+    clock: C,
+}
+
+impl<S, C, ReqBody, ResBody> Service<Request<ReqBody>> for Seal<S, C>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+    C: Clock,
+{
+    type Response = Response<ResponseBody<ResBody, C>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let record = req.extensions().get::<Record>().cloned();
+        let surface = match &record {
+            Some(_) => None,
+            None => surface(&req),
+        };
+        let asked = Asked {
+            conn: req.extensions().get::<Conn>().cloned(),
+            unframed: req.version() < Version::HTTP_11,
+            record,
+            surface,
+        };
+        let clock = self.clock.clone();
+        ResponseFuture { inner: self.inner.call(req), asked: Some(asked), clock }
+    }
+}
+
+/// What a request said about the answer that it can take.
+#[derive(Debug)]
+struct Asked {
+    conn: Option<Conn>,
+    record: Option<Record>,
+    /// Where there is no record.
+    surface: Option<Surface>,
+    /// The client knows no chunks.
+    unframed: bool,
+}
+
+impl Asked {
+    fn seam(self, status: u16, headers: &HeaderMap) -> Seam {
+        let surface = match &self.record {
+            Some(record) => record.surface().cloned(),
+            None => self.surface,
+        };
+        let stream = surface.as_ref().and_then(|surface| surface.stream).unwrap_or_else(|| {
+            self.record.as_ref().and_then(Record::intent).is_none_or(|intent| intent.stream())
+        });
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+        let encoded = !coding.trim().eq_ignore_ascii_case("identity");
+        let kind = text(header::CONTENT_TYPE);
+        let framing = dialect::framing(surface.as_ref(), stream, status, kind, encoded);
+        let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        // A client that knows no chunks reads to the close where no length is announced.
+        let unframed = self.unframed && length.is_none();
+        Seam::new(self.conn, self.record, surface, framing, length, unframed)
+    }
+}
+
+fn surface<B>(req: &Request<B>) -> Option<Surface> {
+    let uri = req.uri();
+    match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
+        Recognised::Surface(surface) => Some(surface),
+        _ => None,
+    }
+}
+
+pin_project! {
+    /// The future of [`Seal`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F, C> {
+        #[pin]
+        inner: F,
+        asked: Option<Asked>,
+        clock: C,
+    }
+}
+
+impl<F, C, B, E> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+    C: Clock,
+{
+    type Output = Result<Response<ResponseBody<B, C>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let asked = this.asked.take().expect("a future is not polled after it was ready");
+        let seam = asked.seam(response.status().as_u16(), response.headers());
+        let clock = this.clock.clone();
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, seam, clock))))
+    }
+}
