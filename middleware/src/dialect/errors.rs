@@ -3,6 +3,7 @@
 //! Texts are the gateway's: nothing an upstream said is quoted here.
 
 use super::{Dialect, Framing, Operation, Surface};
+use crate::json::escape_into;
 
 /// What an error of ours tells.
 #[derive(Clone, Copy, Debug)]
@@ -167,23 +168,8 @@ impl Json {
         self
     }
 
-    /// A string value, escaped: RFC 8259, section 7.
     fn text(&mut self, text: &str) -> &mut Self {
-        const HEX: [u8; 16] = *b"0123456789abcdef";
-        self.0.push(b'"');
-        for byte in text.bytes() {
-            match byte {
-                b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
-                b'\n' => self.0.extend_from_slice(br"\n"),
-                0..=0x1f => {
-                    let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-                    self.0
-                        .extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-                }
-                _ => self.0.push(byte),
-            }
-        }
-        self.0.push(b'"');
+        escape_into(text, &mut self.0);
         self
     }
 

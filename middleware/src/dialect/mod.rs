@@ -10,13 +10,17 @@ use std::{fmt, str::FromStr};
 pub mod errors;
 pub mod framing;
 pub mod multipart;
+pub mod request;
 pub mod surface;
+pub mod usage;
 
 pub use self::{
     errors::{Shape, Told, error_body, error_event},
     framing::{Framing, framing},
     multipart::Parts,
+    request::{Asked, Limit, Role, Unfit, last_user_text, read, texts},
     surface::{Recognised, Surface, join, recognise},
+    usage::{Usage, usage},
 };
 
 /// The shape of an API, in the words of the configuration.

@@ -145,6 +145,12 @@ impl Surface {
         )
     }
 
+    /// The model inside the path, decoded; none where the body names it. Malformed escapes stay as they are.
+    pub fn model_in<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
+        let model = path.get(self.model.clone()?)?;
+        Some(decode(model).map_or(Cow::Borrowed(model), Cow::Owned))
+    }
+
     /// The operation's word, for logs and metrics.
     pub const fn operation_name(&self) -> &'static str {
         self.operation.as_str()
@@ -207,6 +213,25 @@ fn is_version_tail(mut rest: &[u8]) -> bool {
         .or_else(|| rest.strip_prefix(b"beta"))
         .unwrap_or(rest);
     rest.iter().all(u8::is_ascii_digit)
+}
+
+/// Undoes percent-encoding; `None` if there is none, a malformed one, or what it hides is not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    memchr::memchr(b'%', text.as_bytes())?;
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let ([high, low], tail) = rest.split_first_chunk()?;
+        let digit = |hex: u8| char::from(hex).to_digit(16);
+        decoded.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+        rest = tail;
+    }
+    String::from_utf8(decoded).ok()
 }
 
 /// Whether the path holds `.` or `..` as a segment, plain or percent-encoded.

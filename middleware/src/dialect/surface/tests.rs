@@ -275,6 +275,27 @@ fn surfaces_know_what_their_bodies_are() {
 }
 
 #[test]
+fn the_model_in_a_path_is_decoded() {
+    let of = |path: &str| match recognised(&Method::POST, path, &[]) {
+        Recognised::Surface(surface) => surface.model_in(path).map(Cow::into_owned),
+        other => panic!("{path}: {other:?}"),
+    };
+    assert_eq!(
+        of("/model/arn%3Aaws%2Fm/converse").as_deref(),
+        Some("arn:aws/m")
+    );
+    assert_eq!(
+        of("/v1beta/models/m%4:generateContent").as_deref(),
+        Some("m%4")
+    );
+    assert_eq!(
+        of("/v1beta/models/m%ff:generateContent").as_deref(),
+        Some("m%ff")
+    );
+    assert_eq!(of("/v1/chat/completions"), None);
+}
+
+#[test]
 fn a_base_path_replaces_the_prefix() {
     let joined = |base: &str, path: &str| {
         let prefix = match recognised(&Method::POST, path, &[]) {

@@ -1,0 +1,197 @@
+//! The texts of a request, wherever its dialect puts them.
+
+use std::borrow::Cow;
+
+use crate::{
+    dialect::{Operation, Surface},
+    json::{Kind, Value},
+};
+
+/// Who wrote a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Instructions: system and developer messages.
+    System,
+    /// The user; also what no role is told of: prompts, inputs, documents.
+    User,
+    /// The model: earlier turns, thoughts, arguments of tool calls.
+    Assistant,
+    /// A tool's result.
+    Tool,
+}
+
+/// Tells every text of a request body in the order of the document: string values, adjacent parts one after
+/// another.
+///
+/// Members are known by name across dialects, since bodies of one dialect are seen at surfaces of another. Media,
+/// identifiers and the definitions of tools are not texts. The cost grows with the bytes times the nesting, which the
+/// check of the body has bounded.
+pub fn texts<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Role, Value<'a>)) {
+    request(surface, root, true, on);
+}
+
+/// What the user said last: the texts of the last run of user texts, a line break between parts.
+pub fn last_user_text<'a>(surface: &Surface, root: Value<'a>) -> Option<Cow<'a, str>> {
+    let mut run: Vec<Value<'a>> = Vec::new();
+    let mut ended = true;
+    texts(surface, root, &mut |role, value| {
+        if role != Role::User {
+            ended = true;
+            return;
+        }
+        if std::mem::take(&mut ended) {
+            run.clear();
+        }
+        run.push(value);
+    });
+    let mut parts = run.into_iter().filter_map(|value| value.as_str());
+    let first = parts.next()?;
+    Some(parts.fold(first, |joined, part| {
+        Cow::Owned(format!("{joined}\n{part}"))
+    }))
+}
+
+/// One request, or one of those inside of a batch.
+fn request<'a>(surface: &Surface, root: Value<'a>, outermost: bool, on: On<'_, 'a>) {
+    for (name, value) in root.members() {
+        match name.as_str().as_deref() {
+            Some("messages" | "contents" | "chat_history") => turns(value, on),
+            Some(
+                "system" | "systemInstruction" | "system_instruction" | "instructions" | "preamble",
+            ) => {
+                part(Role::System, value, on);
+            }
+            Some("input") if surface.operation == Operation::Responses => turns(value, on),
+            Some("input" | "content" | "query" | "message" | "suffix" | "inputText" | "texts") => {
+                part(Role::User, value, on);
+            }
+            Some("prompt") if value.kind() == Kind::Object => deep(Role::User, value, on),
+            Some("prompt") => part(Role::User, value, on),
+            Some("inputs" | "documents" | "instances") => deep(Role::User, value, on),
+            Some("prediction") => part(Role::Assistant, value, on),
+            Some("tool_results") => deep(Role::Tool, value, on),
+            Some("requests") if outermost => {
+                value
+                    .items()
+                    .for_each(|inner| request(surface, inner, false, on));
+            }
+            Some("generateContentRequest") if outermost => request(surface, value, false, on),
+            _ => {}
+        }
+    }
+}
+
+/// Messages, or one text that stands for a message of the user.
+fn turns<'a>(value: Value<'a>, on: On<'_, 'a>) {
+    match value.kind() {
+        Kind::Array => value
+            .items()
+            .for_each(|turn| part(role_of(turn, Role::User), turn, on)),
+        _ => part(role_of(value, Role::User), value, on),
+    }
+}
+
+/// A message or a part of one: a string, parts in a row, or an object whose members hold them.
+fn part<'a>(role: Role, value: Value<'a>, on: On<'_, 'a>) {
+    match value.kind() {
+        Kind::String => on(role, value),
+        Kind::Array => value
+            .items()
+            .for_each(|item| part(role_of(item, role), item, on)),
+        Kind::Object => value.members().for_each(|(name, member)| {
+            if let Some(name) = name.as_str() {
+                inside(role, &name, member, on);
+            }
+        }),
+        _ => {}
+    }
+}
+
+/// The member `name` of a message or part.
+fn inside<'a>(role: Role, name: &str, member: Value<'a>, on: On<'_, 'a>) {
+    match name {
+        "text" | "content" | "parts" | "thinking" | "reasoning" | "reasoning_content"
+        | "refusal" | "output" | "summary" | "message" | "guardContent" | "reasoningContent"
+        | "reasoningText" | "title" | "context" => {
+            part(role, member, on);
+        }
+        "tool_calls" | "function_call" | "function" | "functionCall" | "toolUse" => {
+            part(Role::Assistant, member, on);
+        }
+        "toolResult" | "functionResponse" => part(Role::Tool, member, on),
+        "arguments"
+        | "args"
+        | "input"
+        | "response"
+        | "json"
+        | "code"
+        | "executableCode"
+        | "codeExecutionResult"
+        | "tool_plan" => deep(role, member, on),
+        // A document of text carries it where one of bytes carries its bytes.
+        "source" if member.get("type").is_some_and(|kind| kind.is_str("text")) => {
+            if let Some(data) = member.get("data") {
+                part(role, data, on);
+            }
+        }
+        "source" => {
+            for held in ["content", "text"]
+                .into_iter()
+                .filter_map(|held| member.get(held))
+            {
+                part(role, held, on);
+            }
+        }
+        // Cohere's holds fields under `data`, the others' a source.
+        "document" => {
+            part(role, member, on);
+            if let Some(data) = member.get("data") {
+                deep(role, data, on);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Every string value at any depth.
+fn deep<'a>(role: Role, value: Value<'a>, on: On<'_, 'a>) {
+    match value.kind() {
+        Kind::String => on(role, value),
+        Kind::Array => value.items().for_each(|item| deep(role, item, on)),
+        Kind::Object => value
+            .members()
+            .for_each(|(_, member)| deep(role, member, on)),
+        _ => {}
+    }
+}
+
+/// Who speaks in a message or part, where it says so; else whoever speaks around it.
+fn role_of(turn: Value<'_>, around: Role) -> Role {
+    let mut found = around;
+    for (name, value) in turn.members() {
+        match name.as_str().as_deref() {
+            Some("role") => {
+                return match value.as_str().as_deref() {
+                    Some("system" | "developer" | "SYSTEM") => Role::System,
+                    Some("assistant" | "model" | "CHATBOT") => Role::Assistant,
+                    Some("tool" | "function" | "TOOL") => Role::Tool,
+                    _ => Role::User,
+                };
+            }
+            Some("type") => {
+                found = match value.as_str().as_deref() {
+                    Some(kind) if kind.ends_with("_output") || kind.ends_with("tool_result") => {
+                        Role::Tool
+                    }
+                    Some(kind) if kind.ends_with("_call") || kind == "reasoning" => Role::Assistant,
+                    _ => found,
+                };
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Who takes the texts.
+type On<'f, 'a> = &'f mut dyn FnMut(Role, Value<'a>);

@@ -1,0 +1,174 @@
+//! Where the token usage sits in a document or an event.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::{Dialect, Operation, Surface};
+use crate::json::Value;
+
+/// Token counts in the provider's own words: nothing is added up or subtracted.
+///
+/// What a word counts differs: Anthropic's `prompt` leaves cached tokens out, OpenAI's includes them;
+/// Gemini's `completion` leaves reasoning out, OpenAI's includes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the input.
+    pub prompt: Option<u64>,
+    /// Tokens of the output.
+    pub completion: Option<u64>,
+    /// The provider's total, which need not be the sum of the others.
+    pub total: Option<u64>,
+    /// Input tokens read from a cache.
+    pub cached: Option<u64>,
+    /// Input tokens written to a cache.
+    pub cache_write: Option<u64>,
+    /// Output tokens spent on thinking.
+    pub reasoning: Option<u64>,
+}
+
+/// The usage that a whole document or one event of a stream reports, if it does.
+///
+/// An event that cannot report any costs one search for a word.
+pub fn usage(surface: &Surface, event: Value<'_>) -> Option<Usage> {
+    let mut found = Usage::default();
+    if surface.operation == Operation::CountTokens {
+        found.read(event, surface.dialect);
+    } else if MAY_REPORT
+        .iter()
+        .any(|word| word.find(event.raw()).is_some())
+    {
+        match surface.dialect {
+            Dialect::Ollama => found.read(event, Dialect::Ollama),
+            Dialect::Cohere => found.read_cohere(event),
+            Dialect::Gemini => found.read_member(event, "usageMetadata", Dialect::Gemini),
+            Dialect::Bedrock => found.read_bedrock(event),
+            dialect => found.read_places(event, dialect),
+        }
+    }
+    (found != Usage::default()).then_some(found)
+}
+
+// ===== impl Usage =====
+
+impl Usage {
+    /// Takes over what `later` reports; what it leaves out stays. Reports are never added up.
+    pub fn merge(&mut self, later: Self) {
+        self.prompt = later.prompt.or(self.prompt);
+        self.completion = later.completion.or(self.completion);
+        self.total = later.total.or(self.total);
+        self.cached = later.cached.or(self.cached);
+        self.cache_write = later.cache_write.or(self.cache_write);
+        self.reasoning = later.reasoning.or(self.reasoning);
+    }
+
+    /// The places of OpenAI and Anthropic: beside the choices, in Groq's extension, in the message or
+    /// response that an event wraps.
+    fn read_places(&mut self, event: Value<'_>, dialect: Dialect) {
+        for (name, value) in event.members() {
+            match name.as_str().as_deref() {
+                Some("usage") => self.read(value, dialect),
+                Some("x_groq" | "message" | "response") => {
+                    self.read_member(value, "usage", dialect)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn read_cohere(&mut self, event: Value<'_>) {
+        for (name, value) in event.members() {
+            match name.as_str().as_deref() {
+                Some("usage" | "meta") => self.read_billing(value),
+                Some("delta" | "response") => {
+                    for part in ["usage", "meta"]
+                        .into_iter()
+                        .filter_map(|part| value.get(part))
+                    {
+                        self.read_billing(part);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Cohere's tokens as the model saw them; what is billed only where those are not told.
+    fn read_billing(&mut self, usage: Value<'_>) {
+        self.read(usage, Dialect::Cohere);
+        match usage.get("tokens") {
+            Some(tokens) => self.read(tokens, Dialect::Cohere),
+            None => self.read_member(usage, "billed_units", Dialect::Cohere),
+        }
+    }
+
+    /// Converse's own words, or those of the model that InvokeModel wraps, with Bedrock's as a last resort.
+    fn read_bedrock(&mut self, event: Value<'_>) {
+        self.read_member(event, "amazon-bedrock-invocationMetrics", Dialect::Bedrock);
+        self.read_places(event, Dialect::Bedrock);
+        if let Some(metadata) = event.get("metadata") {
+            self.read_member(metadata, "usage", Dialect::Bedrock);
+        }
+        self.read(event, Dialect::Bedrock);
+    }
+
+    fn read_member(&mut self, of: Value<'_>, name: &str, dialect: Dialect) {
+        if let Some(usage) = of.get(name) {
+            self.read(usage, dialect);
+        }
+    }
+
+    /// Reads a usage object. A field that is null or no whole number counts as not told.
+    fn read(&mut self, usage: Value<'_>, dialect: Dialect) {
+        for (name, value) in usage.members() {
+            let Some(name) = name.as_str() else { continue };
+            let field = match &*name {
+                "prompt_tokens"
+                | "input_tokens"
+                | "inputTokens"
+                | "promptTokenCount"
+                | "prompt_eval_count"
+                | "inputTextTokenCount"
+                | "inputTokenCount" => &mut self.prompt,
+                "completion_tokens"
+                | "output_tokens"
+                | "outputTokens"
+                | "candidatesTokenCount"
+                | "eval_count"
+                | "totalOutputTextTokenCount"
+                | "outputTokenCount" => &mut self.completion,
+                "total_tokens" | "totalTokens" | "totalTokenCount" => &mut self.total,
+                "cache_read_input_tokens" | "cacheReadInputTokens" | "cachedContentTokenCount" => {
+                    &mut self.cached
+                }
+                "cached_tokens" if dialect == Dialect::Cohere => &mut self.cached,
+                "prompt_cache_hit_tokens" if self.cached.is_none() => &mut self.cached,
+                "cache_creation_input_tokens" | "cacheWriteInputTokens" => &mut self.cache_write,
+                "thoughtsTokenCount" => &mut self.reasoning,
+                "prompt_tokens_details" | "input_tokens_details" => {
+                    self.cached = whole(value, "cached_tokens").or(self.cached);
+                    if name == "prompt_tokens_details" {
+                        self.cache_write = whole(value, "cache_write_tokens").or(self.cache_write);
+                    }
+                    continue;
+                }
+                "completion_tokens_details" | "output_tokens_details" => {
+                    let told = whole(value, "reasoning_tokens")
+                        .or_else(|| whole(value, "thinking_tokens"));
+                    self.reasoning = told.or(self.reasoning);
+                    continue;
+                }
+                _ => continue,
+            };
+            *field = value.as_u64().or(*field);
+        }
+    }
+}
+
+fn whole(of: Value<'_>, name: &str) -> Option<u64> {
+    of.get(name)?.as_u64()
+}
+
+/// Words without which nothing is reported: `usage`, Cohere's `meta`, Ollama's and Titan's counts.
+static MAY_REPORT: LazyLock<[Finder<'static>; 4]> =
+    LazyLock::new(|| ["\"usage", "_count\"", "\"meta\"", "TokenCount\""].map(Finder::new));
