@@ -1,2 +1,3 @@
 //! m
 pub mod json;
+pub mod sse;
