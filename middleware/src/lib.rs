@@ -9,6 +9,7 @@ pub mod executor;
 pub mod facts;
 pub mod json;
 pub mod record;
+pub mod sse;
 
 #[cfg(feature = "client")]
 pub mod client;
