@@ -17,7 +17,7 @@ pub enum Sniff {
 /// something else; a stream that opens with another field is legal, but nobody sends it.
 pub fn sniff(first: &[u8]) -> Sniff {
     const MARK: &[u8] = b"\xef\xbb\xbf";
-    if first.len() < MARK.len() && MARK.starts_with(first) {
+    if MARK.starts_with(first) {
         return Sniff::Unclear;
     }
     let mut text = first.strip_prefix(MARK).unwrap_or(first);
