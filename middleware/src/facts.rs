@@ -11,9 +11,9 @@
 
 use std::{ops::Range, sync::Arc};
 
-use crate::dialect::{Asked, Surface};
+use crate::dialect::{Asked, Limit, Surface};
 
-/// What the body asks for.
+/// What a request asks for.
 ///
 /// Spans are places in the body as it arrived, as [`Held::edit`](crate::body::Held::edit) takes them.
 #[derive(Clone, Debug)]
@@ -23,20 +23,54 @@ pub struct Intent(Arc<Inner>);
 struct Inner {
     surface: Surface,
     model: Option<Box<str>>,
-    asked: Asked,
+    model_span: Option<Range<usize>>,
+    stream: bool,
+    choices: u32,
+    limits: Box<[Limit]>,
+    include_usage: bool,
+    tools: bool,
+    user: Option<Box<str>>,
     object: Option<Range<usize>>,
 }
 
 impl Intent {
-    /// What was found in a JSON body whose outermost object lies at `object`. `model` is decoded,
-    /// and stands in the body or in the path.
+    /// What was found in a JSON body whose outermost object lies at `object`. `named` is the model
+    /// that the path names, decoded, where the path names one.
     pub fn new(
         surface: Surface,
-        model: Option<Box<str>>,
-        asked: Asked,
-        object: Option<Range<usize>>,
+        named: Option<&str>,
+        asked: Asked<'_>,
+        object: Range<usize>,
     ) -> Self {
-        Self(Arc::new(Inner { surface, model, asked, object }))
+        Self(Arc::new(Inner {
+            surface,
+            model: named.or(asked.model.as_deref()).map(Into::into),
+            model_span: asked.model_span,
+            stream: asked.stream,
+            choices: asked.choices,
+            limits: asked.limits.into(),
+            include_usage: asked.include_usage,
+            tools: asked.tools,
+            user: asked.user.as_deref().map(Into::into),
+            object: Some(object),
+        }))
+    }
+
+    /// What was found of a body that is not JSON: at most its model.
+    pub fn opaque(surface: Surface, model: Option<&str>) -> Self {
+        let stream = surface.stream.unwrap_or(false);
+        Self(Arc::new(Inner {
+            surface,
+            model: model.map(Into::into),
+            model_span: None,
+            stream,
+            choices: 1,
+            limits: Box::default(),
+            include_usage: false,
+            tools: false,
+            user: None,
+            object: None,
+        }))
     }
 
     /// The surface that was asked.
@@ -44,19 +78,44 @@ impl Intent {
         &self.0.surface
     }
 
-    /// The model that was asked for, decoded.
+    /// The model that was asked for, in the body or in the path; decoded.
     pub fn model(&self) -> Option<&str> {
         self.0.model.as_deref()
     }
 
-    /// Whether a streamed answer was asked for.
-    pub fn stream(&self) -> bool {
-        self.0.asked.stream
+    /// Where the model's string lies in the body, quotes included; `None` if the path names it.
+    pub fn model_span(&self) -> Option<Range<usize>> {
+        self.0.model_span.clone()
     }
 
-    /// Everything else that was asked for, with its spans.
-    pub fn asked(&self) -> &Asked {
-        &self.0.asked
+    /// Whether a streamed answer was asked for.
+    pub fn stream(&self) -> bool {
+        self.0.stream
+    }
+
+    /// How many alternatives are to be generated; at least 1.
+    pub fn choices(&self) -> u32 {
+        self.0.choices
+    }
+
+    /// Every output limit that the body sets, in its order.
+    pub fn limits(&self) -> &[Limit] {
+        &self.0.limits
+    }
+
+    /// Whether a stream was asked to report its usage.
+    pub fn include_usage(&self) -> bool {
+        self.0.include_usage
+    }
+
+    /// Whether tools are offered.
+    pub fn tools(&self) -> bool {
+        self.0.tools
+    }
+
+    /// Who the body says the end user is.
+    pub fn user(&self) -> Option<&str> {
+        self.0.user.as_deref()
     }
 
     /// Where the JSON object of the body lies; `None` if the body is not JSON.
@@ -70,6 +129,6 @@ impl Intent {
 pub struct Route {
     /// The route's name; `None` for an implicit route.
     pub name: Option<Arc<str>>,
-    /// The model after aliases and `provider/model` were resolved.
+    /// The model after aliases and `provider/model` were resolved; `None` where none is named.
     pub model: Option<Arc<str>>,
 }

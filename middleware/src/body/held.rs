@@ -114,6 +114,11 @@ impl<B> Held<B> {
         self.rest.is_none()
     }
 
+    /// Bytes of the frames that were read, after the edits, that have not been sent.
+    pub fn held_len(&self) -> u64 {
+        self.left
+    }
+
     /// The bytes that were read, as they arrived. Copies if they came in more than one frame.
     pub fn text(&self) -> Cow<'_, [u8]> {
         match self.frames.as_slice() {

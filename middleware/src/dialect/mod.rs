@@ -19,7 +19,7 @@ pub use self::{
     framing::{Framing, framing},
     multipart::Parts,
     request::{Asked, Limit, Role, Unfit, last_user_text, read, texts},
-    surface::{Recognised, Surface, join, recognise},
+    surface::{Recognised, Surface, decode, join, recognise},
     usage::{Usage, usage},
 };
 

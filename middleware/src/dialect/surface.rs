@@ -148,7 +148,7 @@ impl Surface {
     /// The model inside the path, decoded; none where the body names it. Malformed escapes stay as they are.
     pub fn model_in<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
         let model = path.get(self.model.clone()?)?;
-        Some(decode(model).map_or(Cow::Borrowed(model), Cow::Owned))
+        Some(decode(model))
     }
 
     /// The operation's word, for logs and metrics.
@@ -215,8 +215,14 @@ fn is_version_tail(mut rest: &[u8]) -> bool {
     rest.iter().all(u8::is_ascii_digit)
 }
 
+/// Undoes percent-encoding. Text without any, with a malformed one, or hiding what is not UTF-8, stays
+/// as it is.
+pub fn decode(text: &str) -> Cow<'_, str> {
+    decoded(text).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
 /// Undoes percent-encoding; `None` if there is none, a malformed one, or what it hides is not UTF-8.
-fn decode(text: &str) -> Option<String> {
+fn decoded(text: &str) -> Option<String> {
     memchr::memchr(b'%', text.as_bytes())?;
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -307,7 +307,10 @@ impl Record {
     }
 
     fn locked_attempts(&self) -> MutexGuard<'_, Vec<Attempt>> {
-        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The status of the answer; written by the layer `record`.
@@ -327,7 +330,10 @@ impl Record {
 
     /// Writes why the request was not served, and so how it ended.
     pub fn set_refused(&self, why: &Rejection) {
-        let _ = self.0.refused.set(Refused { layer: why.layer(), reason: why.reason() });
+        let _ = self.0.refused.set(Refused {
+            layer: why.layer(),
+            reason: why.reason(),
+        });
         self.set_ended(why.reason().into());
     }
 
@@ -354,12 +360,20 @@ impl Record {
 
     /// The layers that changed the answer's bytes.
     pub fn edited_by(&self) -> Vec<&'static str> {
-        self.0.edited_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .edited_by
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Says that `layer` changes the answer's bytes, before the first changed byte is handed over.
     pub fn set_edited_by(&self, layer: &'static str) {
-        let mut layers = self.0.edited_by.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = self
+            .0
+            .edited_by
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !layers.contains(&layer) {
             layers.push(layer);
         }

@@ -37,14 +37,20 @@ pub struct RecordLayer<K, C = SystemClock> {
 impl<K: Sink> RecordLayer<K> {
     /// A layer that tells `sink`.
     pub fn new(sink: K) -> Self {
-        Self { sink, clock: SystemClock }
+        Self {
+            sink,
+            clock: SystemClock,
+        }
     }
 }
 
 impl<K, C> RecordLayer<K, C> {
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> RecordLayer<K, D> {
-        RecordLayer { sink: self.sink, clock }
+        RecordLayer {
+            sink: self.sink,
+            clock,
+        }
     }
 }
 
@@ -52,7 +58,11 @@ impl<S, K: Clone, C: Clone> Layer<S> for RecordLayer<K, C> {
     type Service = Recorded<S, K, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Recorded { inner, sink: self.sink.clone(), clock: self.clock.clone() }
+        Recorded {
+            inner,
+            sink: self.sink.clone(),
+            clock: self.clock.clone(),
+        }
     }
 }
 
@@ -89,8 +99,15 @@ where
         req.extensions_mut().insert(record.clone());
         let counted = record.clone();
         let req = req.map(|body| RequestBody::new(body, counted, clock.clone()));
-        let waiting = Waiting::new(Open { record, sink, clock });
-        ResponseFuture { inner: self.inner.call(req), waiting }
+        let waiting = Waiting::new(Open {
+            record,
+            sink,
+            clock,
+        });
+        ResponseFuture {
+            inner: self.inner.call(req),
+            waiting,
+        }
     }
 }
 
@@ -119,31 +136,46 @@ where
         let this = self.project();
         // An error leaves `waiting` in place: it settles when the future is dropped.
         let mut response = ready!(this.inner.poll(cx))?;
-        let open = this.waiting.take().expect("a future is not polled after it was ready");
+        let open = this
+            .waiting
+            .take()
+            .expect("a future is not polled after it was ready");
         open.record.mark(Mark::Head, open.clock.now());
         open.record.set_status(response.status().as_u16());
         name(response.headers_mut(), &open.record);
-        Poll::Ready(Ok(response.map(|body| Guarded::new(body, Passing::new(open)))))
+        Poll::Ready(Ok(
+            response.map(|body| Guarded::new(body, Passing::new(open)))
+        ))
     }
 }
 
 /// The caller's own id if it is harmless, else one that sorts by time.
 fn request_id(headers: &HeaderMap, wall: SystemTime) -> Box<str> {
-    let theirs = headers.get(REQUEST_ID).map(HeaderValue::as_bytes).filter(|id| {
-        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-        (1..=128).contains(&id.len()) && id.iter().all(harmless)
-    });
+    let theirs = headers
+        .get(REQUEST_ID)
+        .map(HeaderValue::as_bytes)
+        .filter(|id| {
+            let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+            (1..=128).contains(&id.len()) && id.iter().all(harmless)
+        });
     if let Some(Ok(id)) = theirs.map(std::str::from_utf8) {
         return id.into();
     }
-    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = wall
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     let time = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
-    uuid::Uuid::new_v7(time).hyphenated().encode_lower(&mut [0; 36]).into()
+    uuid::Uuid::new_v7(time)
+        .hyphenated()
+        .encode_lower(&mut [0; 36])
+        .into()
 }
 
 /// Names the answer, and says how long we held the request up before its head.
 fn name(headers: &mut HeaderMap, record: &Record) {
-    let Ok(id) = HeaderValue::from_str(record.request_id()) else { return };
+    let Ok(id) = HeaderValue::from_str(record.request_id()) else {
+        return;
+    };
     match headers.entry(REQUEST_ID) {
         Entry::Vacant(free) => {
             free.insert(id);

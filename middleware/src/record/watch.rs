@@ -79,13 +79,20 @@ pub struct Passing<K, C> {
 
 impl<K, C> Passing<K, C> {
     pub(super) fn new(open: Open<K, C>) -> Self {
-        Self { open, hasher: Xxh3::new(), bytes: 0, upstream: None }
+        Self {
+            open,
+            hasher: Xxh3::new(),
+            bytes: 0,
+            upstream: None,
+        }
     }
 }
 
 impl<K, C> std::fmt::Debug for Passing<K, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Passing").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("Passing")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,8 +118,7 @@ impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
         let ended = match ending {
             Ending::Complete => Ended::Complete,
             Ending::Error(error) => {
-                let reason =
-                    Rejection::find(&**error).map_or(Reason::Internal, Rejection::reason);
+                let reason = Rejection::find(&**error).map_or(Reason::Internal, Rejection::reason);
                 record.set_broke(reason);
                 reason.into()
             }
@@ -138,7 +144,11 @@ impl<B: Body, C: Clock> RequestBody<B, C> {
         if inner.is_end_stream() {
             record.mark(Mark::BodyRead, record.started());
         }
-        Self { inner, record, clock }
+        Self {
+            inner,
+            record,
+            clock,
+        }
     }
 }
 

@@ -11,8 +11,7 @@ use crate::{
 /// A wait longer than this is not worth a client's patience.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const INTERNAL: &str =
-    "something failed inside the gateway; its operator finds the cause in the log by the request id";
+const INTERNAL: &str = "something failed inside the gateway; its operator finds the cause in the log by the request id";
 
 /// The answer to a request that failed with `error`.
 pub(super) fn answer(error: &BoxError, shape: Shape, request_id: Option<&str>) -> Response<Bytes> {
@@ -25,11 +24,20 @@ pub(super) fn answer(error: &BoxError, shape: Shape, request_id: Option<&str>) -
     let message = found.map_or(INTERNAL, Rejection::message);
     let message = format!("tollgate: {message}");
     let request_id = request_id.unwrap_or_default();
-    let told = Told { status: status.as_u16(), kind, code, message: &message, request_id };
+    let told = Told {
+        status: status.as_u16(),
+        kind,
+        code,
+        message: &message,
+        request_id,
+    };
     let mut response = Response::new(Bytes::from(error_body(shape, &told)));
     *response.status_mut() = StatusCode::from_u16(shape.status(told.status)).unwrap_or(status);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFUSED_BY, HeaderValue::from_static(speaker(found)));
     if let Ok(id) = HeaderValue::from_str(request_id)
@@ -57,7 +65,10 @@ fn wait(headers: &mut HeaderMap, reason: Reason, wait: Option<Duration>) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         if wait < Duration::from_secs(1) {
             let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(1000);
-            headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis));
+            headers.insert(
+                HeaderName::from_static("retry-after-ms"),
+                HeaderValue::from(millis),
+            );
         }
     }
     let hopeless = wait.is_some_and(|wait| wait > PATIENCE) || reason == Reason::InsufficientQuota;
@@ -73,32 +84,25 @@ fn terms(reason: Reason) -> (StatusCode, &'static str, &'static str) {
     const SERVER: &str = "server_error";
     let code = reason.as_str();
     match reason {
-        Reason::ContentBlocked
-        | Reason::Malformed
-        | Reason::ModelUnpriced
-        | Reason::TokenCap => (StatusCode::BAD_REQUEST, INVALID, code),
+        Reason::ContentBlocked | Reason::Malformed | Reason::ModelUnpriced | Reason::TokenCap => {
+            (StatusCode::BAD_REQUEST, INVALID, code)
+        }
         Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_error", code),
         Reason::Forbidden => (StatusCode::FORBIDDEN, "permission_error", code),
         Reason::ModelNotFound | Reason::NotFound => (StatusCode::NOT_FOUND, INVALID, code),
         Reason::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, INVALID, code),
-        Reason::RequestTimeout | Reason::SlowReader => {
-            (StatusCode::REQUEST_TIMEOUT, INVALID, code)
-        }
+        Reason::RequestTimeout | Reason::SlowReader => (StatusCode::REQUEST_TIMEOUT, INVALID, code),
         Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, code),
         Reason::UriTooLong => (StatusCode::URI_TOO_LONG, INVALID, code),
         Reason::UnsupportedCoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, code),
         Reason::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, INVALID, code),
-        Reason::HeadersTooLarge => {
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, code)
-        }
+        Reason::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, code),
         Reason::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code),
         Reason::InsufficientQuota => (StatusCode::TOO_MANY_REQUESTS, code, code),
         Reason::Internal => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, code),
-        Reason::Closed
-        | Reason::Connect
-        | Reason::Protocol
-        | Reason::Tls
-        | Reason::Truncated => (StatusCode::BAD_GATEWAY, SERVER, "upstream_error"),
+        Reason::Closed | Reason::Connect | Reason::Protocol | Reason::Tls | Reason::Truncated => {
+            (StatusCode::BAD_GATEWAY, SERVER, "upstream_error")
+        }
         Reason::ResponseRejected => (StatusCode::BAD_GATEWAY, SERVER, code),
         Reason::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, SERVER, code),
         Reason::Draining | Reason::Overloaded => {
@@ -117,5 +121,9 @@ fn tell_operator(error: &(dyn Error + 'static), request_id: Option<&str>) {
         chain.push_str(&cause.to_string());
         next = cause.source();
     }
-    tracing::error!(request_id, error = chain, "a request failed inside the gateway");
+    tracing::error!(
+        request_id,
+        error = chain,
+        "a request failed inside the gateway"
+    );
 }

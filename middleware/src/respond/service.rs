@@ -37,7 +37,10 @@ impl<S> Layer<S> for RespondLayer {
     type Service = Respond<S>;
 
     fn layer(&self, inner: S) -> Respond<S> {
-        Respond { inner, unready: None }
+        Respond {
+            inner,
+            unready: None,
+        }
     }
 }
 
@@ -52,7 +55,10 @@ pub struct Respond<S> {
 impl<S: Clone> Clone for Respond<S> {
     fn clone(&self) -> Self {
         // Readiness belongs to the instance that was asked.
-        Self { inner: self.inner.clone(), unready: None }
+        Self {
+            inner: self.inner.clone(),
+            unready: None,
+        }
     }
 }
 
@@ -77,12 +83,16 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         let asked = match req.extensions().get::<Record>() {
-            Some(record) => Asked::Recorded { record: record.clone() },
+            Some(record) => Asked::Recorded {
+                record: record.clone(),
+            },
             None => Asked::Unrecorded { shape: shape(&req) },
         };
         let kind = match self.unready.take() {
             Some(error) => Kind::Unready { error: Some(error) },
-            None => Kind::Called { inner: self.inner.call(req) },
+            None => Kind::Called {
+                inner: self.inner.call(req),
+            },
         };
         ResponseFuture { kind, asked }
     }
@@ -110,7 +120,11 @@ impl Asked {
                     Some(why) => record.set_refused(why),
                     None => record.set_refused(&Rejection::new(Reason::Internal, "respond", "")),
                 }
-                answer(error, Shape::of(record.surface()), Some(record.request_id()))
+                answer(
+                    error,
+                    Shape::of(record.surface()),
+                    Some(record.request_id()),
+                )
             }
             Self::Unrecorded { shape } => answer(error, *shape, None),
         };
@@ -151,9 +165,9 @@ where
                 Ok(response) => return Poll::Ready(Ok(response.map(Reply::relayed))),
                 Err(error) => error.into(),
             },
-            KindProj::Unready { error } => {
-                error.take().expect("a future is not polled after it was ready")
-            }
+            KindProj::Unready { error } => error
+                .take()
+                .expect("a future is not polled after it was ready"),
         };
         Poll::Ready(Ok(this.asked.answer(&error)))
     }

@@ -53,7 +53,12 @@ enum Flush {
 
 impl<B: Body, C: Clock> ResponseBody<B, C> {
     pub(super) fn new(inner: B, seam: Seam, clock: C) -> Self {
-        Self { inner: Some(inner), seam, clock, state: State::Relaying }
+        Self {
+            inner: Some(inner),
+            seam,
+            clock,
+            state: State::Relaying,
+        }
     }
 }
 
@@ -111,12 +116,20 @@ where
                     let words = this.seam.last_words(&error);
                     let flush = Flush::of(this.seam.conn.as_ref());
                     let limit = this.clock.sleep_until(this.clock.now() + super::FLUSH);
-                    this.state.set(State::Breaking { error: Some(error), flush, limit });
+                    this.state.set(State::Breaking {
+                        error: Some(error),
+                        flush,
+                        limit,
+                    });
                     if let Some(words) = words {
                         return Poll::Ready(Some(Ok(Frame::data(words))));
                     }
                 }
-                StateProj::Breaking { error, flush, limit } => {
+                StateProj::Breaking {
+                    error,
+                    flush,
+                    limit,
+                } => {
                     if flush.poll(this.seam.conn.as_ref(), cx).is_pending() {
                         ready!(limit.poll(cx));
                     }
@@ -139,12 +152,16 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        self.inner
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
 impl<B, C: Clock> fmt::Debug for ResponseBody<B, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").field("seam", &self.seam).finish_non_exhaustive()
+        f.debug_struct("ResponseBody")
+            .field("seam", &self.seam)
+            .finish_non_exhaustive()
     }
 }

@@ -140,7 +140,18 @@ fn told<'a>(why: Option<&Rejection>, request_id: &'a str) -> Told<'a> {
             "stream_truncated",
             "tollgate: the provider's stream broke off before its end; what came is incomplete",
         ),
-        _ => (500, "server_error", "internal", "tollgate: this stream failed inside the gateway"),
+        _ => (
+            500,
+            "server_error",
+            "internal",
+            "tollgate: this stream failed inside the gateway",
+        ),
     };
-    Told { status, kind, code, message, request_id }
+    Told {
+        status,
+        kind,
+        code,
+        message,
+        request_id,
+    }
 }

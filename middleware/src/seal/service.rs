@@ -42,7 +42,10 @@ impl<S, C: Clone> Layer<S> for SealLayer<C> {
     type Service = Seal<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Seal { inner, clock: self.clock.clone() }
+        Seal {
+            inner,
+            clock: self.clock.clone(),
+        }
     }
 }
 
@@ -80,7 +83,11 @@ where
             surface,
         };
         let clock = self.clock.clone();
-        ResponseFuture { inner: self.inner.call(req), asked: Some(asked), clock }
+        ResponseFuture {
+            inner: self.inner.call(req),
+            asked: Some(asked),
+            clock,
+        }
     }
 }
 
@@ -101,9 +108,15 @@ impl Asked {
             Some(record) => record.surface().cloned(),
             None => self.surface,
         };
-        let stream = surface.as_ref().and_then(|surface| surface.stream).unwrap_or_else(|| {
-            self.record.as_ref().and_then(Record::intent).is_none_or(|intent| intent.stream())
-        });
+        let stream = surface
+            .as_ref()
+            .and_then(|surface| surface.stream)
+            .unwrap_or_else(|| {
+                self.record
+                    .as_ref()
+                    .and_then(Record::intent)
+                    .is_none_or(|intent| intent.stream())
+            });
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
         let encoded = !coding.trim().eq_ignore_ascii_case("identity");
@@ -146,7 +159,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
-        let asked = this.asked.take().expect("a future is not polled after it was ready");
+        let asked = this
+            .asked
+            .take()
+            .expect("a future is not polled after it was ready");
         let seam = asked.seam(response.status().as_u16(), response.headers());
         let clock = this.clock.clone();
         Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, seam, clock))))

@@ -1,0 +1,135 @@
+//! The decisions: what a body is, and what it says.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+
+use crate::{
+    body::Gather,
+    dialect::{self, Parts, Surface},
+    error::{Reason, Rejection},
+    facts::Intent,
+    json,
+};
+
+const LAYER: &str = "peek";
+
+/// How a body is to be read.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Whole, as JSON.
+    Json,
+    /// Until the part `model` is known.
+    Multipart(Box<Parts>),
+    /// Not at all.
+    Pass,
+}
+
+impl Plan {
+    pub(super) fn of(method: &Method, headers: &HeaderMap, surface: Option<&Surface>) -> Self {
+        let bodiless = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let Some(surface) = surface.filter(|_| !bodiless) else {
+            return Self::Pass;
+        };
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::trim)
+        };
+        if text(header::CONTENT_ENCODING).is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
+            return Self::Pass;
+        }
+        let label = text(header::CONTENT_TYPE).unwrap_or_default();
+        if let Some(parts) = Parts::new(label) {
+            return Self::Multipart(Box::new(parts));
+        }
+        let kind = label
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        let other = [
+            "audio/",
+            "image/",
+            "multipart/",
+            "video/",
+            "application/octet-stream",
+        ];
+        if surface.is_json() && !other.iter().any(|prefix| kind.starts_with(prefix)) {
+            Self::Json
+        } else {
+            Self::Pass
+        }
+    }
+}
+
+/// The one reading of a JSON body.
+pub(super) fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Rejection> {
+    let root = json::check(text, &json::Limits::default()).map_err(|fault| {
+        let told = format!("the request body is not acceptable JSON: {fault}");
+        Rejection::new(Reason::Malformed, LAYER, told)
+    })?;
+    let asked = dialect::read(surface, root).map_err(|unfit| {
+        let told = match unfit.member {
+            "" => "the request body must be a JSON object".to_owned(),
+            name => format!(
+                "`{name}` has a value of the wrong type (byte {})",
+                unfit.offset
+            ),
+        };
+        Rejection::new(Reason::Malformed, LAYER, told)
+    })?;
+    let named = surface.model_in(path);
+    Ok(Intent::new(
+        surface.clone(),
+        named.as_deref(),
+        asked,
+        root.span(),
+    ))
+}
+
+/// The text of what was read; joined only if it came in more than one frame.
+pub(super) fn joined(gather: Gather) -> (Vec<Bytes>, Bytes) {
+    let frames = gather.frames();
+    let text = match frames.as_slice() {
+        [only] => only.clone(),
+        many => many.concat().into(),
+    };
+    (frames, text)
+}
+
+/// Refuses a body by the length that it announces.
+pub(super) fn announced(headers: &HeaderMap, limit: u64) -> Result<(), Rejection> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    match length.map(str::parse::<u64>) {
+        Some(Ok(length)) if length > limit => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn too_large(limit: u64) -> Rejection {
+    let told = format!("the request body is larger than the limit of {limit} bytes");
+    Rejection::new(Reason::TooLarge, LAYER, told)
+}
+
+pub(super) fn too_slow() -> Rejection {
+    Rejection::new(
+        Reason::RequestTimeout,
+        LAYER,
+        "the request body did not come in time",
+    )
+}
+
+pub(super) fn broken(error: impl Into<crate::error::BoxError>) -> crate::error::BoxError {
+    let error = error.into();
+    if Rejection::find(&*error).is_some() {
+        return error;
+    }
+    let told = "the request body could not be read to its end";
+    Rejection::new(Reason::Malformed, LAYER, told)
+        .because(error)
+        .into()
+}

@@ -1,0 +1,355 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    limited::Limited,
+    read::{self, Plan},
+};
+use crate::{
+    body::{Gather, Held},
+    clock::{Clock, SystemClock, Timer},
+    dialect::{self, Recognised, Surface},
+    error::BoxError,
+    facts::Intent,
+    record::Record,
+};
+
+/// Reads request bodies up to a limit.
+#[derive(Clone, Copy, Debug)]
+pub struct PeekLayer<C = SystemClock> {
+    limit: u64,
+    timeout: Duration,
+    silence: Duration,
+    clock: C,
+}
+
+impl PeekLayer {
+    /// Bodies of at most `limit` bytes, whole within 60 seconds and silent for at most 10.
+    pub fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            timeout: Duration::from_secs(60),
+            silence: Duration::from_secs(10),
+            clock: SystemClock,
+        }
+    }
+}
+
+impl<C> PeekLayer<C> {
+    /// How long a body may take to come whole.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long a body may pause.
+    #[must_use]
+    pub fn silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
+        self
+    }
+
+    /// Takes the time from another clock.
+    pub fn clock<D: Clock>(self, clock: D) -> PeekLayer<D> {
+        let Self {
+            limit,
+            timeout,
+            silence,
+            ..
+        } = self;
+        PeekLayer {
+            limit,
+            timeout,
+            silence,
+            clock,
+        }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for PeekLayer<C> {
+    type Service = Peek<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Peek {
+            inner,
+            policy: self.clone(),
+        }
+    }
+}
+
+/// The service of [`PeekLayer`].
+#[derive(Clone, Debug)]
+pub struct Peek<S, C = SystemClock> {
+    inner: S,
+    policy: PeekLayer<C>,
+}
+
+impl<S, C, ReqBody, ResBody> Service<Request<ReqBody>> for Peek<S, C>
+where
+    S: Service<Request<Held<Limited<ReqBody>>>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+    ReqBody: Body<Data = Bytes> + Unpin,
+    ReqBody::Error: Into<BoxError>,
+    C: Clock,
+{
+    type Response = Response<ResBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, ReqBody, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let limit = self.policy.limit;
+        if let Err(error) = read::announced(req.headers(), limit) {
+            return ResponseFuture {
+                step: Step::Refused {
+                    error: Some(error.into()),
+                },
+            };
+        }
+        let surface = surface(&req);
+        let plan = Plan::of(req.method(), req.headers(), surface.as_ref());
+        let (head, body) = req.into_parts();
+        let body = Limited::new(body, limit);
+        if let (Plan::Pass, _) | (_, None) = (&plan, &surface) {
+            let req = Request::from_parts(head, Held::unread(body));
+            return ResponseFuture {
+                step: Step::Called {
+                    inner: self.inner.call(req),
+                },
+            };
+        }
+        // The instance that is ready goes along; what stays has to become ready anew.
+        let fresh = self.inner.clone();
+        let reading = Reading {
+            inner: std::mem::replace(&mut self.inner, fresh),
+            head,
+            body,
+            surface,
+            plan,
+            gather: Gather::default(),
+        };
+        let policy = self.policy.clone();
+        ResponseFuture {
+            step: Step::Reading {
+                reading: Some(reading),
+                start: None,
+                timer: None,
+                policy,
+            },
+        }
+    }
+}
+
+fn surface<B>(req: &Request<B>) -> Option<Surface> {
+    if let Some(record) = req.extensions().get::<Record>() {
+        return record.surface().cloned();
+    }
+    let uri = req.uri();
+    match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
+        Recognised::Surface(surface) => Some(surface),
+        _ => None,
+    }
+}
+
+struct Reading<S, B> {
+    inner: S,
+    head: http::request::Parts,
+    body: Limited<B>,
+    surface: Option<Surface>,
+    plan: Plan,
+    gather: Gather,
+}
+
+impl<S, B> Reading<S, B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Reads on; ready with the request once enough of it is known. `progress` is set by each frame.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<Result<(Option<Intent>, bool), BoxError>> {
+        loop {
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+                return Poll::Ready(Ok((None, true)));
+            };
+            *progress = true;
+            // Trailers of a request are not for us to read, and end it.
+            let Ok(data) = frame.map_err(read::broken)?.into_data() else {
+                continue;
+            };
+            let found = self.push(data);
+            let over = self.body.is_end_stream();
+            if over || found.is_some() {
+                return Poll::Ready(Ok((found, over)));
+            }
+        }
+    }
+
+    /// Takes a frame; some once the part that names the model is known, or cannot come any more.
+    fn push(&mut self, frame: Bytes) -> Option<Intent> {
+        let found = match (&mut self.plan, &self.surface) {
+            (Plan::Multipart(parts), Some(surface)) => {
+                let model = parts.feed(&frame);
+                let known = model.is_some() || parts.is_over();
+                known.then(|| Intent::opaque(surface.clone(), model.as_deref()))
+            }
+            _ => None,
+        };
+        self.gather.push(frame);
+        found
+    }
+
+    /// The request, with everything that was read in it.
+    fn request(
+        self,
+        found: Option<Intent>,
+        over: bool,
+    ) -> Result<(S, Request<Held<Limited<B>>>), BoxError> {
+        let Self {
+            inner,
+            mut head,
+            body,
+            surface,
+            plan,
+            gather,
+        } = self;
+        let path = head.uri.path();
+        let (frames, intent) = match (plan, surface) {
+            (Plan::Json, Some(surface)) => {
+                let (frames, text) = read::joined(gather);
+                (frames, Some(read::json(&surface, path, &text)?))
+            }
+            (_, surface) => {
+                let unnamed = |surface: Surface| {
+                    let named = surface.model_in(path).map(Cow::into_owned);
+                    Intent::opaque(surface, named.as_deref())
+                };
+                (gather.frames(), found.or_else(|| surface.map(unnamed)))
+            }
+        };
+        if let Some(intent) = intent {
+            if let Some(record) = head.extensions.get::<Record>() {
+                record.set_intent(intent.clone());
+            }
+            head.extensions.insert(intent);
+        }
+        let body = if over {
+            Held::whole(frames)
+        } else {
+            Held::begun(frames, body)
+        };
+        Ok((inner, Request::from_parts(head, body)))
+    }
+}
+
+pin_project! {
+    /// The future of [`Peek`].
+    pub struct ResponseFuture<S, B, C>
+    where
+        S: Service<Request<Held<Limited<B>>>>,
+        C: Clock,
+    {
+        #[pin]
+        step: Step<S, S::Future, B, C, C::Sleep>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<S, F, B, C, Z> {
+        // → Called when enough of the body is known
+        Reading {
+            reading: Option<Reading<S, B>>,
+            // When the first wait began.
+            start: Option<Instant>,
+            #[pin] timer: Option<Z>,
+            policy: PeekLayer<C>,
+        },
+        Called { #[pin] inner: F },
+        Refused { error: Option<BoxError> },
+    }
+}
+
+impl<S, B, C, R> Future for ResponseFuture<S, B, C>
+where
+    S: Service<Request<Held<Limited<B>>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+    C: Clock,
+{
+    type Output = Result<Response<R>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut step = self.project().step;
+        loop {
+            match step.as_mut().project() {
+                StepProj::Reading {
+                    reading,
+                    start,
+                    mut timer,
+                    policy,
+                } => {
+                    let once = reading.as_mut().expect("taken only when the step changes");
+                    let mut progress = false;
+                    let Poll::Ready(read) = once.poll(cx, &mut progress) else {
+                        let now = policy.clock.now();
+                        let whole = *start.get_or_insert(now) + policy.timeout;
+                        let next = whole.min(now + policy.silence);
+                        match timer.as_mut().as_pin_mut() {
+                            None => timer.set(Some(policy.clock.sleep_until(next))),
+                            Some(timer) if progress => timer.reset(next),
+                            Some(_) => {}
+                        }
+                        let timer = timer.as_pin_mut().expect("it was just set");
+                        ready!(timer.poll(cx));
+                        return Poll::Ready(Err(read::too_slow().into()));
+                    };
+                    let reading = reading.take().expect("taken only when the step changes");
+                    let (found, over) = read?;
+                    let (mut inner, req) = reading.request(found, over)?;
+                    step.set(Step::Called {
+                        inner: inner.call(req),
+                    });
+                }
+                StepProj::Called { inner } => return inner.poll(cx).map_err(Into::into),
+                StepProj::Refused { error } => {
+                    let error = error
+                        .take()
+                        .expect("a future is not polled after it was ready");
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl<S, B, C> fmt::Debug for ResponseFuture<S, B, C>
+where
+    S: Service<Request<Held<Limited<B>>>>,
+    C: Clock,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

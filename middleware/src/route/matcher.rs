@@ -1,0 +1,99 @@
+use http::{HeaderMap, HeaderName};
+
+use super::Ask;
+use crate::dialect::{Dialect, Recognised};
+
+/// A name, or the beginning of one: a trailing `*` stands for any rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    open: bool,
+}
+
+impl Pattern {
+    /// Reads a pattern; only a `*` at the end is special.
+    pub fn new(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(text) => Self {
+                text: text.into(),
+                open: true,
+            },
+            None => Self {
+                text: text.into(),
+                open: false,
+            },
+        }
+    }
+
+    /// Whether the name fits.
+    pub fn matches(&self, name: &str) -> bool {
+        if self.open {
+            name.starts_with(&*self.text)
+        } else {
+            *name == *self.text
+        }
+    }
+
+    /// The one name that fits; `None` if others do as well.
+    pub fn exact(&self) -> Option<&str> {
+        (!self.open).then_some(&self.text)
+    }
+}
+
+/// The conditions of a rule; all must hold, and one that is absent holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matcher {
+    /// Any of these models, after aliases were resolved.
+    pub model: Vec<Pattern>,
+    /// Any of these paths, without the query.
+    pub path: Vec<Pattern>,
+    /// Any of these dialects of the caller.
+    pub dialect: Vec<Dialect>,
+    /// Whether a stream is asked for.
+    pub stream: Option<bool>,
+    /// Each of these headers, with a value that fits.
+    pub header: Vec<(HeaderName, Pattern)>,
+}
+
+impl Matcher {
+    /// Whether the conditions hold. `any_path`: also a path that no API has.
+    pub(super) fn holds(&self, ask: &Ask<'_>, model: Option<&str>, any_path: bool) -> bool {
+        self.takes_path(ask, any_path)
+            && (self.model.is_empty() || model.is_some_and(|it| any(&self.model, it)))
+            && (self.dialect.is_empty() || self.takes_dialect(ask.recognised))
+            && self.stream.is_none_or(|stream| stream == ask.stream)
+            && self
+                .header
+                .iter()
+                .all(|(name, value)| has(ask.headers, name, value))
+    }
+
+    fn takes_path(&self, ask: &Ask<'_>, any_path: bool) -> bool {
+        if !self.path.is_empty() {
+            return any(&self.path, ask.path);
+        }
+        match ask.recognised {
+            Recognised::Surface(_) | Recognised::Prefixed(_) => true,
+            Recognised::Wrong(_) | Recognised::Unknown => any_path,
+        }
+    }
+
+    fn takes_dialect(&self, recognised: &Recognised) -> bool {
+        match recognised {
+            Recognised::Surface(surface) => self.dialect.contains(&surface.dialect),
+            _ => self.dialect.contains(&Dialect::Raw),
+        }
+    }
+}
+
+fn any(patterns: &[Pattern], name: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(name))
+}
+
+fn has(headers: &HeaderMap, name: &HeaderName, value: &Pattern) -> bool {
+    let mut values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|it| it.to_str().ok());
+    values.any(|it| value.matches(it))
+}

@@ -1,0 +1,186 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{Ask, Choice, Table};
+use crate::{
+    dialect,
+    error::BoxError,
+    facts::{Intent, Route},
+    record::Record,
+};
+
+/// A service made of one service per route.
+#[derive(Debug)]
+pub struct Router<S> {
+    table: Arc<Table>,
+    routes: Arc<[S]>,
+}
+
+impl<S> Router<S> {
+    /// A router to `routes`, in the order of the table's rules, or of its providers without rules.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many routes as the table leads to.
+    pub fn new(table: Table, routes: impl IntoIterator<Item = S>) -> Self {
+        let routes: Arc<[S]> = routes.into_iter().collect();
+        assert_eq!(routes.len(), table.len(), "a route for each rule");
+        Self {
+            table: Arc::new(table),
+            routes,
+        }
+    }
+
+    /// The services, in the order of the table.
+    pub fn routes(&self) -> &[S] {
+        &self.routes
+    }
+
+    fn choose<B>(&self, req: &Request<B>) -> Result<Choice, BoxError> {
+        let (uri, headers) = (req.uri(), req.headers());
+        let recognised;
+        let recognised = match req.extensions().get::<Record>() {
+            Some(record) => record.recognised(),
+            None => {
+                recognised = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
+                &recognised
+            }
+        };
+        let intent = req.extensions().get::<Intent>();
+        // A body that nobody could read may still have its model in the path.
+        let named = match recognised {
+            dialect::Recognised::Surface(surface) if intent.is_none() => {
+                surface.model_in(uri.path())
+            }
+            _ => None,
+        };
+        let model = intent.map_or(named.as_deref(), Intent::model);
+        let stream = intent.is_some_and(Intent::stream);
+        let ask = Ask {
+            model,
+            path: uri.path(),
+            recognised,
+            stream,
+            headers,
+        };
+        Ok(self.table.choose(&ask)?)
+    }
+}
+
+impl<S> Clone for Router<S> {
+    fn clone(&self) -> Self {
+        Self {
+            table: self.table.clone(),
+            routes: self.routes.clone(),
+        }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Router<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<ResBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, ReqBody>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Which service must be ready depends on the request.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
+        let choice = match self.choose(&req) {
+            Ok(choice) => choice,
+            Err(error) => {
+                return ResponseFuture {
+                    step: Step::Refused { error: Some(error) },
+                };
+            }
+        };
+        if let (Some(record), Some(name)) = (req.extensions().get::<Record>(), &choice.name) {
+            record.set_route(name.clone());
+        }
+        req.extensions_mut().insert(Route {
+            name: choice.name,
+            model: choice.model,
+        });
+        let inner = self.routes[choice.index].clone();
+        ResponseFuture {
+            step: Step::Readying {
+                ready: Some((inner, req)),
+            },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Router`].
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        step: Step<S, S::Future, B>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<S, F, B> {
+        // → Called when the chosen service is ready
+        Readying { ready: Option<(S, Request<B>)> },
+        Called { #[pin] inner: F },
+        Refused { error: Option<BoxError> },
+    }
+}
+
+impl<S, B> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut step = self.project().step;
+        loop {
+            match step.as_mut().project() {
+                StepProj::Readying { ready } => {
+                    let (inner, _) = ready.as_mut().expect("taken only when the step changes");
+                    ready!(inner.poll_ready(cx)).map_err(Into::into)?;
+                    let (mut inner, req) = ready.take().expect("it was there just now");
+                    step.set(Step::Called {
+                        inner: inner.call(req),
+                    });
+                }
+                StepProj::Called { inner } => return inner.poll(cx).map_err(Into::into),
+                StepProj::Refused { error } => {
+                    let error = error
+                        .take()
+                        .expect("a future is not polled after it was ready");
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

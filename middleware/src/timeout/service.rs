@@ -1,0 +1,195 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use http::{HeaderMap, Request, Response, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{Timeouts, body::ResponseBody, elapsed};
+use crate::{
+    clock::{Clock, SystemClock},
+    dialect::{self, Judge},
+    error::BoxError,
+    facts::Intent,
+};
+
+/// Runs the clocks of [`Timeouts`] on each answer.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeoutLayer<C = SystemClock> {
+    limits: Timeouts,
+    clock: C,
+}
+
+impl TimeoutLayer {
+    /// A layer with these limits.
+    pub fn new(limits: Timeouts) -> Self {
+        Self {
+            limits,
+            clock: SystemClock,
+        }
+    }
+}
+
+impl<C> TimeoutLayer<C> {
+    /// Takes the time from another clock.
+    pub fn clock<D: Clock>(self, clock: D) -> TimeoutLayer<D> {
+        TimeoutLayer {
+            limits: self.limits,
+            clock,
+        }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for TimeoutLayer<C> {
+    type Service = Timeout<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Timeout {
+            inner,
+            limits: self.limits,
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+/// The service of [`TimeoutLayer`].
+#[derive(Clone, Debug)]
+pub struct Timeout<S, C = SystemClock> {
+    inner: S,
+    limits: Timeouts,
+    clock: C,
+}
+
+impl<S, C, ReqBody, ResBody> Service<Request<ReqBody>> for Timeout<S, C>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: Body,
+    C: Clock,
+{
+    type Response = Response<ResponseBody<ResBody, C>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let limits = self.limits;
+        let intent = req.extensions().get::<Intent>();
+        let streams = intent.is_some_and(Intent::stream);
+        let first_byte = if streams {
+            limits.first_byte_stream
+        } else {
+            limits.first_byte_document
+        };
+        let counts_output = streams && limits.first_token.is_some();
+        let intent = intent.filter(|_| counts_output).cloned();
+        let head = [
+            first_byte,
+            limits.total,
+            limits.first_token.filter(|_| streams),
+        ];
+        let start = self.clock.now();
+        let deadline = head.into_iter().flatten().min().map(|limit| start + limit);
+        ResponseFuture {
+            inner: Some(self.inner.call(req)),
+            limit: deadline.map(|at| self.clock.sleep_until(at)),
+            call: Call {
+                start,
+                limits,
+                intent,
+            },
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Call {
+    start: Instant,
+    limits: Timeouts,
+    /// Only where the first output is waited for.
+    intent: Option<Intent>,
+}
+
+impl Call {
+    /// What finds the first output, if it is waited for.
+    fn judge(&self, status: u16, headers: &HeaderMap) -> Option<Judge> {
+        let intent = self.intent.as_ref()?;
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+        let encoded = !coding.trim().eq_ignore_ascii_case("identity");
+        let (surface, kind) = (Some(intent.surface()), text(header::CONTENT_TYPE));
+        let framing = dialect::framing(surface, true, status, kind, encoded);
+        Some(Judge::new(surface, framing, intent.choices(), true).with_first_output())
+    }
+}
+
+pin_project! {
+    /// The future of [`Timeout`].
+    pub struct ResponseFuture<F, C: Clock> {
+        // Dropped when its time is up.
+        #[pin]
+        inner: Option<F>,
+        #[pin]
+        limit: Option<C::Sleep>,
+        call: Call,
+        clock: C,
+    }
+}
+
+impl<F, C, B, E> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Into<BoxError>,
+    B: Body,
+    C: Clock,
+{
+    type Output = Result<Response<ResponseBody<B, C>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let inner = this.inner.as_mut().as_pin_mut();
+        let inner = inner.expect("a future is not polled after it was ready");
+        match inner.poll(cx).map_err(Into::into)? {
+            Poll::Ready(response) => {
+                let call = &*this.call;
+                let judge = call.judge(response.status().as_u16(), response.headers());
+                let clocks = super::body::Clocks {
+                    idle: call.limits.idle,
+                    total: call.limits.total.map(|limit| call.start + limit),
+                    first_token: call.limits.first_token.map(|limit| call.start + limit),
+                    judge,
+                };
+                let clock = this.clock.clone();
+                Poll::Ready(Ok(
+                    response.map(|body| ResponseBody::new(body, clocks, clock))
+                ))
+            }
+            Poll::Pending => {
+                let Some(limit) = this.limit.as_pin_mut() else {
+                    return Poll::Pending;
+                };
+                ready!(limit.poll(cx));
+                this.inner.set(None);
+                Poll::Ready(Err(elapsed().into()))
+            }
+        }
+    }
+}
+
+impl<F, C: Clock> std::fmt::Debug for ResponseFuture<F, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("call", &self.call)
+            .finish_non_exhaustive()
+    }
+}

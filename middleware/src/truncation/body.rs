@@ -1,0 +1,145 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::{
+    dialect::{Ending, Judge},
+    error::{BoxError, Reason, Rejection},
+    record::{Ended, Record},
+};
+
+pin_project! {
+    /// The response body of [`Truncation`](super::Truncation).
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        watch: Watch,
+    }
+}
+
+#[derive(Debug)]
+struct Watch {
+    /// None: the transport decides.
+    judge: Option<Judge>,
+    record: Option<Record>,
+    error_told: bool,
+    over: bool,
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn new(inner: B, judge: Option<Judge>, record: Option<Record>) -> Self {
+        Self {
+            inner,
+            watch: Watch {
+                judge,
+                record,
+                error_told: false,
+                over: false,
+            },
+        }
+    }
+}
+
+impl Watch {
+    fn feed(&mut self, frame: &[u8]) {
+        if let Some(judge) = &mut self.judge {
+            judge.feed(frame);
+            if !self.error_told && judge.error_seen() {
+                self.error_told = true;
+                self.settle(Ended::UpstreamError);
+            }
+        }
+    }
+
+    fn settle(&self, ended: Ended) {
+        if let Some(record) = &self.record {
+            record.set_ended(ended);
+        }
+    }
+
+    /// The transport ended cleanly.
+    fn end(&mut self) -> Option<BoxError> {
+        self.over = true;
+        let judge = self.judge.as_mut()?;
+        let ending = judge.finish();
+        if judge.error_seen() {
+            self.settle(Ended::UpstreamError);
+            return None;
+        }
+        (ending == Ending::Truncated).then(|| truncated().into())
+    }
+
+    /// The transport broke.
+    fn broke(&mut self, error: BoxError) -> Option<BoxError> {
+        self.over = true;
+        match &self.judge {
+            Some(judge) if judge.error_seen() => Some(truncated().silent().because(error).into()),
+            Some(judge) if judge.terminal() => None,
+            _ => Some(error),
+        }
+    }
+
+    /// The announced length has passed: the client will take this for a whole message, so all that
+    /// can be done is to say that it is not.
+    fn length_reached(&mut self) {
+        self.over = true;
+        if let Some(judge) = &mut self.judge
+            && judge.finish() == Ending::Truncated
+            && !judge.error_seen()
+        {
+            self.settle(Ended::UpstreamTruncated);
+        }
+    }
+}
+
+fn truncated() -> Rejection {
+    let told = "the provider's stream ended before it was complete";
+    Rejection::new(Reason::Truncated, "upstream", told)
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes, Error = BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        if this.watch.over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let error = match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.watch.feed(data);
+                }
+                if this.inner.is_end_stream() {
+                    this.watch.length_reached();
+                }
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Some(Err(error)) => this.watch.broke(error),
+            None => this.watch.end(),
+        };
+        Poll::Ready(error.map(Err))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.watch.over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

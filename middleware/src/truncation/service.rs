@@ -1,0 +1,166 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, Request, Response, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::body::ResponseBody;
+use crate::{
+    dialect::{self, Framing, Judge, Recognised, Surface},
+    facts::Intent,
+    record::Record,
+};
+
+/// Finds streams that end before they are complete.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TruncationLayer {
+    transport_marks: bool,
+}
+
+impl TruncationLayer {
+    /// The dialect's own marks decide.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// For a provider whose streams carry no mark of their end: the transport decides.
+    #[must_use]
+    pub fn transport_marks(mut self, yes: bool) -> Self {
+        self.transport_marks = yes;
+        self
+    }
+}
+
+impl<S> Layer<S> for TruncationLayer {
+    type Service = Truncation<S>;
+
+    fn layer(&self, inner: S) -> Truncation<S> {
+        Truncation {
+            inner,
+            policy: *self,
+        }
+    }
+}
+
+/// The service of [`TruncationLayer`].
+#[derive(Clone, Debug)]
+pub struct Truncation<S> {
+    inner: S,
+    policy: TruncationLayer,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Truncation<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let asked = Asked::of(&req);
+        ResponseFuture {
+            inner: self.inner.call(req),
+            asked,
+            policy: self.policy,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Asked {
+    record: Option<Record>,
+    surface: Option<Surface>,
+    stream: bool,
+    choices: u32,
+}
+
+impl Asked {
+    fn of<B>(req: &Request<B>) -> Self {
+        let record = req.extensions().get::<Record>().cloned();
+        let intent = req.extensions().get::<Intent>();
+        let surface = match (intent, &record) {
+            (Some(intent), _) => Some(intent.surface().clone()),
+            (None, Some(record)) => record.surface().cloned(),
+            (None, None) => {
+                let uri = req.uri();
+                match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
+                    Recognised::Surface(surface) => Some(surface),
+                    _ => None,
+                }
+            }
+        };
+        // Unread, a body may have asked for a stream: the answer's label then says.
+        let stream = match (intent, &surface) {
+            (Some(intent), _) => intent.stream(),
+            (None, Some(surface)) => surface.stream.unwrap_or(true),
+            (None, None) => false,
+        };
+        Self {
+            record,
+            surface,
+            stream,
+            choices: intent.map_or(1, Intent::choices),
+        }
+    }
+
+    fn framing(&self, status: u16, headers: &HeaderMap) -> Framing {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+        let encoded = !coding.trim().eq_ignore_ascii_case("identity");
+        let kind = text(header::CONTENT_TYPE);
+        dialect::framing(self.surface.as_ref(), self.stream, status, kind, encoded)
+    }
+}
+
+pin_project! {
+    /// The future of [`Truncation`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        asked: Asked,
+        policy: TruncationLayer,
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let framing = this
+            .asked
+            .framing(response.status().as_u16(), response.headers());
+        // What is one document, or cannot be read, ends as its transport says. A stream that was
+        // asked for may be labelled a document: its first bytes tell.
+        let watch = match framing {
+            Framing::Opaque | Framing::EventStream => false,
+            Framing::Document => this.asked.stream && response.status().is_success(),
+            Framing::Sse | Framing::Lines | Framing::Array => true,
+        };
+        let (surface, choices) = (this.asked.surface.as_ref(), this.asked.choices);
+        let transport = this.policy.transport_marks;
+        let judge = watch.then(|| Judge::new(surface, framing, choices, transport));
+        let record = this.asked.record.take();
+        Poll::Ready(Ok(
+            response.map(|body| ResponseBody::new(body, judge, record))
+        ))
+    }
+}

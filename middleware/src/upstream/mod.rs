@@ -1,0 +1,40 @@
+//! Turns a caller's request into the provider's: authority, path, model, credential.
+//!
+//! Contract
+//! - *Reads*: [`Intent`](crate::facts::Intent), [`Route`](crate::facts::Route), [`Record`](crate::record::Record)
+//!   (or the head itself).
+//! - *Writes*: the attempt into the `Record`.
+//! - *Refuses*: [`Protocol`](crate::error::Reason::Protocol) for an answer that redirects.
+//! - *Bodies*: the request's gets the model's name and `extra_body` spliced in where configured, and is
+//!   otherwise what the caller sent; the answer's is untouched.
+//! - *Ready*: forwards.
+//! - *Place*: around the client. Nothing outside it sees the provider's credential.
+//!
+//! What changes in a request, and nothing else does:
+//!
+//! | part | becomes |
+//! |---|---|
+//! | target, `host` | the provider's authority; its path in place of the caller's API prefix; the query kept (a Gemini `key=` removed) |
+//! | `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, `proxy-authorization`, `tollgate-key`, `cookie` | removed; the provider's credential in its slot |
+//! | hop-by-hop headers, those that `connection` names, `expect`, `http2-settings` | removed |
+//! | `accept-encoding` | `identity`, where layers read the answer |
+//! | `x-client-request-id` | our id for the request, unless the caller sent one |
+//! | configured headers | set |
+//! | the model's name, in the body or the path | the name that the provider knows it by |
+//! | members of `extra_body` | added at the end of the body, where the caller did not set them |
+//!
+//! From an answer the hop-by-hop headers are removed. A redirect is never followed and never passed
+//! on: its target was not configured, and the credential would go there.
+
+mod head;
+mod service;
+mod splice;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    service::{ResponseFuture, Upstream, UpstreamLayer},
+    target::{Credential, Target},
+};

@@ -1,0 +1,271 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use http::{Request, Response, StatusCode, header};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{head, splice, target::Target};
+use crate::{
+    body::Held,
+    clock::{Clock, SystemClock},
+    dialect::{self, Recognised},
+    error::{BoxError, Reason, Rejection},
+    facts::{Intent, Route},
+    record::{Attempt, Mark, Record},
+};
+
+/// Makes requests fit one target.
+#[derive(Clone, Debug)]
+pub struct UpstreamLayer<C = SystemClock> {
+    target: Arc<Target>,
+    clock: C,
+}
+
+impl UpstreamLayer {
+    /// A layer that asks `target`.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target: Arc::new(target),
+            clock: SystemClock,
+        }
+    }
+}
+
+impl<C> UpstreamLayer<C> {
+    /// Takes the time from another clock.
+    pub fn clock<D: Clock>(self, clock: D) -> UpstreamLayer<D> {
+        UpstreamLayer {
+            target: self.target,
+            clock,
+        }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for UpstreamLayer<C> {
+    type Service = Upstream<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Upstream {
+            inner,
+            target: self.target.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+/// The service of [`UpstreamLayer`].
+#[derive(Clone, Debug)]
+pub struct Upstream<S, C = SystemClock> {
+    inner: S,
+    target: Arc<Target>,
+    clock: C,
+}
+
+impl<S, C> Upstream<S, C> {
+    /// The service inside.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, C> Upstream<S, C>
+where
+    C: Clock,
+{
+    fn edit<B>(&self, req: &mut Request<Held<B>>) -> Result<(), Rejection> {
+        let intent = req.extensions().get::<Intent>().cloned();
+        let record = req.extensions().get::<Record>().cloned();
+        let routed = req
+            .extensions()
+            .get::<Route>()
+            .and_then(|route| route.model.clone());
+        let recognised = record
+            .as_ref()
+            .map_or_else(|| recognise(req), |it| it.recognised().clone());
+        let asked = intent.as_ref().and_then(Intent::model);
+        let model = routed.or_else(|| asked.map(Into::into));
+        let own = model
+            .as_deref()
+            .and_then(|model| self.target.own_name(model));
+        let own = own.or(model);
+        // The name stays as it was written unless it is another one.
+        let renamed = own
+            .as_deref()
+            .filter(|own| asked.is_some_and(|asked| asked != *own));
+        if let Some(intent) = &intent {
+            splice::edit_body(req.body_mut(), intent, &self.target, renamed);
+        }
+        let target = head::edit_target(req.uri(), &self.target.base_path, &recognised, renamed);
+        *req.uri_mut() = target.ok_or_else(|| {
+            let told = "the path cannot be put behind the provider's base URL";
+            Rejection::new(Reason::Malformed, "upstream", told)
+        })?;
+        let surface = match &recognised {
+            Recognised::Surface(surface) => Some(surface),
+            _ => None,
+        };
+        let id = record.as_ref().map(Record::request_id);
+        head::edit_request(req.headers_mut(), &self.target, surface, id);
+        fit_length(req);
+        if let Some(record) = &record {
+            record.begin_attempt(Attempt {
+                provider: self.target.provider.clone(),
+                target: self.target.name.clone(),
+                label: self.target.label.clone(),
+                model: own,
+                ..Attempt::default()
+            });
+        }
+        Ok(())
+    }
+}
+
+fn recognise<B>(req: &Request<B>) -> Recognised {
+    let uri = req.uri();
+    dialect::recognise(req.method(), uri.path(), uri.query(), req.headers())
+}
+
+/// The announced length is that of the body as it will be sent; a body whose length is not known is
+/// sent in chunks.
+fn fit_length<B>(req: &mut Request<Held<B>>) {
+    if req.headers().contains_key(header::CONTENT_LENGTH) && req.body().is_whole() {
+        let length = req.body().held_len();
+        req.headers_mut()
+            .insert(header::CONTENT_LENGTH, length.into());
+    }
+}
+
+impl<S, C, B, ResBody> Service<Request<Held<B>>> for Upstream<S, C>
+where
+    S: Service<Request<Held<B>>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    C: Clock,
+{
+    type Response = Response<ResBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
+        let record = req.extensions().get::<Record>().cloned();
+        if let Err(refused) = self.edit(&mut req) {
+            let step = Step::Refused {
+                error: Some(refused.into()),
+            };
+            return ResponseFuture {
+                step,
+                record: None,
+                start: None,
+                clock: self.clock.clone(),
+            };
+        }
+        let start = self.clock.now();
+        if let Some(record) = &record {
+            record.mark(Mark::Sent, start);
+        }
+        let step = Step::Called {
+            inner: self.inner.call(req),
+        };
+        ResponseFuture {
+            step,
+            record,
+            start: Some(start),
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Upstream`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F, C> {
+        #[pin]
+        step: Step<F>,
+        record: Option<Record>,
+        start: Option<Instant>,
+        clock: C,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    #[derive(Debug)]
+    enum Step<F> {
+        Called { #[pin] inner: F },
+        Refused { error: Option<BoxError> },
+    }
+}
+
+impl<F, C, B, E> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Into<BoxError>,
+    C: Clock,
+{
+    type Output = Result<Response<B>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = match this.step.project() {
+            StepProj::Called { inner } => ready!(inner.poll(cx)).map_err(Into::into),
+            StepProj::Refused { error } => {
+                let error = error
+                    .take()
+                    .expect("a future is not polled after it was ready");
+                return Poll::Ready(Err(error));
+            }
+        };
+        let answer = answer.and_then(accept);
+        if let (Some(record), Some(start)) = (&*this.record, *this.start) {
+            let now = this.clock.now();
+            record.update_attempt(|attempt| {
+                attempt.took = now.saturating_duration_since(start);
+                match &answer {
+                    Ok(response) => attempt.status = Some(response.status().as_u16()),
+                    Err(error) => attempt.error = Some(word(error)),
+                }
+            });
+            if answer.is_ok() {
+                record.mark(Mark::UpstreamHead, now);
+            }
+        }
+        Poll::Ready(answer)
+    }
+}
+
+/// An answer that may be passed on, without what belongs to its connection.
+fn accept<B>(mut response: Response<B>) -> Result<Response<B>, BoxError> {
+    let redirects = [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ];
+    if redirects.contains(&response.status()) {
+        let told = "the provider answered with a redirect, which is never followed; \
+                    its base_url has to name the final address";
+        return Err(Rejection::new(Reason::Protocol, "upstream", told).into());
+    }
+    head::strip_hop_by_hop(response.headers_mut());
+    Ok(response)
+}
+
+/// The fixed word of a failed attempt.
+fn word(error: &BoxError) -> &'static str {
+    match Rejection::find(&**error).map(Rejection::reason) {
+        Some(Reason::UpstreamTimeout) => "timeout",
+        Some(reason) => reason.as_str(),
+        None => "internal",
+    }
+}

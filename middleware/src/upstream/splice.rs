@@ -1,0 +1,57 @@
+//! Edits of a JSON body: spans and nothing else.
+
+use crate::{body::Held, facts::Intent, json, upstream::Target};
+
+/// Puts the provider's name for the model in the place of the caller's, and adds the members that
+/// the caller did not set.
+pub(super) fn edit_body<B>(
+    body: &mut Held<B>,
+    intent: &Intent,
+    target: &Target,
+    own_name: Option<&str>,
+) {
+    if !body.is_whole() {
+        return;
+    }
+    if let (Some(name), Some(span)) = (own_name, intent.model_span()) {
+        body.edit(span, quoted(name));
+    }
+    if target.extra_body.is_empty() {
+        return;
+    }
+    let Some(object) = intent.object() else {
+        return;
+    };
+    let added = added(&body.text(), target);
+    if !added.is_empty() {
+        let last = object.end - 1;
+        body.edit(last..last, added);
+    }
+}
+
+/// The text that goes before the closing brace.
+fn added(text: &[u8], target: &Target) -> Vec<u8> {
+    let mut added = Vec::new();
+    let Some(root) = json::Value::parse(text) else {
+        return added;
+    };
+    let mut empty = root.members().next().is_none();
+    for (name, value) in &target.extra_body {
+        if root.get(name).is_some() {
+            continue;
+        }
+        if !std::mem::take(&mut empty) {
+            added.push(b',');
+        }
+        json::escape_into(name, &mut added);
+        added.push(b':');
+        added.extend_from_slice(value.as_bytes());
+    }
+    added
+}
+
+fn quoted(name: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(name.len() + 2);
+    json::escape_into(name, &mut text);
+    text
+}

@@ -1,0 +1,168 @@
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::InvalidUriParts};
+
+use crate::dialect::Dialect;
+
+/// A provider, and how a request has to look for it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub(super) provider: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) label: Option<Arc<str>>,
+    pub(super) host: HeaderValue,
+    pub(super) base_path: Box<str>,
+    pub(super) credential: Credential,
+    pub(super) headers: HeaderMap,
+    pub(super) extra_body: Vec<(Box<str>, Box<str>)>,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) renames: Renames,
+}
+
+/// The provider's own name for a public one.
+type Own = dyn Fn(&str) -> Option<Arc<str>> + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Renames(pub(super) Option<Arc<Own>>);
+
+impl fmt::Debug for Renames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Renames").field(&self.0.is_some()).finish()
+    }
+}
+
+/// What proves to the provider who asks. Never shown by `Debug`.
+#[derive(Clone)]
+pub enum Credential {
+    /// Nothing is sent.
+    None,
+    /// This header.
+    Header(HeaderName, HeaderValue),
+}
+
+impl Credential {
+    /// `authorization: Bearer …`; `None` if the key cannot stand in a header.
+    pub fn bearer(key: &str) -> Option<Self> {
+        Self::header(header::AUTHORIZATION, &format!("Bearer {key}"))
+    }
+
+    /// A header that holds the key alone; `None` if the key cannot stand in a header.
+    pub fn header(name: HeaderName, key: &str) -> Option<Self> {
+        let mut value = HeaderValue::from_str(key).ok()?;
+        value.set_sensitive(true);
+        Some(Self::Header(name, value))
+    }
+
+    /// The key in the slot that the dialect's own clients use.
+    pub fn of(dialect: Dialect, key: &str) -> Option<Self> {
+        let slot = match dialect {
+            Dialect::Anthropic => "x-api-key",
+            Dialect::Azure => "api-key",
+            Dialect::Gemini => "x-goog-api-key",
+            _ => return Self::bearer(key),
+        };
+        Self::header(HeaderName::from_static(slot), key)
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Header(name, _) => f.debug_tuple("Header").field(name).finish(),
+        }
+    }
+}
+
+impl Target {
+    /// A provider at `base_url`: its authority is asked, and its path stands in the place of the
+    /// caller's API prefix. Without a path the caller's path is kept whole.
+    ///
+    /// # Errors
+    ///
+    /// If `base_url` names no authority.
+    pub fn new(provider: impl Into<Arc<str>>, base_url: &Uri) -> Result<Self, InvalidUriParts> {
+        let provider = provider.into();
+        let Some(authority) = base_url.authority() else {
+            // The one way to make the error that says so.
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(http::uri::Scheme::HTTP);
+            return Err(Uri::from_parts(parts).expect_err("a scheme without an authority"));
+        };
+        // Userinfo is no part of `host`.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let host = HeaderValue::from_str(host).expect("an authority is visible ASCII");
+        Ok(Self {
+            name: provider.clone(),
+            provider,
+            label: None,
+            host,
+            base_path: base_url.path().trim_end_matches('/').into(),
+            credential: Credential::None,
+            headers: HeaderMap::new(),
+            extra_body: Vec::new(),
+            model: None,
+            renames: Renames(None),
+        })
+    }
+
+    /// The credential to send.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Headers to set on each request.
+    #[must_use]
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// Members to add to a JSON body where the caller did not set them: name and JSON text.
+    #[must_use]
+    pub fn extra_body<N, T>(mut self, members: impl IntoIterator<Item = (N, T)>) -> Self
+    where
+        N: Into<Box<str>>,
+        T: Into<Box<str>>,
+    {
+        let members = members
+            .into_iter()
+            .map(|(name, text)| (name.into(), text.into()));
+        self.extra_body = members.collect();
+        self
+    }
+
+    /// Always ask for this model, in the provider's words.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
+        let model = model.into();
+        self.name = format!("{}/{model}", self.provider).into();
+        self.model = Some(model);
+        self
+    }
+
+    /// The name that this provider has for a public name, if it has another.
+    #[must_use]
+    pub fn renames(
+        mut self,
+        own: impl Fn(&str) -> Option<Arc<str>> + Send + Sync + 'static,
+    ) -> Self {
+        self.renames = Renames(Some(Arc::new(own)));
+        self
+    }
+
+    /// The label under which the target appears in the log.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// The name that the provider is asked for, given the resolved one.
+    pub(super) fn own_name(&self, model: &str) -> Option<Arc<str>> {
+        let renamed = || self.renames.0.as_ref().and_then(|own| own(model));
+        self.model.clone().or_else(renamed)
+    }
+}
