@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::watch,
-    task::JoinHandle,
+    task::JoinSet,
     time::{Instant, timeout_at},
 };
 
@@ -22,7 +22,7 @@ pub use crate::http1::{Ended, Message};
 pub struct Conn {
     stream: Arc<TcpStream>,
     inbox: Arc<Inbox>,
-    reader: JoinHandle<()>,
+    reader: JoinSet<()>,
     deadline: Duration,
 }
 
@@ -89,7 +89,8 @@ impl Conn {
             news: watch::Sender::new(()),
             paused: watch::Sender::new(false),
         });
-        let reader = tokio::spawn(read(Arc::clone(&stream), Arc::clone(&inbox)));
+        let mut reader = JoinSet::new();
+        reader.spawn(read(Arc::clone(&stream), Arc::clone(&inbox)));
         Self {
             stream,
             inbox,
@@ -244,15 +245,8 @@ impl Conn {
 
     /// Closes the connection; returns when that is done.
     pub async fn close(mut self) {
-        self.reader.abort();
-        // The reader holds the socket until it is over; its outcome is the abort.
-        let _aborted = (&mut self.reader).await;
-    }
-}
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        self.reader.abort();
+        // The reader holds the socket until it is over.
+        self.reader.shutdown().await;
     }
 }
 

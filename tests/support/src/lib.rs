@@ -11,8 +11,10 @@ use std::time::Duration;
 /// How long a wait may take before the test fails. Long, because it is met only by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+pub mod body;
 pub mod client;
 pub mod http1;
+pub mod laws;
 mod script;
 pub mod splits;
 pub mod tls;

@@ -268,7 +268,7 @@ pub(crate) fn head(
         Framing::Chunked => head.push_str("transfer-encoding: chunked\r\n"),
         Framing::Close => head.push_str("connection: close\r\n"),
         Framing::Length(given) => {
-            head.push_str(&format!("content-length: {}\r\n", given.unwrap_or(len)))
+            head.push_str(&format!("content-length: {}\r\n", given.unwrap_or(len)));
         }
         Framing::None => {}
     }

@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{Duration, Instant, timeout},
 };
 
@@ -36,7 +36,8 @@ pub const ID: &str = "x-test-id";
 pub struct Upstream {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    accept: JoinHandle<()>,
+    /// The accepting task, which owns the connections: dropping the set stops it, and so them.
+    _accept: JoinSet<()>,
 }
 
 /// All that the upstream saw so far.
@@ -130,11 +131,12 @@ impl Upstream {
             seen: watch::Sender::new(Seen::default()),
             plans: Mutex::new(plans),
         });
-        let accept = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, acceptor, Arc::clone(&shared)));
         Self {
             addr,
             shared,
-            accept,
+            _accept: tasks,
         }
     }
 
@@ -216,13 +218,6 @@ impl Upstream {
             .nth(count - 1)
             .expect("the condition found it")
             .clone()
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        // The connections live in a set that the accepting task owns.
-        self.accept.abort();
     }
 }
 

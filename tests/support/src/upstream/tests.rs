@@ -202,9 +202,9 @@ async fn when_the_peer_went_is_kept_whatever_the_script_was_doing() {
         assert!(conn.until(|message| message.body == b"a").await);
         assert_eq!(upstream.seen(script)[0].peer_closed, None);
         if script == "stall" {
-            conn.reset().await
+            conn.reset().await;
         } else {
-            conn.close().await
+            conn.close().await;
         }
         let exchange = upstream.finished(script, 1).await;
         assert!(
