@@ -11,10 +11,14 @@ use std::time::Duration;
 /// How long a wait may take before the test fails. Long, because it is met only by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+#[cfg(feature = "alloc")]
+pub mod alloc;
 pub mod body;
 pub mod client;
 pub mod http1;
 pub mod laws;
+pub mod needs;
+pub mod recordings;
 mod script;
 pub mod splits;
 pub mod tls;
