@@ -9,6 +9,19 @@
 //! Those that wait are called under `#[tokio::test(start_paused = true)]`, so that a layer that hangs fails at once.
 //! Each has a sibling ending in `_over` that takes a closure in place of a layer: for a layer whose inner service must be
 //! [`Infallible`](std::convert::Infallible), or that needs adapters around it.
+//!
+//! ```
+//! use tollgate_testing::laws;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! # let layer = tower_layer::Identity::new();
+//! laws::types_of(&layer);
+//! laws::transparent(&layer, laws::cases()).await;
+//! laws::ready(&layer).await;
+//! laws::absent_facts(&layer, |outcome| matches!(outcome, laws::Outcome::Answered(..))).await;
+//! # }
+//! ```
 
 mod absent;
 mod endings;

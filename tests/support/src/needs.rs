@@ -16,18 +16,14 @@ pub const REQUIRE: &str = "TOLLGATE_REQUIRE";
 /// # Panics
 /// When it is missing though [`REQUIRE`] lists its name.
 pub fn program(name: &str, check: impl FnOnce() -> bool) -> bool {
-    if check() {
-        return true;
-    }
+    let present = check();
     let required = env::var(REQUIRE).unwrap_or_default();
-    assert!(
-        !lists(&required, name),
-        "{name} is missing, and {REQUIRE} lists it"
-    );
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // The print macros would be captured with the output of the passing test. A closed standard error is nobody's concern.
-    _ = writeln!(io::stderr(), "not run: {test}: needs {name}");
-    false
+    if let Some(message) = judge(name, present, &required) {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        // The print macros would be captured with the output of the passing test. A closed standard error is nobody's concern.
+        _ = writeln!(io::stderr(), "not run: {test}: {message}");
+    }
+    present
 }
 
 /// As [`program`], for one that must be on the `PATH` under its own name.
@@ -52,8 +48,14 @@ fn executable(file: &Path) -> bool {
     file.is_file()
 }
 
-fn lists(required: &str, name: &str) -> bool {
-    required.split(',').any(|listed| listed.trim() == name)
+/// What to say of a missing program, or a panic where it is required.
+fn judge(name: &str, present: bool, required: &str) -> Option<String> {
+    if present {
+        return None;
+    }
+    let listed = required.split(',').any(|listed| listed.trim() == name);
+    assert!(!listed, "{name} is missing, and {REQUIRE} lists it");
+    Some(format!("needs {name}"))
 }
 
 #[cfg(test)]
@@ -61,16 +63,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_required_as_a_whole_and_around_spaces() {
-        assert!(lists("redis-server, python3 + openai", "python3 + openai"));
-        assert!(!lists("redis-server,python3 + openai", "python3"));
-        assert!(!lists("", "python3"));
+    fn what_is_missing_is_told() {
+        assert_eq!(
+            judge("redis-server", false, "python3"),
+            Some("needs redis-server".to_owned())
+        );
+        assert_eq!(
+            judge("python3", false, "python3 + openai"),
+            Some("needs python3".to_owned())
+        );
     }
 
     #[test]
-    fn what_is_there_is_used_and_what_is_missing_is_told() {
+    fn what_is_there_is_used_whether_required_or_not() {
+        assert_eq!(judge("redis-server", true, "redis-server"), None);
         assert!(program("anything", || true));
-        assert!(!program("a program that nobody requires", || false));
+    }
+
+    #[test]
+    #[should_panic(expected = "python3 + openai is missing")]
+    fn what_is_missing_and_required_fails() {
+        judge("python3 + openai", false, "redis-server, python3 + openai");
     }
 
     #[test]

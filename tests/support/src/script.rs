@@ -33,7 +33,8 @@ pub enum Step {
     },
     /// The proper end of the response: the last chunk where chunked. Keeps the connection where the framing allows it.
     End,
-    /// Closes the connection in an orderly way, wherever the response stands.
+    /// Closes the connection in an orderly way, wherever the response stands; behind TLS with a close notify.
+    /// Where request bytes are left unread the kernel adds a reset, as it does for any server.
     Fin,
     /// A response head.
     Head {

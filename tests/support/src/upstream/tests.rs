@@ -5,6 +5,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 
+use tokio::{
+    io::{self, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Duration,
+};
+
 use super::*;
 use crate::{
     client::{Conn, call, head, request},
@@ -285,19 +291,19 @@ async fn an_answer_can_come_before_the_request_is_whole() {
     assert_eq!(conn.response().await.ended, Some(Ended::LastChunk));
 }
 
-#[tokio::test]
+// Paused, the clock runs on to the deadline as soon as nothing moves any more.
+#[tokio::test(start_paused = true)]
 async fn an_upstream_that_does_not_read_halts_the_upload() {
     let upstream = Upstream::start().await;
     upstream.serve_default(Script::new().stall().reads(Reads::Head));
-    let conn = Conn::open(upstream.addr())
-        .await
-        .deadline(Duration::from_millis(100));
+    let conn = Conn::open(upstream.addr()).await;
     // More than both kernels' buffers hold: the send must run into its deadline.
     let error = conn
         .send(request("POST", "/", &[], vec![b'x'; 64 << 20]))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(upstream.snapshot().exchanges[0].request_ended, None);
 }
 
 #[tokio::test]
@@ -360,6 +366,33 @@ async fn dropping_the_upstream_closes_its_sockets() {
     drop(upstream);
     assert_eq!(conn.response().await.ended, Some(Ended::Cut));
     assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn a_refusing_address_refuses() {
+    let nobody = Refusing::bind();
+    let error = TcpStream::connect(nobody.addr()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_connections_are_served_at_once() {
+    let upstream = Upstream::start().await;
+    let gate = Gate::new("all are here");
+    upstream.serve_default(Script::events(["a"]).wait(&gate).body("b").end());
+    let addr = upstream.addr();
+    let mut calls = JoinSet::new();
+    for n in 0..50 {
+        calls.spawn(async move { call(addr, "POST", "/", &[(ID, &n.to_string())], "{}").await });
+    }
+    gate.reached(50).await;
+    gate.open_for_all();
+    let bodies: Vec<_> = calls.join_all().await.iter().map(Message::text).collect();
+    assert_eq!(bodies, vec!["ab"; 50]);
+    assert_eq!(
+        (upstream.connections(), upstream.snapshot().exchanges.len()),
+        (50, 50)
+    );
 }
 
 #[tokio::test]
