@@ -1,5 +1,7 @@
 //! Pace, length and untimely ends.
 
+use std::task::Poll;
+
 use super::*;
 
 const WORD: Duration = Duration::from_millis(100);
@@ -99,6 +101,20 @@ async fn a_cut_body_is_over_after_its_error_only() {
         }
         assert!(body.is_end_stream() && body.frame().await.is_none());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_pauses_before_its_error_is_not_over() {
+    let (path, body) = Way::Chat.request("cut", false, "hi");
+    let request = Request::post(path)
+        .body(Full::new(Bytes::from(body.to_string())))
+        .unwrap();
+    let body = Mock.oneshot(request).await.unwrap().into_body();
+    let mut body = std::pin::pin!(body);
+    body.frame().await.unwrap().unwrap();
+    let pending = std::future::poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx).is_pending()));
+    assert!(pending.await && !body.is_end_stream());
+    assert!(body.frame().await.unwrap().is_err() && body.is_end_stream());
 }
 
 #[tokio::test]
