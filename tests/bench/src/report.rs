@@ -18,6 +18,8 @@ pub(crate) struct Table {
 pub(crate) struct Row {
     pub(crate) kind: Kind,
     pub(crate) values: Vec<Option<f64>>,
+    /// How far the rounds lie apart, in percent.
+    pub(crate) spreads: Vec<Option<f64>>,
     pub(crate) faults: Faults,
 }
 
@@ -45,9 +47,11 @@ impl Table {
             ""
         };
         let mut cells = vec![format!("{}{mark}", row.kind)];
-        for (column, &value) in self.scenario.columns.iter().zip(&row.values) {
+        for (at, (column, &value)) in self.scenario.columns.iter().zip(&row.values).enumerate() {
             cells.push(number(value, column.decimals));
             if column.ratios {
+                let spread = row.spreads.get(at).copied().flatten();
+                cells.push(spread.map_or_else(|| "-".to_owned(), |spread| format!("{spread:.0}%")));
                 for reference in [Kind::Inline, Kind::Legacy] {
                     cells.push(ratio(value, self.value(reference, column.name)));
                 }
@@ -61,7 +65,7 @@ impl Table {
         for column in self.scenario.columns {
             heads.push(column.name.to_owned());
             if column.ratios {
-                heads.extend(["x inline".to_owned(), "x legacy".to_owned()]);
+                heads.extend(["spread", "x inline", "x legacy"].map(str::to_owned));
             }
         }
         heads
@@ -178,6 +182,7 @@ mod tests {
         let row = |kind, values: [f64; 2], count| Row {
             kind,
             values: values.map(Some).to_vec(),
+            spreads: vec![Some(4.4), None],
             faults: Faults {
                 count,
                 first: Some("status 502".to_owned()),
@@ -196,9 +201,11 @@ mod tests {
             [
                 "nginx (ERRORS)",
                 "10.0",
+                "4%",
                 "0.50",
                 "0.25",
                 "8.0",
+                "-",
                 "2.00",
                 "2.00"
             ]

@@ -14,7 +14,7 @@ use crate::payload;
 use crate::process::Nursery;
 use crate::report::{Row, Table};
 use crate::scenario::{self, Of, Pace, Sample, Scenario};
-use crate::stats::median;
+use crate::stats::{median, spread};
 use crate::target::{Kind, Starter, Target};
 use crate::verdict;
 
@@ -203,35 +203,40 @@ impl Session<'_> {
 /// Medians over the rounds; what is added is counted within each round.
 fn tabulate(scenario: &Scenario, kinds: &[Kind], rounds: &[Vec<Sample>]) -> Table {
     let direct = kinds.iter().position(|&kind| kind == Kind::Direct);
-    let rows = kinds.iter().enumerate().map(|(index, &kind)| {
-        let value = |of: Of| {
-            let values: Vec<f64> = rounds
-                .iter()
-                .map(|samples| match of {
-                    Of::Measured(at) => samples[index].values[at],
-                    Of::Added(at) => direct.map_or(f64::NAN, |direct| {
-                        samples[index].values[at] - samples[direct].values[at]
-                    }),
-                })
-                .collect();
-            median(&values)
-        };
+    let of_round = |samples: &[Sample], index: usize, of: Of| match of {
+        Of::Measured(at) => samples[index].values[at],
+        Of::Added(at) => direct.map_or(f64::NAN, |direct| {
+            samples[index].values[at] - samples[direct].values[at]
+        }),
+    };
+    let row = |index: usize, kind: Kind| {
+        let columns: Vec<Vec<f64>> = scenario
+            .columns
+            .iter()
+            .map(|column| {
+                rounds
+                    .iter()
+                    .map(|samples| of_round(samples, index, column.of))
+                    .collect()
+            })
+            .collect();
         let mut faults = Faults::default();
         rounds
             .iter()
             .for_each(|samples| faults.merge(samples[index].faults.clone()));
         Row {
             kind,
-            values: scenario
-                .columns
-                .iter()
-                .map(|column| value(column.of))
-                .collect(),
+            values: columns.iter().map(|values| median(values)).collect(),
+            spreads: columns.iter().map(|values| spread(values)).collect(),
             faults,
         }
-    });
+    };
     Table {
-        rows: rows.collect(),
+        rows: kinds
+            .iter()
+            .enumerate()
+            .map(|(index, &kind)| row(index, kind))
+            .collect(),
         scenario: scenario.clone(),
     }
 }

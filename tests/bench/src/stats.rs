@@ -24,6 +24,14 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     })
 }
 
+/// How far the values lie apart, in percent of their median; none of fewer than two.
+pub(crate) fn spread(values: &[f64]) -> Option<f64> {
+    let middle = median(values).filter(|&middle| middle > 0.0 && values.len() > 1)?;
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    Some((most - least) / middle * 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +55,13 @@ mod tests {
         assert_eq!(median(&[-1.0]), Some(-1.0));
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[1.0, f64::NAN]), None);
+    }
+
+    #[test]
+    fn a_spread_is_the_range_in_percent_of_the_median() {
+        assert_eq!(spread(&[9.0, 12.0, 10.0]), Some(30.0));
+        assert_eq!(spread(&[5.0, 5.0]), Some(0.0));
+        assert_eq!(spread(&[5.0]), None);
+        assert_eq!(spread(&[0.0, 0.0]), None);
     }
 }

@@ -246,6 +246,7 @@ mod tests {
         let row = |kind, value, count| Row {
             kind,
             values: vec![Some(value); scenario.columns.len()],
+            spreads: Vec::new(),
             faults: Faults { count, first: None },
         };
         let rows = vec![

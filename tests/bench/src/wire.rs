@@ -186,35 +186,14 @@ impl State {
     /// The state behind one byte of chunked framing.
     fn after(self, byte: u8) -> Result<Self, Malformed> {
         match (self, byte) {
-            (Self::Size { digits: 0, .. }, b'\n' | b'\r' | b';') => {
-                Err(Malformed("a chunk without a size"))
-            }
-            (Self::Size { size: 0, .. }, b'\n') => Ok(Self::Trailer(0)),
-            (Self::Size { size, .. }, b'\n') => Ok(Self::Chunk(size)),
-            (Self::Size { size, digits, .. }, b'\r' | b';') => Ok(Self::Size {
-                size,
-                digits,
-                extension: true,
-            }),
             (
                 Self::Size {
-                    extension: true, ..
+                    size,
+                    digits,
+                    extension,
                 },
                 _,
-            ) => Ok(self),
-            (Self::Size { size, digits, .. }, _) => {
-                let digit = (byte as char)
-                    .to_digit(16)
-                    .ok_or(Malformed("a chunk size that is no number"))?;
-                if digits == 15 {
-                    return Err(Malformed("a chunk size that is too large"));
-                }
-                Ok(Self::Size {
-                    size: size * 16 + u64::from(digit),
-                    digits: digits + 1,
-                    extension: false,
-                })
-            }
+            ) => Self::after_size(size, digits, extension, byte),
             (Self::ChunkEnd(0), b'\r') => Ok(Self::ChunkEnd(1)),
             (Self::ChunkEnd(1), b'\n') => Ok(Self::START_OF_SIZE),
             (Self::ChunkEnd(_), _) => Err(Malformed("a chunk that is longer than its size")),
@@ -223,6 +202,28 @@ impl State {
             (Self::Trailer(_), b'\n') => Ok(Self::Trailer(0)),
             (Self::Trailer(length), _) if length < MAX_HEAD => Ok(Self::Trailer(length + 1)),
             _ => Err(Malformed("the trailers are too large")),
+        }
+    }
+
+    fn after_size(size: u64, digits: u8, extension: bool, byte: u8) -> Result<Self, Malformed> {
+        let extension = extension || matches!(byte, b'\r' | b';');
+        let digit = char::from(byte).to_digit(16);
+        match (byte, digit) {
+            (b'\n' | b'\r' | b';', _) if digits == 0 => Err(Malformed("a chunk without a size")),
+            (b'\n', _) if size == 0 => Ok(Self::Trailer(0)),
+            (b'\n', _) => Ok(Self::Chunk(size)),
+            _ if extension => Ok(Self::Size {
+                size,
+                digits,
+                extension,
+            }),
+            (_, Some(_)) if digits == 15 => Err(Malformed("a chunk size that is too large")),
+            (_, Some(digit)) => Ok(Self::Size {
+                size: size * 16 + u64::from(digit),
+                digits: digits + 1,
+                extension,
+            }),
+            _ => Err(Malformed("a chunk size that is no number")),
         }
     }
 }

@@ -96,16 +96,12 @@ async fn write_events(stream: &mut TcpStream, prepared: &Prepared, head: Head) -
     );
     stream.write_all(text.as_bytes()).await?;
     let gap = Duration::from_millis(head.gap_ms.unwrap_or(0));
-    match head.events.unwrap_or(EVENTS) {
-        EVENTS => write_chunks(stream, prepared.stream.iter(), gap).await?,
-        other => {
-            write_chunks(
-                stream,
-                payload::events(other).map(|event| chunk(&event)),
-                gap,
-            )
-            .await?
-        }
+    let content = head.events.unwrap_or(EVENTS);
+    if content == EVENTS {
+        write_chunks(stream, prepared.stream.iter(), gap).await?;
+    } else {
+        let chunks = payload::events(content).map(|event| chunk(&event));
+        write_chunks(stream, chunks, gap).await?;
     }
     stream.write_all(b"0\r\n\r\n").await
 }
