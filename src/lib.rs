@@ -1,1 +1,3 @@
 //! Tollgate.
+
+pub mod config;
