@@ -1,3 +1,4 @@
 //! Tollgate.
 
+pub mod config;
 pub mod mock;

@@ -1,0 +1,402 @@
+//! Turns a checked tree into a [`Config`] and checks what no schema can: what one key means for another.
+//!
+//! It runs also on a tree that has problems, so that all of them are told at once: a value that does not
+//! parse was reported by the schema and counts as absent here.
+
+use std::collections::HashSet;
+use std::io;
+
+use super::expand::Lookup;
+use super::problem::{At, Fault, Report};
+use super::secret::{Secret, SecretSource};
+use super::tree::{Node, Origin, Value};
+use super::types::{
+    Admin, Clock, Config, Drain, Expose, Layers, Limits, Listen, Log, LogTo, Runtime, Server,
+    Telemetry, TimeoutOverride, Workers,
+};
+use super::{providers, routes, value};
+
+/// A secret's file may be this long, in bytes.
+const LONGEST_SECRET: usize = 64 << 10;
+
+/// What a configuration is read with besides its text.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Looks up an environment variable.
+    pub env: Lookup<'a>,
+    /// Reads the text of a secret's file.
+    pub read: &'a dyn Fn(&str) -> io::Result<String>,
+    /// `--listen`: the only data listener, whatever the file says.
+    pub listen: Option<&'a str>,
+    /// `--admin`: the admin listener, whatever the file says.
+    pub admin: Option<&'a str>,
+}
+
+impl std::fmt::Debug for Inputs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs")
+            .field("listen", &self.listen)
+            .field("admin", &self.admin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The configuration that the tree describes; without meaning if the report holds an error afterwards.
+pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Config {
+    let mut decoder = Decoder { inputs, report };
+    decoder.version(root);
+    let server = decoder.server(root.member("server"));
+    let admin = decoder.admin(root.member("admin"), &server.listen);
+    let providers = providers::decode(&mut decoder, root);
+    let aliases = routes::aliases(&mut decoder, root, &providers);
+    let routes = routes::decode(&mut decoder, root, &providers);
+    let timeout = root.member("layers").and_then(|l| l.member("timeout"));
+    let layers = Layers {
+        timeout: timeouts(timeout).over(Layers::default().timeout),
+    };
+    let log = Log { to: log_to(root) };
+    Config {
+        server,
+        admin,
+        providers,
+        aliases,
+        routes,
+        layers,
+        telemetry: Telemetry { log },
+    }
+}
+
+/// Reads values and reports what is wrong with them.
+pub(crate) struct Decoder<'i, 'r, 's> {
+    inputs: &'i Inputs<'i>,
+    report: &'r mut Report<'s>,
+}
+
+impl Decoder<'_, '_, '_> {
+    pub(crate) fn error(
+        &mut self,
+        at: At,
+        path: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.report
+            .error(Fault::new(at, path, message).remedy(remedy));
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        at: At,
+        path: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.report
+            .warning(Fault::new(at, path, message).remedy(remedy));
+    }
+
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        self.report.error(fault);
+    }
+
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.report.is_crowded()
+    }
+
+    /// The secret of a node: text, `{ env }` or `{ file }`. It may be empty; what no header may carry is reported.
+    pub(crate) fn secret(&mut self, node: &Node, path: &str) -> Option<Secret> {
+        let secret = match &node.value {
+            Value::Scalar(scalar) => {
+                let source = match &scalar.origin {
+                    Origin::Variable(name) => SecretSource::Env(name.clone()),
+                    Origin::File => SecretSource::Literal,
+                    Origin::Mixed | Origin::Unset => SecretSource::Mixed,
+                };
+                Secret::new(node.text()?.to_owned(), source)
+            }
+            _ => self.reference(node, path)?,
+        };
+        // RFC 9110 section 5.5: field-vchar, space and tab; obs-text is left out, no key has it.
+        if !secret
+            .expose()
+            .bytes()
+            .all(|b| matches!(b, b'\t' | b' '..=b'~'))
+        {
+            self.error(
+                node.at,
+                path,
+                format!("the secret `{path}` holds a character that no header may carry"),
+                "visible ASCII only",
+            );
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn reference(&mut self, node: &Node, path: &str) -> Option<Secret> {
+        if let Some(name) = node.member("env").and_then(Node::text) {
+            let value = (self.inputs.env)(name);
+            if value.is_none() {
+                let at = node.member("env").map_or(node.at, |n| n.at);
+                self.error(
+                    at,
+                    path,
+                    format!("the variable {} is not set", value::shown(name)),
+                    "set it",
+                );
+            }
+            return Some(Secret::new(value?, SecretSource::Env(name.to_owned())));
+        }
+        let file = node.member("file")?;
+        let name = file.text()?;
+        let problem = match (self.inputs.read)(name) {
+            Ok(text) if text.len() <= LONGEST_SECRET => {
+                let value = text
+                    .strip_suffix('\n')
+                    .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+                return Some(Secret::new(
+                    value.to_owned(),
+                    SecretSource::File(name.to_owned()),
+                ));
+            }
+            Ok(_) => format!("larger than {LONGEST_SECRET} bytes"),
+            Err(error) => error.kind().to_string(),
+        };
+        self.error(
+            file.at,
+            path,
+            format!("the file of `{path}` cannot be read: {problem}"),
+            "",
+        );
+        None
+    }
+
+    fn version(&mut self, root: &Node) {
+        let Some(node) = root.member("version") else {
+            return;
+        };
+        if node
+            .text()
+            .and_then(|t| t.parse::<u64>().ok())
+            .is_some_and(|v| v > 1)
+        {
+            self.error(
+                node.at,
+                "version",
+                "this version of the file is not known",
+                "this program reads `version: 1`",
+            );
+        }
+    }
+
+    fn server(&mut self, node: Option<&Node>) -> Server {
+        let default = Server::default();
+        let Some(node) = node else {
+            return Server {
+                listen: self.listen(None, default.listen),
+                ..default
+            };
+        };
+        let workers = match node.member("workers").and_then(Node::text) {
+            Some(text) if text != "auto" => text.parse().map_or(default.workers, Workers::Count),
+            _ => default.workers,
+        };
+        let runtime = if is_word(node.member("runtime"), "multi_thread") {
+            Runtime::MultiThread
+        } else {
+            default.runtime
+        };
+        let expose = if is_word(node.member("expose"), "debug") {
+            Expose::Debug
+        } else {
+            default.expose
+        };
+        let drain = node.member("drain");
+        Server {
+            listen: self.listen(node.member("listen"), default.listen),
+            workers,
+            runtime,
+            limits: limits(node.member("limits"), default.limits),
+            drain: Drain {
+                delay: parsed(drain, "delay", value::duration).unwrap_or(default.drain.delay),
+                timeout: parsed(drain, "timeout", value::duration).unwrap_or(default.drain.timeout),
+            },
+            expose,
+        }
+    }
+
+    fn listen(&mut self, node: Option<&Node>, default: Vec<Listen>) -> Vec<Listen> {
+        if let Some(text) = self.inputs.listen {
+            let nowhere = (At::NOWHERE, "--listen".to_owned());
+            return self
+                .flag(text, "--listen")
+                .into_iter()
+                .inspect(|l| self.not_public(l, nowhere.0, &nowhere.1))
+                .collect();
+        }
+        let Some(node) = node else { return default };
+        let (mut all, mut seen) = (Vec::new(), HashSet::new());
+        for (i, item) in node.one_or_many().iter().enumerate() {
+            let Some(Ok(listen)) = item.text().map(value::listen) else {
+                continue;
+            };
+            let path = if matches!(node.value, Value::List(_)) {
+                format!("server.listen[{i}]")
+            } else {
+                "server.listen".to_owned()
+            };
+            let chosen = matches!(&listen, Listen::Tcp(a) if a.port() == 0);
+            if !seen.insert(listen.clone()) && !chosen {
+                self.error(
+                    item.at,
+                    &path,
+                    format!("two listeners on `{listen}`"),
+                    "remove one",
+                );
+            }
+            self.not_public(&listen, item.at, &path);
+            all.push(listen);
+        }
+        if all.is_empty() && node.items().is_empty() && matches!(node.value, Value::List(_)) {
+            self.error(
+                node.at,
+                "server.listen",
+                "`server.listen` names no address",
+                "write at least one, or remove the key",
+            );
+        }
+        all
+    }
+
+    fn not_public(&mut self, listen: &Listen, at: At, path: &str) {
+        if !listen.is_local() {
+            let message = format!(
+                "`{listen}` can be reached from other machines, and nobody has to say who they are: the gateway would be open"
+            );
+            self.error(
+                at,
+                path,
+                message,
+                "listen on 127.0.0.1, [::1] or unix:/path; `callers` are not built yet",
+            );
+        }
+    }
+
+    fn admin(&mut self, node: Option<&Node>, data: &[Listen]) -> Admin {
+        let default = Admin::default();
+        let token = node
+            .and_then(|n| n.member("token"))
+            .and_then(|n| self.secret(n, "admin.token"))
+            .filter(|t| !t.expose().is_empty());
+        let written = node.and_then(|n| n.member("listen"));
+        let (at, path) = match (self.inputs.admin, written) {
+            (None, Some(node)) => (node.at, "admin.listen"),
+            (Some(_), _) => (At::NOWHERE, "--admin"),
+            (None, None) => (At::NOWHERE, "admin.listen"),
+        };
+        let listen = match self.inputs.admin {
+            Some(text) => self.flag(text, "--admin"),
+            None => written
+                .and_then(Node::text)
+                .and_then(|t| value::listen(t).ok()),
+        };
+        let listen = listen.unwrap_or(default.listen);
+        if !listen.is_local() && token.is_none() {
+            let message = format!(
+                "the admin listener on `{listen}` can be reached from other machines and has no token"
+            );
+            self.error(
+                at,
+                path,
+                message,
+                "listen on 127.0.0.1, or set `admin.token`",
+            );
+        }
+        let chosen = matches!(&listen, Listen::Tcp(a) if a.port() == 0);
+        if data.contains(&listen) && !chosen {
+            self.error(
+                at,
+                path,
+                format!("`{listen}` is the data listener's address too"),
+                "the admin listener needs its own",
+            );
+        }
+        Admin { listen, token }
+    }
+
+    fn flag(&mut self, text: &str, flag: &str) -> Option<Listen> {
+        let listen = value::listen(text);
+        if let Err(remedy) = &listen {
+            self.error(
+                At::NOWHERE,
+                flag,
+                format!("`{flag}` is no address: {}", value::shown(text)),
+                remedy,
+            );
+        }
+        listen.ok()
+    }
+}
+
+/// The parsed value of a member; `None` if it is absent, or wrong and therefore reported already.
+pub(crate) fn parsed<T>(
+    node: Option<&Node>,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Option<T> {
+    node?.member(key)?.text().and_then(|text| parse(text).ok())
+}
+
+/// The clocks of a `timeout` map; all of them off for `off`.
+pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
+    if is_word(node, "off") {
+        return TimeoutOverride::OFF;
+    }
+    let clock = |node: Option<&Node>, key| parsed(node, key, clock);
+    let first_byte = node.and_then(|n| n.member("first_byte"));
+    let both = clock(node, "first_byte");
+    TimeoutOverride {
+        connect: parsed(node, "connect", value::duration),
+        first_byte_stream: both.or_else(|| clock(first_byte, "stream")),
+        first_byte_document: both.or_else(|| clock(first_byte, "document")),
+        first_token: clock(node, "first_token"),
+        idle: clock(node, "idle"),
+        total: clock(node, "total"),
+    }
+}
+
+fn clock(text: &str) -> Result<Clock, String> {
+    if text == "off" {
+        Ok(Clock::Off)
+    } else {
+        value::duration(text).map(Clock::After)
+    }
+}
+
+fn limits(node: Option<&Node>, default: Limits) -> Limits {
+    Limits {
+        head: parsed(node, "head", value::size).unwrap_or(default.head),
+        headers: parsed(node, "headers", number).unwrap_or(default.headers),
+        head_timeout: parsed(node, "head_timeout", value::duration).unwrap_or(default.head_timeout),
+        body: parsed(node, "body", value::size).unwrap_or(default.body),
+        body_timeout: parsed(node, "body_timeout", value::duration).unwrap_or(default.body_timeout),
+    }
+}
+
+/// A whole number; the schema has said what is wrong with any other.
+pub(crate) fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| String::new())
+}
+
+pub(crate) fn is_word(node: Option<&Node>, word: &str) -> bool {
+    node.and_then(Node::text) == Some(word)
+}
+
+fn log_to(root: &Node) -> LogTo {
+    let log = root.member("telemetry").and_then(|t| t.member("log"));
+    match log.and_then(|l| l.member("to")).and_then(Node::text) {
+        Some("stderr") => LogTo::Stderr,
+        None | Some("stdout" | "") => LogTo::Stdout,
+        Some(path) => LogTo::File(path.into()),
+    }
+}

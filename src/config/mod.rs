@@ -1,0 +1,88 @@
+//! The configuration file: read, checked as a whole, and handed on with every default in its place.
+//!
+//! [`load`] takes the text of a file and gives either a [`Config`] with its warnings or every problem of the file at
+//! once, each with line, column, excerpt and remedy. It opens no file and no socket and reads no environment
+//! but through its [`Inputs`]. It never panics, whatever the text is, and no text that it makes holds a secret.
+//!
+//! The way through the files: `tree` (YAML with positions), `expand` (variables), `check` along `schema`
+//! and `kind`, `decode` with `providers` and `routes` (typed values, and what keys mean for each other);
+//! `find` says which file, `show` prints a configuration without its secrets.
+
+mod check;
+mod decode;
+mod excerpt;
+mod expand;
+mod find;
+mod json;
+mod kind;
+mod nearest;
+mod problem;
+mod providers;
+mod routes;
+mod schema;
+mod secret;
+mod show;
+mod tree;
+mod types;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::Inputs;
+pub use find::{Found, FromVariables, NoVariables, demo, find, from_environment, read_file};
+pub use problem::{Problem, Problems, Severity};
+pub use secret::{Secret, SecretSource};
+pub use show::{redacted, summary};
+pub use types::{
+    Admin, Alias, Auth, BaseUrl, Clock, Config, Credential, Dialect, Drain, End, Expose,
+    ExtraMember, Layers, Limits, Listen, Log, LogTo, Match, Model, Models, Pattern, Pool, Provider,
+    ProviderTls, Route, Runtime, Scheme, Server, Target, Telemetry, Timeout, TimeoutOverride,
+    Workers,
+};
+
+use problem::{At, Fault, Report};
+
+/// A configuration that can be served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is probably not meant as it is written.
+    pub warnings: Problems,
+}
+
+/// Reads the text of a configuration; `file` is what problems call it.
+///
+/// # Errors
+///
+/// Every problem of the text at once, warnings included, sorted by severity and line.
+pub fn load(text: &str, file: &str, inputs: &Inputs<'_>) -> Result<Loaded, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut report = Report::new(file, text);
+    let config = read(text, inputs, &mut report);
+    let failed = report.has_errors();
+    let problems = report.into_problems();
+    match config {
+        Some(config) if !failed => Ok(Loaded {
+            config,
+            warnings: problems,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn read(text: &str, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Option<Config> {
+    let Some(mut root) = tree::parse(text, report) else {
+        if !report.has_errors() {
+            report.error(
+                Fault::new(At::NOWHERE, "", "the file is empty")
+                    .remedy("`tollgate demo` needs no file"),
+            );
+        }
+        return None;
+    };
+    expand::expand(&mut root, inputs.env, report);
+    check::check(&root, schema::FILE, report);
+    Some(decode::decode(&root, inputs, report))
+}

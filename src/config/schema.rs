@@ -1,0 +1,450 @@
+//! The whole configuration file as data: every key that the program will ever know, its kind, and whether
+//! the part behind it is built.
+//!
+//! A key of a part that is not built is refused with that reason, so that nobody believes in a limit that
+//! nothing enforces. Building a part is one word here: `later` becomes `key`.
+
+use super::kind::{Key, Kind, key, later, later_but, misplaced, needed};
+
+/// The file.
+pub(crate) static FILE: &[Key] = &[
+    key(
+        "version",
+        Kind::Integer {
+            least: 1,
+            most: u64::MAX,
+        },
+    ),
+    key("server", Kind::Map(SERVER)),
+    key("admin", Kind::Map(ADMIN)),
+    needed("providers", Kind::Table(&Kind::Map(PROVIDER))),
+    later("callers", Kind::Table(&Kind::Map(CALLER))),
+    key("aliases", Kind::Table(&Kind::Text)),
+    key("routes", Kind::List(&Kind::Map(ROUTE))),
+    key("layers", Kind::Map(LAYERS)),
+    later("prices", Kind::Map(PRICES)),
+    later("state", Kind::Map(STATE)),
+    key("telemetry", Kind::Map(TELEMETRY)),
+];
+
+const COUNT: Kind = Kind::Integer {
+    least: 1,
+    most: 1 << 32,
+};
+const NATURAL: Kind = Kind::Integer {
+    least: 0,
+    most: 1 << 32,
+};
+const TIME: Kind = Kind::Duration {
+    off: false,
+    zero: false,
+};
+const TIME_OR_ZERO: Kind = Kind::Duration {
+    off: false,
+    zero: true,
+};
+const TIME_OR_OFF: Kind = Kind::Duration {
+    off: true,
+    zero: false,
+};
+const SIZE: Kind = Kind::Size { percent: false };
+const TEXTS: Kind = Kind::List(&Kind::Text);
+const PATTERNS: Kind = Kind::OneOrMany(&Kind::Pattern);
+const DIALECTS: Kind = Kind::Word(&[
+    "openai",
+    "anthropic",
+    "gemini",
+    "azure",
+    "ollama",
+    "cohere",
+    "bedrock",
+    "mock",
+    "raw",
+]);
+
+const SERVER: &[Key] = &[
+    key("listen", Kind::OneOrMany(&Kind::Listen)),
+    key(
+        "workers",
+        Kind::Either(&[
+            Kind::Word(&["auto"]),
+            Kind::Integer {
+                least: 1,
+                most: 1024,
+            },
+        ]),
+    ),
+    key("runtime", Kind::Word(&["per_core", "multi_thread"])),
+    later("trusted_proxies", TEXTS),
+    later_but("proxy_protocol", Kind::Bool, "false"),
+    later(
+        "tls",
+        Kind::Layer(&[
+            key("cert", Kind::Text),
+            key("key", Kind::Text),
+            key("client_ca", Kind::Text),
+        ]),
+    ),
+    key("limits", Kind::Map(LIMITS)),
+    key(
+        "drain",
+        Kind::Map(&[key("delay", TIME_OR_ZERO), key("timeout", TIME_OR_ZERO)]),
+    ),
+    later("cors", Kind::Layer(&[key("origins", TEXTS)])),
+    key("expose", Kind::Word(&["none", "debug"])),
+];
+
+const LIMITS: &[Key] = &[
+    key("head", SIZE),
+    key(
+        "headers",
+        Kind::Integer {
+            least: 1,
+            most: 10_000,
+        },
+    ),
+    key("head_timeout", TIME),
+    key("body", SIZE),
+    key("body_timeout", TIME),
+    later("keep_alive", TIME),
+    later("held_bodies", Kind::Size { percent: true }),
+    later("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
+    later("slow_reader", TIME),
+    later("buffer", SIZE),
+];
+
+const ADMIN: &[Key] = &[key("listen", Kind::Listen), key("token", Kind::Secret)];
+
+const PROVIDER: &[Key] = &[
+    needed("dialect", DIALECTS),
+    key("base_url", Kind::BaseUrl),
+    key("credentials", Kind::OneOrMany(&Kind::Credential)),
+    key(
+        "auth",
+        Kind::Word(&["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]),
+    ),
+    key(
+        "models",
+        Kind::Either(&[Kind::List(&Kind::Pattern), Kind::Table(&Kind::Text)]),
+    ),
+    key("headers", Kind::Table(&Kind::Secret)),
+    key("extra_body", Kind::Table(&Kind::Any)),
+    key("timeout", Kind::Map(TIMEOUT)),
+    later(
+        "concurrency",
+        Kind::Layer(&[key("max", COUNT), key("queue", NATURAL), key("wait", TIME)]),
+    ),
+    later_but("http2", Kind::Bool, "false"),
+    key(
+        "pool",
+        Kind::Map(&[
+            key("idle", TIME),
+            key("max_idle", NATURAL),
+            key("max_age", TIME),
+        ]),
+    ),
+    key(
+        "tls",
+        Kind::Layer(&[
+            key("ca", Kind::Text),
+            key("cert", Kind::Text),
+            key("key", Kind::Text),
+            key("sni", Kind::Text),
+        ]),
+    ),
+    key("end", Kind::Word(&["marks", "transport"])),
+];
+
+/// A credential with a name.
+pub(crate) static CREDENTIAL: &[Key] = &[key("name", Kind::Text), needed("key", Kind::Secret)];
+
+const CALLER: &[Key] = &[
+    key("key", Kind::Secret),
+    key("hash", Kind::Secret),
+    key("models", Kind::List(&Kind::Pattern)),
+    key(
+        "requests",
+        Kind::Either(&[
+            Kind::Rate,
+            Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
+        ]),
+    ),
+    key(
+        "tokens",
+        Kind::Either(&[
+            Kind::Rate,
+            Kind::Map(&[
+                needed("rate", Kind::Rate),
+                key("reserve", Kind::Word(&["worst", "typical"])),
+            ]),
+        ]),
+    ),
+    key("concurrency", COUNT),
+    key("budget", Kind::Money),
+    key("allow_from", TEXTS),
+    key("expires", Kind::Date),
+    key("priority", NATURAL),
+    key("disabled", Kind::Bool),
+    key("labels", Kind::Table(&Kind::Text)),
+    key("surfaces", TEXTS),
+    key("origins", TEXTS),
+    key("credential", Kind::Text),
+];
+
+const ROUTE: &[Key] = &[
+    key("name", Kind::Text),
+    key("match", Kind::Map(MATCH)),
+    later(
+        "sticky",
+        Kind::Layer(&[key("on", Kind::Word(&["caller", "session", "user"]))]),
+    ),
+    later("state_target", Kind::Text),
+    later("strategy", Kind::Word(STRATEGIES)),
+    needed(
+        "targets",
+        Kind::List(&Kind::Either(&[Kind::Text, Kind::Map(TARGET)])),
+    ),
+    key("layers", Kind::Map(ROUTE_LAYERS)),
+];
+
+const STRATEGIES: &[&str] = &[
+    "fallback",
+    "weighted",
+    "round_robin",
+    "least_inflight",
+    "p2c",
+    "least_latency",
+    "cheapest",
+    "sticky",
+    "prefix",
+    "adaptive",
+    "bandit",
+];
+
+const MATCH: &[Key] = &[
+    key("model", PATTERNS),
+    key("path", PATTERNS),
+    later("caller", PATTERNS),
+    key("dialect", Kind::OneOrMany(&DIALECTS)),
+    key("stream", Kind::Bool),
+    later("tools", Kind::Bool),
+    key("header", Kind::Table(&Kind::Pattern)),
+    later("metadata", Kind::Table(&Kind::Pattern)),
+    later(
+        "prompt",
+        Kind::Map(&[
+            key("contains", Kind::OneOrMany(&Kind::Text)),
+            key("not_contains", Kind::OneOrMany(&Kind::Text)),
+            key("regex", Kind::Text),
+        ]),
+    ),
+];
+
+const TARGET: &[Key] = &[
+    needed("provider", Kind::Text),
+    key("model", Kind::Text),
+    key("label", Kind::Text),
+    later("weight", NATURAL),
+    later("retry", Kind::Layer(RETRY)),
+    later("breaker", Kind::Layer(BREAKER)),
+    later("timeout", Kind::Layer(TIMEOUT)),
+    later("credential", Kind::Text),
+];
+
+const LAYERS: &[Key] = &[
+    later("auth", Kind::Layer(AUTH)),
+    later("rate_limit", Kind::Layer(RATE_LIMIT)),
+    later(
+        "concurrency",
+        Kind::Layer(&[
+            key("max", COUNT),
+            key("per_caller", COUNT),
+            key("queue", NATURAL),
+            key("wait", TIME),
+        ]),
+    ),
+    later("token_cap", Kind::Layer(TOKEN_CAP)),
+    later("word_filter", Kind::Layer(WORD_FILTER)),
+    later("budget", Kind::Layer(BUDGET)),
+    later("retry", Kind::Layer(RETRY)),
+    later("breaker", Kind::Layer(BREAKER)),
+    key("timeout", Kind::Layer(TIMEOUT)),
+    later("meter", Kind::Layer(METER)),
+    later("keepalive", Kind::Layer(KEEPALIVE)),
+];
+
+const OUTSIDE: &str = "it stands outside `route`: set it under `layers`, for all routes";
+
+const ROUTE_LAYERS: &[Key] = &[
+    misplaced("auth", OUTSIDE),
+    misplaced("rate_limit", OUTSIDE),
+    misplaced("concurrency", OUTSIDE),
+    later("token_cap", Kind::Layer(TOKEN_CAP)),
+    later("word_filter", Kind::Layer(WORD_FILTER)),
+    later("budget", Kind::Layer(BUDGET)),
+    later("retry", Kind::Layer(RETRY)),
+    later("breaker", Kind::Layer(BREAKER)),
+    key("timeout", Kind::Layer(TIMEOUT)),
+    later("meter", Kind::Layer(METER)),
+    misplaced("keepalive", OUTSIDE),
+];
+
+const AUTH: &[Key] = &[key("open", Kind::Bool), key("jwt", Kind::Layer(JWT))];
+
+const JWT: &[Key] = &[
+    needed("jwks", Kind::Url),
+    key("issuer", Kind::Text),
+    key("audience", Kind::Text),
+    key("algorithms", TEXTS),
+    key("caller", Kind::Text),
+    key("as", Kind::Text),
+];
+
+const RATE_LIMIT: &[Key] = &[
+    key("per_ip", Kind::Rate),
+    key("global", Kind::Rate),
+    key("per_model", Kind::Table(&Kind::Rate)),
+    key(
+        "per_user",
+        Kind::Either(&[
+            Kind::Rate,
+            Kind::Map(&[needed("rate", Kind::Rate), key("from", TEXTS)]),
+        ]),
+    ),
+];
+
+const TOKEN_CAP: &[Key] = &[
+    key("max_tokens", COUNT),
+    key("on_exceed", Kind::Word(&["clamp", "reject"])),
+    key(
+        "insert",
+        Kind::Word(&["auto", "max_tokens", "max_completion_tokens", "off"]),
+    ),
+    key("max_messages", COUNT),
+    key("max_input", SIZE),
+    key("uninspected", Kind::Word(&["reject", "pass"])),
+];
+
+const WORD_FILTER: &[Key] = &[
+    key("words", TEXTS),
+    key("files", TEXTS),
+    key("regex", TEXTS),
+    key("entities", TEXTS),
+    key("case_sensitive", Kind::Bool),
+    key("whole_word", Kind::Bool),
+    key(
+        "apply_to",
+        Kind::List(&Kind::Word(&["request", "response"])),
+    ),
+    key("action", Kind::Word(&["reject", "mask", "log"])),
+    key("mask", Kind::Text),
+    key("uninspected", Kind::Word(&["reject", "pass"])),
+    key("normalize", Kind::Text),
+    key("max_match", COUNT),
+    key("rules", Kind::List(&Kind::Map(FILTER_RULE))),
+];
+
+const FILTER_RULE: &[Key] = &[
+    key("id", Kind::Text),
+    key("words", TEXTS),
+    key("files", TEXTS),
+    key("regex", TEXTS),
+    key("entities", TEXTS),
+    key("case_sensitive", Kind::Bool),
+    key("whole_word", Kind::Bool),
+    key(
+        "apply_to",
+        Kind::List(&Kind::Word(&["request", "response"])),
+    ),
+    key("action", Kind::Word(&["reject", "mask", "log"])),
+    key("mask", Kind::Text),
+    key("uninspected", Kind::Word(&["reject", "pass"])),
+    key("normalize", Kind::Text),
+    key("max_match", COUNT),
+];
+
+const BUDGET: &[Key] = &[
+    key("global", Kind::Money),
+    key("unpriced", Kind::Text),
+    key("on_short", Kind::Text),
+    key("waste", Kind::Text),
+];
+
+const RETRY: &[Key] = &[
+    key("attempts", COUNT),
+    key("on", TEXTS),
+    key("base", TIME),
+    key("max_retry_after", TIME),
+    key("ratio", Kind::Percent),
+    key("replay", SIZE),
+    key("commit", Kind::Word(&["head", "first_event"])),
+];
+
+const BREAKER: &[Key] = &[
+    key("consecutive", COUNT),
+    key("error_rate", Kind::Percent),
+    key("window", TIME),
+    key("min_requests", COUNT),
+    key("open_for", TIME),
+    key("probes", COUNT),
+    key("successes", COUNT),
+];
+
+const TIMEOUT: &[Key] = &[
+    key("connect", TIME),
+    key(
+        "first_byte",
+        Kind::Either(&[
+            TIME_OR_OFF,
+            Kind::Map(&[key("stream", TIME_OR_OFF), key("document", TIME_OR_OFF)]),
+        ]),
+    ),
+    key("first_token", TIME_OR_OFF),
+    key("idle", TIME_OR_OFF),
+    key("total", TIME_OR_OFF),
+    later_but("min_rate", Kind::Text, "off"),
+];
+
+const METER: &[Key] = &[
+    key("inject", Kind::Bool),
+    key("on_disconnect", Kind::Word(&["cancel", "drain"])),
+];
+
+const KEEPALIVE: &[Key] = &[needed("every", TIME)];
+
+const PRICES: &[Key] = &[key(
+    "overrides",
+    Kind::Table(&Kind::Map(&[
+        key("input", Kind::Number),
+        key("output", Kind::Number),
+    ])),
+)];
+
+const STATE: &[Key] = &[
+    key("dir", Kind::Text),
+    key(
+        "redis",
+        Kind::Layer(&[
+            needed("url", Kind::Secret),
+            key("timeout", TIME),
+            key("replicas", COUNT),
+            key("on_error", Kind::Word(&["local", "refuse"])),
+        ]),
+    ),
+];
+
+const TELEMETRY: &[Key] = &[
+    key(
+        "log",
+        Kind::Map(&[key("format", Kind::Word(&["json"])), key("to", Kind::Text)]),
+    ),
+    later("metrics", Kind::Layer(&[key("label_callers", Kind::Bool)])),
+    later(
+        "webhook",
+        Kind::Layer(&[needed("url", Kind::Url), key("secret", Kind::Secret)]),
+    ),
+    later(
+        "traces",
+        Kind::Layer(&[key("otlp", Kind::Text), key("sample", Kind::Percent)]),
+    ),
+];
