@@ -84,15 +84,7 @@ where
     let script = script(ending);
     let polls = script.polls();
     let (body, observer) = wrap(script);
-    let expect = |count: usize, when: &str| {
-        let heard = reports(&observer);
-        assert_eq!(
-            heard.len(),
-            count,
-            "endings, {ending:?}: {when} there were the reports {heard:?}"
-        );
-        heard
-    };
+    let expect = |count, when| expect(ending, reports(&observer), count, when);
     if ending == Ending::Empty {
         collect_by_hint(body).await;
     } else {
@@ -102,11 +94,10 @@ where
             let more = next(body, &mut seen).await;
             let over = !more || seen.hints.last().is_some_and(|hint| hint.end);
             let dropped = ending == Ending::Drop && seen.frames.len() == 1;
-            if over {
-                expect(1, "at the end");
-            } else {
-                expect(0, "before the end");
-            }
+            expect(
+                usize::from(over),
+                if over { "at the end" } else { "before the end" },
+            );
             if over || dropped {
                 break;
             }
@@ -124,6 +115,15 @@ where
         "endings, {ending:?}: the inner body outlives its wrapper"
     );
     expect(1, "after the drop").pop().expect("one was counted")
+}
+
+fn expect<R: Debug>(ending: Ending, heard: Vec<R>, count: usize, when: &str) -> Vec<R> {
+    assert_eq!(
+        heard.len(),
+        count,
+        "endings, {ending:?}: {when} there were the reports {heard:?}"
+    );
+    heard
 }
 
 fn script(ending: Ending) -> Script {

@@ -13,7 +13,7 @@ use super::{
     inner::{Calls, Failure, Inner, is_fault},
 };
 use crate::{
-    body::{BoxError, Collected, Hint, Item, Script, collect},
+    body::{BoxError, Collected, Hint, Item, Polls, Script, collect},
     splits::Split,
 };
 
@@ -282,19 +282,22 @@ where
         &body,
     );
 
-    for (side, polls) in [("request", Some(asked)), ("response", calls.bodies().pop())] {
-        let polls = polls.expect("the inner service answered");
-        assert_eq!(
-            polls.after_end(),
-            0,
-            "transparent, {name}: the {side} body was polled after its end"
-        );
-        assert!(
-            polls.dropped(),
-            "transparent, {name}: the {side} body outlives its end"
-        );
-    }
+    let answered = calls.bodies().pop().expect("the inner service answered");
+    let_go(name, "request", &asked);
+    let_go(name, "response", &answered);
     Observed { request, response }
+}
+
+fn let_go(case: &str, side: &str, polls: &Polls) {
+    assert_eq!(
+        polls.after_end(),
+        0,
+        "transparent, {case}: the {side} body was polled after its end"
+    );
+    assert!(
+        polls.dropped(),
+        "transparent, {case}: the {side} body outlives its end"
+    );
 }
 
 /// Makes the service ready and calls it once.

@@ -77,14 +77,7 @@ async fn connection(
         let (exchange, script) = shared.record(&ear.message, number);
         ear.exchange = Some(exchange);
         mouth.exchange = exchange;
-        let after = match script.reads {
-            Reads::Whole => {
-                ear.whole().await?;
-                ear.beside(mouth.play(&script)).await?
-            }
-            Reads::Beside => ear.beside(mouth.play(&script)).await?,
-            Reads::Head => mouth.play(&script).await.inspect_err(|_| ear.gone(true))?,
-        };
+        let after = answer(&mut ear, &mut mouth, &script).await?;
         shared.edit(exchange, |exchange| exchange.done = true);
         match after {
             After::Keep => ear.whole().await?,
@@ -94,6 +87,18 @@ async fn connection(
         let rest = ear.message.rest();
         ear.message = Message::request();
         ear.message.feed(&rest);
+    }
+}
+
+/// Plays the script and reads the request as the script says.
+async fn answer(ear: &mut Ear, mouth: &mut Mouth, script: &Script) -> io::Result<After> {
+    match script.reads {
+        Reads::Beside => ear.beside(mouth.play(script)).await,
+        Reads::Head => mouth.play(script).await.inspect_err(|_| ear.gone(true)),
+        Reads::Whole => {
+            ear.whole().await?;
+            ear.beside(mouth.play(script)).await
+        }
     }
 }
 
