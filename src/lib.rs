@@ -1,4 +1,8 @@
 //! Tollgate.
 
 pub mod config;
+pub mod connect;
+pub mod leaf;
 pub mod mock;
+mod routing;
+pub mod stack;

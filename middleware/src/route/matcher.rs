@@ -25,6 +25,16 @@ impl Pattern {
         }
     }
 
+    /// This name alone, whatever characters it has.
+    pub fn exactly(text: &str) -> Self {
+        Self { text: text.into(), open: false }
+    }
+
+    /// Every name that begins so.
+    pub fn starting(text: &str) -> Self {
+        Self { text: text.into(), open: true }
+    }
+
     /// Whether the name fits.
     pub fn matches(&self, name: &str) -> bool {
         if self.open {

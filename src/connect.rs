@@ -1,0 +1,229 @@
+//! Connections to providers: TCP, and TLS by rustls with aws-lc-rs.
+//!
+//! Proxy variables of the environment are not read: the only addresses that are dialled are those of
+//! the configured providers.
+
+use std::{
+    error::Error,
+    fmt, fs,
+    future::Future,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper_rustls::{
+    FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream,
+};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use pin_project_lite::pin_project;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tollgate_middleware::error::{BoxError, Reason, Rejection};
+use tower_service::Service;
+
+use crate::config::{ProviderTls, Scheme};
+
+/// What a connection to a provider is.
+pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// How long the first address family has before the other one is tried beside it (RFC 8305).
+const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
+
+/// Makes connections to one provider. Clones share their TLS sessions.
+#[derive(Clone)]
+pub struct Connector {
+    inner: HttpsConnector<HttpConnector>,
+}
+
+impl Connector {
+    /// A connector for a provider that is reached by `scheme`.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate cannot be read. The system's roots are read only for `https` without a root
+    /// of the provider's own.
+    pub fn new(scheme: Scheme, tls: Option<&ProviderTls>) -> Result<Self, TlsError> {
+        let none = ProviderTls::default();
+        let tls = tls.unwrap_or(&none);
+        let config = match scheme {
+            Scheme::Http => client_config(RootCertStore::empty(), None)?,
+            Scheme::Https => {
+                let roots = tls.ca.as_deref().map_or_else(system_roots, roots_of)?;
+                let client = tls.client.as_ref().map(|(cert, key)| (&**cert, &**key));
+                client_config(roots, client)?
+            }
+        };
+        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+        let builder = match &tls.sni {
+            None => builder.enable_http1(),
+            Some(name) => {
+                let name = ServerName::try_from(name.clone())
+                    .map_err(|error| TlsError::new("tls.sni is no host name", error))?;
+                let resolver = FixedServerNameResolver::new(name);
+                builder.with_server_name_resolver(resolver).enable_http1()
+            }
+        };
+        Ok(Self { inner: builder.wrap_connector(tcp()) })
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
+    // Finds a provider that has silently gone.
+    tcp.set_keepalive(Some(Duration::from_secs(60)));
+    tcp
+}
+
+/// The roots of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the system's; read once.
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(RootCertStore::clone(roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let cause = found.errors.into_iter().next();
+        let cause: BoxError = cause.map_or_else(|| "none found".into(), Into::into);
+        let what = "the system has no root certificates; install ca-certificates or set tls.ca";
+        return Err(TlsError::new(what, cause));
+    }
+    Ok(RootCertStore::clone(ROOTS.get_or_init(|| Arc::new(roots))))
+}
+
+fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(file)? {
+        roots.add(cert).map_err(|error| TlsError::file("tls.ca", file, error))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = fs::read(file).map_err(|error| TlsError::file("certificate", file, error))?;
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certs {
+        Ok(certs) if certs.is_empty() => {
+            Err(TlsError::file("certificate", file, "holds no certificate"))
+        }
+        Ok(certs) => Ok(certs),
+        Err(error) => Err(TlsError::file("certificate", file, error)),
+    }
+}
+
+fn client_config(
+    roots: RootCertStore,
+    client: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::new("no protocol version of TLS", error))?
+        .with_root_certificates(roots);
+    let Some((cert, key)) = client else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(cert)?;
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| TlsError::file("private key", key, error))?;
+    builder
+        .with_client_auth_cert(chain, key_der)
+        .map_err(|error| TlsError::file("private key", key, error))
+}
+
+/// A certificate or key that cannot be used.
+#[derive(Debug)]
+pub struct TlsError {
+    what: String,
+    source: BoxError,
+}
+
+impl TlsError {
+    fn new(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self { what: what.into(), source: source.into() }
+    }
+
+    fn file(what: &str, file: &Path, source: impl Into<BoxError>) -> Self {
+        Self::new(format!("{what} {}", file.display()), source)
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl Error for TlsError {}
+
+impl Service<Uri> for Connector {
+    type Response = Io;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, origin: Uri) -> Connecting {
+        Connecting { inner: self.inner.call(origin) }
+    }
+}
+
+pin_project! {
+    /// A connection being made.
+    pub struct Connecting {
+        #[pin]
+        inner: <HttpsConnector<HttpConnector> as Service<Uri>>::Future,
+    }
+}
+
+impl Future for Connecting {
+    type Output = Result<Io, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx).map_err(|error| {
+            if !is_tls(&*error) {
+                return error;
+            }
+            let told = "the provider's certificate or TLS handshake is not acceptable; \
+                        its operator, or tls.ca, has to be corrected";
+            Rejection::new(Reason::Tls, "upstream", told).because(error).into()
+        })
+    }
+}
+
+/// Whether rustls made this error, however it is wrapped.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An io::Error tells what it wraps by another way than `source`.
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && is_tls(inner)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

@@ -1,0 +1,148 @@
+//! What stands at the end of a target's stack: a provider over the network, or the built-in one.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tollgate_middleware::{
+    client::{self, Client},
+    clock::SystemClock,
+    error::BoxError,
+};
+use tower_service::Service;
+
+use crate::{
+    connect::{Connector, Io},
+    mock::{self, Mock},
+};
+
+/// A client of one provider, of one worker.
+pub type HttpClient<B> = Client<Connector, B, Io>;
+
+/// The innermost service.
+#[derive(Clone, Debug)]
+pub enum Leaf<B>
+where
+    B: Body + 'static,
+{
+    /// A provider that is asked over HTTP.
+    Http(HttpClient<B>),
+    /// The provider that answers by itself.
+    Mock(Mock),
+}
+
+impl<B> Service<Request<B>> for Leaf<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<LeafBody<B>>;
+    type Error = BoxError;
+    type Future = LeafFuture<B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Http(client) => client.poll_ready(cx),
+            Self::Mock(mock) => {
+                Service::<Request<B>>::poll_ready(mock, cx).map_err(|never| match never {})
+            }
+        }
+    }
+
+    fn call(&mut self, req: Request<B>) -> LeafFuture<B> {
+        match self {
+            Self::Http(client) => LeafFuture::Http { inner: client.call(req) },
+            Self::Mock(mock) => LeafFuture::Mock { inner: mock.call(req) },
+        }
+    }
+}
+
+type HttpBody<B> = client::ResponseBody<Io, B, SystemClock>;
+
+pin_project! {
+    /// The future of [`Leaf`].
+    #[project = FutureProj]
+    #[expect(missing_docs, reason = "the variants are those of Leaf")]
+    pub enum LeafFuture<B>
+    where
+        B: Body,
+        B: 'static,
+    {
+        Http { #[pin] inner: client::ResponseFuture<Response<HttpBody<B>>> },
+        Mock { #[pin] inner: mock::ResponseFuture<B> },
+    }
+}
+
+impl<B> Future for LeafFuture<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<LeafBody<B>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            FutureProj::Http { inner } => {
+                inner.poll(cx).map_ok(|res| res.map(|body| LeafBody::Http { body }))
+            }
+            FutureProj::Mock { inner } => inner
+                .poll(cx)
+                .map_ok(|res| res.map(|body| LeafBody::Mock { body }))
+                .map_err(|never: Infallible| match never {}),
+        }
+    }
+}
+
+pin_project! {
+    /// The response body of [`Leaf`].
+    #[project = BodyProj]
+    #[expect(missing_docs, reason = "the variants are those of Leaf")]
+    pub enum LeafBody<B>
+    where
+        B: Body,
+        B: 'static,
+    {
+        Http { #[pin] body: HttpBody<B> },
+        Mock { #[pin] body: mock::Body },
+    }
+}
+
+impl<B> Body for LeafBody<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project() {
+            BodyProj::Http { body } => body.poll_frame(cx),
+            BodyProj::Mock { body } => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http { body } => body.is_end_stream(),
+            Self::Mock { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http { body } => body.size_hint(),
+            Self::Mock { body } => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The stack, on one page: what a request meets, outermost first, and why it meets it there.
+//!
+//! Values, not types: the part inside the router exists once per route, the part inside a route once
+//! per target; all routes are of one type and differ in their policies. A worker has its own stack,
+//! and with it its own connections to the providers.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, Uri, uri::PathAndQuery};
+use hyper::body::Incoming;
+use tollgate_middleware::{
+    body::{Held, Reply},
+    client::{Client, Pool},
+    clock::SystemClock,
+    peek::{Limited, Peek, PeekLayer},
+    record::{self, RecordLayer, Recorded, RequestBody, Sink},
+    respond::{Respond, RespondLayer},
+    route::Router,
+    seal::{self, Seal, SealLayer},
+    timeout::{self, TimeoutLayer, Timeouts},
+    truncation::{self, Truncation, TruncationLayer},
+    upstream::{Target, Upstream, UpstreamLayer},
+};
+use tower::ServiceBuilder;
+use tower_service::Service;
+
+use crate::{
+    config::{self, Config, End, Limits, Provider},
+    connect::{Connector, TlsError},
+    leaf::{HttpClient, Leaf, LeafBody},
+    mock::Mock,
+    routing,
+};
+
+/// A request body on its way through the stack.
+pub type RequestStream = Held<Limited<RequestBody<Incoming, SystemClock>>>;
+
+/// What stands behind a target: clocks, the judge of endings, the rewriting, the client.
+pub type TargetStack = timeout::Timeout<Truncation<Upstream<Leaf<RequestStream>>>>;
+/// One route; with one target, until there is a balancer.
+pub type RouteStack = timeout::Timeout<TargetStack>;
+/// All of it.
+pub type Edge<K> = Recorded<Seal<Respond<Peek<Router<RouteStack>>>>, K>;
+
+/// Everything between the server and the routes.
+fn edge<K: Sink>(limits: &Limits, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+    ServiceBuilder::new()
+        // Names the request and tells its end: what it does not enclose is not recorded.
+        .layer(RecordLayer::new(sink))
+        // Owns the ending towards the client: outside all that can break an answer off.
+        .layer(SealLayer::new())
+        // Everything inside may refuse; nothing outside can.
+        .layer(RespondLayer::new())
+        // The head has been judged. The body is read once: inside, all may ask what is wanted.
+        .layer(PeekLayer::new(limits.body).timeout(limits.body_timeout))
+        // Everything inside differs from route to route.
+        .service(routes)
+}
+
+/// One route.
+fn route(limits: Timeouts, target: TargetStack) -> RouteStack {
+    ServiceBuilder::new()
+        // One deadline for all that a route does for a request, whatever it tries.
+        .layer(TimeoutLayer::new(Timeouts { total: limits.total, ..Timeouts::off() }))
+        // Everything inside exists once per target.
+        .service(target)
+}
+
+/// One target of a route.
+fn target(
+    limits: Timeouts,
+    transport_marks: bool,
+    target: Target,
+    leaf: Leaf<RequestStream>,
+) -> TargetStack {
+    ServiceBuilder::new()
+        // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
+        .layer(TimeoutLayer::new(Timeouts { total: None, ..limits }))
+        // Next to the provider: whether its answer is whole is known before anybody judges it.
+        .layer(TruncationLayer::new().transport_marks(transport_marks))
+        // Credentials innermost: no other layer, log or provider sees them.
+        .layer(UpstreamLayer::new(target))
+        .service(leaf)
+}
+
+/// The stack of one worker, and its clients.
+#[derive(Debug)]
+pub struct Stack<K> {
+    edge: Edge<K>,
+    clients: Arc<[HttpClient<RequestStream>]>,
+}
+
+impl<K: Sink> Stack<K> {
+    /// Builds the stack of a configuration.
+    pub fn new(config: &Config, connectors: &Connectors, sink: K) -> Self {
+        let clocks = config.layers.timeout;
+        let providers = config.providers.iter().zip(&connectors.0);
+        let leaves: Vec<_> = providers
+            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks))
+            .collect();
+        let clients = leaves.iter().filter_map(|leaf| match leaf {
+            Leaf::Http(client) => Some(client.clone()),
+            Leaf::Mock(_) => None,
+        });
+        let clients = clients.collect();
+        let routes = routing::places(config).into_iter().map(|place| {
+            let provider = &config.providers[place.provider];
+            let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
+            let marks = provider.end == End::Transport;
+            let leaf = leaves[place.provider].clone();
+            route(limits, target(limits, marks, place.target, leaf))
+        });
+        let routes = Router::new(routing::table(config), routes);
+        Self { edge: edge(&config.server.limits, sink, routes), clients }
+    }
+
+    /// Closes the idle connections that are past their time.
+    pub fn sweep(&self) {
+        for client in &*self.clients {
+            client.sweep();
+        }
+    }
+}
+
+impl<K: Clone> Clone for Stack<K> {
+    fn clone(&self) -> Self {
+        Self { edge: self.edge.clone(), clients: self.clients.clone() }
+    }
+}
+
+type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
+type TargetBody = TimedBody<truncation::ResponseBody<LeafBody<RequestStream>>>;
+/// The body of an answer as the server sends it.
+pub type Body<K> = record::ResponseBody<
+    seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>,
+    K,
+    SystemClock,
+>;
+
+impl<K: Sink> Service<Request<Incoming>> for Stack<K> {
+    type Response = Response<Body<K>>;
+    type Error = Infallible;
+    type Future = <Edge<K> as Service<Request<Incoming>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.edge.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<Incoming>) -> Self::Future {
+        self.edge.call(req)
+    }
+}
+
+/// The connectors of a configuration's providers; made once, shared by the workers.
+#[derive(Clone, Debug)]
+pub struct Connectors(Vec<Option<Connector>>);
+
+impl Connectors {
+    /// Reads the certificates that the providers name.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    pub fn new(config: &Config) -> Result<Self, TlsError> {
+        let connector = |provider: &Provider| {
+            let Some(url) = &provider.base_url else { return Ok(None) };
+            Connector::new(url.scheme, provider.tls.as_ref()).map(Some)
+        };
+        config.providers.iter().map(connector).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn leaf(
+    provider: &Provider,
+    connector: Option<&Connector>,
+    limits: config::Timeout,
+) -> Leaf<RequestStream> {
+    let (Some(url), Some(connector)) = (&provider.base_url, connector) else {
+        return Leaf::Mock(Mock);
+    };
+    let config::Pool { idle, max_idle, max_age } = provider.pool;
+    let scheme = match url.scheme {
+        config::Scheme::Http => http::uri::Scheme::HTTP,
+        config::Scheme::Https => http::uri::Scheme::HTTPS,
+    };
+    let mut origin = http::uri::Parts::default();
+    origin.scheme = Some(scheme);
+    origin.authority = Some(url.authority.clone());
+    origin.path_and_query = Some(PathAndQuery::from_static("/"));
+    let origin = Uri::from_parts(origin).expect("a scheme, an authority and a path are a URI");
+    let client = Client::new(connector.clone(), origin, Pool { idle, max_idle, max_age });
+    Leaf::Http(client.connect_timeout(provider.timeout.over(limits).connect))
+}
+
+fn timeouts(limits: &config::Timeout) -> Timeouts {
+    Timeouts {
+        first_byte_stream: limits.first_byte_stream.limit(),
+        first_byte_document: limits.first_byte_document.limit(),
+        first_token: limits.first_token.limit(),
+        idle: limits.idle.limit(),
+        total: limits.total.limit(),
+    }
+}
