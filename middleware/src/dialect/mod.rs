@@ -7,14 +7,17 @@
 
 use std::{fmt, str::FromStr};
 
+pub mod ending;
 pub mod errors;
 pub mod framing;
 pub mod multipart;
+pub mod pieces;
 pub mod request;
 pub mod surface;
 pub mod usage;
 
 pub use self::{
+    ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
     framing::{Framing, framing},
     multipart::Parts,

@@ -210,6 +210,12 @@ fn a_member_name_occurs_once_in_whatever_spelling() {
 
 #[test]
 fn the_same_name_in_different_objects_is_no_duplicate() {
+    for text in [
+        r#"{"x":{"a":1},"a":2}"#,
+        r#"{"a":{"a":1},"b":{"a":1,"b":2}}"#,
+    ] {
+        assert!(check(text.as_bytes(), &Limits::default()).is_ok(), "{text}");
+    }
     let many: String = (0..100)
         .map(|at| format!("\"m{at}\":{{\"m0\":0,\"a\":[{{\"a\":0}}]}},"))
         .collect();
@@ -228,6 +234,33 @@ fn a_duplicate_is_found_among_many_members() {
             assert_refused(ErrorKind::Duplicate, 1 + members.len(), text);
         }
     }
+}
+
+#[test]
+fn objects_of_many_members_keep_apart_one_inside_of_the_other() {
+    let many = |name: char| {
+        (0..50)
+            .map(|at| format!("\"{name}{at}\":0,"))
+            .collect::<String>()
+    };
+    let outer = format!("{{{}\"x\":{{{}\"x\":0}},", many('a'), many('b'));
+    assert!(
+        check(
+            format!("{outer}{}\"y\":0}}", many('b')).as_bytes(),
+            &Limits::default()
+        )
+        .is_ok()
+    );
+    assert_refused(
+        ErrorKind::Duplicate,
+        outer.len(),
+        format!("{outer}\"a7\":0}}"),
+    );
+    assert_refused(
+        ErrorKind::Duplicate,
+        outer.len(),
+        format!("{outer}\"x\":0}}"),
+    );
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn a_lone_surrogate_decodes_as_the_replacement_character() {
         (r#""\ud800\n""#, "\u{fffd}\n"),
         (r#""\ud800\u0041""#, "\u{fffd}A"),
         (r#""\ud800\ud83d\ude00""#, "\u{fffd}😀"),
+        (r#""\udc00\udc00""#, "\u{fffd}\u{fffd}"),
         (r#""\udc00\ud800""#, "\u{fffd}\u{fffd}"),
     ] {
         assert_eq!(value(text).as_str().as_deref(), Some(decoded), "{text}");
