@@ -117,7 +117,7 @@ impl Judge {
                 scanner.finish(|event| verdict.tail(event.name, event.data, event.truncated));
             }
             Cutter::Lines(lines) => {
-                lines.finish(|line| verdict.tail(b"", line.data, line.truncated))
+                lines.finish(|line| verdict.tail(b"", line.data, line.truncated));
             }
             _ => {}
         }
@@ -158,7 +158,7 @@ impl Judge {
         match &mut self.cutter {
             Cutter::Sse(scanner) => {
                 scanner.feed(frame, |event| {
-                    verdict.event(event.name, event.data, event.truncated)
+                    verdict.event(event.name, event.data, event.truncated);
                 });
             }
             Cutter::Lines(lines) => {

@@ -279,7 +279,7 @@ mod tests {
         lines.feed(&long, |_| panic!("no line yet"));
         assert!(!lines.at_boundary());
         lines.feed(b"\n{}\n", |piece| {
-            told.push((piece.data.len(), piece.truncated))
+            told.push((piece.data.len(), piece.truncated));
         });
         assert_eq!(told, [(CAP, true), (2, false)]);
         assert!(lines.at_boundary() && lines.told() == 2);

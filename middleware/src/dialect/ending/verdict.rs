@@ -232,9 +232,10 @@ impl Verdict {
             return self.fail();
         }
         self.choices_of(root, "candidates", "finishReason");
-        let blocked = root.get("promptFeedback").and_then(|feedback| feedback.get("blockReason"));
-        if root.get("candidates").is_none() && blocked.is_some_and(|reason| !reason.is_null())
-        {
+        let blocked = root
+            .get("promptFeedback")
+            .and_then(|feedback| feedback.get("blockReason"));
+        if root.get("candidates").is_none() && blocked.is_some_and(|reason| !reason.is_null()) {
             self.finished = true;
         }
     }
