@@ -8,3 +8,6 @@ pub mod executor;
 
 #[cfg(feature = "client")]
 pub mod client;
+
+#[cfg(feature = "wire")]
+pub mod wire;
