@@ -1,1 +1,3 @@
-//! Tollgate.
+//! Tollgate: the gateway's binary as a library, so that it can be started in-process.
+
+pub mod listen;
