@@ -1,3 +1,4 @@
 //! Tollgate: the gateway's binary as a library, so that it can be started in-process.
 
 pub mod listen;
+pub mod server;
