@@ -27,3 +27,5 @@ pub mod timeout;
 pub mod truncation;
 #[cfg(feature = "upstream")]
 pub mod upstream;
+#[cfg(feature = "wire")]
+pub mod wire;

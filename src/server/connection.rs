@@ -1,0 +1,329 @@
+//! The life of one connection: HTTP, its clocks, and an end that the client can read.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use hyper::server::conn::http1::{self, Builder};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tollgate_middleware::{
+    conn::Conn,
+    wire::{self, Wire},
+};
+
+use super::{
+    Limits, Peer,
+    service::{Requests, Stack},
+    stream::{Socket, Stream},
+};
+
+/// What the task of a connection, its stream, its requests and the drain know together.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) conn: Conn,
+    pub(super) phase: Phase,
+    /// The client has closed its side.
+    pub(super) ended: AtomicBool,
+    order: AtomicU8,
+    // NOTE: the waker of a spawned task stays the same for the task's life.
+    waker: OnceLock<Waker>,
+}
+
+/// What the drain asks of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Close between two requests.
+    Finish = 1,
+}
+
+/// Where a connection stands between accept and end, with a count of the changes.
+///
+/// Written by the task of the connection alone, while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Phase(AtomicU32);
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The first byte of the first head.
+    Fresh,
+    /// The rest of a head.
+    Head,
+    /// The end of an answer.
+    Busy,
+    /// The first byte of a later head.
+    Idle,
+}
+
+/// How HTTP on a connection came to its end.
+enum End {
+    /// By agreement: the client has read the last answer, or will.
+    Done,
+    /// Between two requests, by our wish.
+    Idle,
+    /// By an error on either side: an answer may be broken off.
+    Broken,
+    /// A head did not come in time; `told` if everything written before it has left.
+    Late { told: bool },
+}
+
+/// A connection and the service of its requests.
+pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream>>, Requests<S>>;
+
+/// HTTP on a connection that was just accepted.
+pub(super) fn open<S: Stack>(
+    builder: &Builder,
+    socket: Socket,
+    peer: Peer,
+    stack: S,
+    shared: &Arc<Shared>,
+) -> Http<S> {
+    let stream = Stream::new(socket, shared.clone());
+    let io = TokioIo::new(Wire::new(stream, shared.conn.clone()));
+    builder.serve_connection(io, Requests::new(stack, peer, shared.clone()))
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S: Stack>(mut http: Http<S>, shared: Arc<Shared>, limits: Limits) {
+    let end = {
+        let mut clock = pin!(sleep_until(Instant::now() + limits.head_timeout));
+        let mut run = Run::new(&shared, limits, clock.deadline());
+        poll_fn(|cx| run.poll(&mut http, clock.as_mut(), cx)).await
+    };
+    let wire = http.into_parts().io.into_inner();
+    close(wire, &shared, &end).await;
+}
+
+/// Closes the socket so that the client can read what was written to it.
+async fn close(mut wire: Wire<Stream>, shared: &Shared, end: &End) {
+    if shared.conn.asked_to_reset() {
+        wire.get_ref().reset_on_close();
+        return;
+    }
+    if let End::Late { told: true } = end {
+        // A client that takes nothing of these few bytes is not waited for.
+        let _ = timeout(ANSWER_TIME, wire.write_all(head_timeout().as_bytes())).await;
+    }
+    let nothing_to_read = shared.ended.load(Ordering::Relaxed) || matches!(end, End::Idle);
+    if !nothing_to_read {
+        wire::close(wire).await;
+    }
+}
+
+/// The state of [`serve`] between two polls.
+struct Run<'a> {
+    shared: &'a Shared,
+    limits: Limits,
+    seen: u32,
+    deadline: Option<Instant>,
+    finishing: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(shared: &'a Shared, limits: Limits, deadline: Instant) -> Self {
+        Self {
+            shared,
+            limits,
+            seen: shared.phase.load(),
+            deadline: Some(deadline),
+            finishing: false,
+        }
+    }
+
+    fn poll<S>(
+        &mut self,
+        http: &mut Http<S>,
+        mut clock: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<End>
+    where
+        S: Stack,
+    {
+        self.shared.waker.get_or_init(|| cx.waker().clone());
+        loop {
+            let mark = self.shared.conn.mark();
+            if let Poll::Ready(end) = Pin::new(&mut *http).poll(cx) {
+                return Poll::Ready(self.ended(end));
+            }
+            let kind = self.shared.phase.kind();
+            if self.shared.asked_to_finish() && !self.finishing && kind != Kind::Head {
+                // A head that has begun to arrive is answered first.
+                self.finish(http);
+                continue;
+            }
+            ready!(self.poll_clock(clock.as_mut(), cx));
+            match kind {
+                Kind::Idle | Kind::Fresh if !self.finishing => {
+                    self.finish(http);
+                    // Should the client take nothing of what is left, that ends at once.
+                    self.deadline = Some(Instant::now());
+                }
+                Kind::Head | Kind::Fresh => {
+                    // HTTP flushes only when its own buffer is empty.
+                    let told = kind == Kind::Head && self.shared.conn.mark() > mark;
+                    return Poll::Ready(End::Late { told });
+                }
+                Kind::Busy | Kind::Idle => return Poll::Ready(End::Broken),
+            }
+        }
+    }
+
+    fn finish<S>(&mut self, http: &mut Http<S>)
+    where
+        S: Stack,
+    {
+        self.finishing = true;
+        Pin::new(http).graceful_shutdown();
+    }
+
+    fn ended(&self, end: hyper::Result<()>) -> End {
+        match end {
+            Ok(()) if self.finishing && !self.shared.phase.is_busy() => End::Idle,
+            Ok(()) => End::Done,
+            Err(error) => {
+                tracing::debug!(%error, "connection ended by an error");
+                End::Broken
+            }
+        }
+    }
+
+    /// Ready when the connection has waited too long for what it waits for.
+    ///
+    /// The timer is moved only when it would fire too late; when it fires too early it is moved
+    /// on. So a busy connection moves it once per `keep_alive`, not twice per request.
+    fn poll_clock(&mut self, mut clock: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        self.follow();
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        if clock.deadline() > deadline || clock.is_elapsed() {
+            clock.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(clock.as_mut().poll(cx));
+            if clock.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            clock.as_mut().reset(deadline);
+        }
+    }
+
+    /// Sets the deadline anew if the phase has changed.
+    fn follow(&mut self) {
+        let now = self.shared.phase.load();
+        if now == self.seen {
+            return;
+        }
+        let first_head = Phase::kind_of(self.seen) == Kind::Fresh && Phase::follows(now, self.seen);
+        self.seen = now;
+        self.deadline = match Phase::kind_of(now) {
+            Kind::Busy => None,
+            // The clock of the first head runs from accept.
+            Kind::Head if first_head => self.deadline,
+            Kind::Fresh | Kind::Head => Some(Instant::now() + self.limits.head_timeout),
+            Kind::Idle => Some(Instant::now() + self.limits.keep_alive),
+        };
+    }
+}
+
+// ===== impl Shared =====
+
+impl Shared {
+    /// Gives an order and wakes the task.
+    pub(super) fn order(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn asked_to_finish(&self) -> bool {
+        self.order.load(Ordering::Acquire) == Order::Finish as u8
+    }
+}
+
+// ===== impl Phase =====
+
+impl Phase {
+    /// Bytes were read.
+    pub(super) fn bytes_came(&self) {
+        if matches!(self.kind(), Kind::Fresh | Kind::Idle) {
+            self.enter(Kind::Head);
+        }
+    }
+
+    /// A whole head was read.
+    pub(super) fn request_began(&self) {
+        self.enter(Kind::Busy);
+    }
+
+    /// The body of the answer has ended.
+    pub(super) fn answer_ended(&self) {
+        self.enter(Kind::Idle);
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.kind() == Kind::Busy
+    }
+
+    fn enter(&self, kind: Kind) {
+        let count = self.load() >> 2;
+        let next = count.wrapping_add(1) << 2 | kind as u32;
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn kind(&self) -> Kind {
+        Self::kind_of(self.load())
+    }
+
+    fn kind_of(value: u32) -> Kind {
+        match value & 3 {
+            0 => Kind::Fresh,
+            1 => Kind::Head,
+            2 => Kind::Busy,
+            _ => Kind::Idle,
+        }
+    }
+
+    /// Whether `later` is the very next change after `earlier`.
+    fn follows(later: u32, earlier: u32) -> bool {
+        (later >> 2).wrapping_sub(earlier >> 2) == 1
+    }
+}
+
+/// The answer to a head that did not come in time. It names no dialect, because nobody knows one:
+/// the object satisfies the SDKs of OpenAI and of Anthropic.
+fn head_timeout() -> String {
+    let body = concat!(
+        r#"{"type":"error","error":{"type":"invalid_request_error","code":"request_timeout","#,
+        r#""param":null,"message":"tollgate: the request head came too slowly; send it again"}}"#,
+    );
+    let length = body.len();
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
+         cache-control: no-store\r\ntollgate-refused-by: wire\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// How long a client may take to read that answer.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The clocks of a connection, over a socket pair with the paused clock.
+
+use super::*;
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use tokio::{io::AsyncReadExt, net::UnixStream, time::sleep};
+
+const LIMITS: Limits = Limits {
+    head: 32 * 1024,
+    headers: 100,
+    head_timeout: Duration::from_secs(10),
+    keep_alive: Duration::from_secs(75),
+    buffer: 64 * 1024,
+    connections: 1,
+};
+
+/// Serves one connection that answers each request after `delay`, and runs the client beside it.
+async fn beside<C: Future>(delay: Duration, client: impl FnOnce(UnixStream) -> C) -> C::Output {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let stack = tower::service_fn(move |_| async move {
+        sleep(delay).await;
+        let body = Full::new(Bytes::from("hello")).map_err(
+            |never: Infallible| -> tollgate_middleware::error::BoxError { match never {} },
+        );
+        Ok::<_, Infallible>(http::Response::new(body))
+    });
+    let shared = Arc::new(Shared::default());
+    let mut builder = Builder::new();
+    builder.header_read_timeout(None);
+    let peer = Peer(None);
+    let http = open(&builder, Socket::Unix(ours), peer, stack, &shared);
+    let ((), output) = tokio::join!(serve(http, shared, LIMITS), client(theirs));
+    output
+}
+
+async fn rest(stream: &mut UnixStream) -> (String, Duration) {
+    let start = Instant::now();
+    let mut read = String::new();
+    stream.read_to_string(&mut read).await.unwrap();
+    (read, rounded(start))
+}
+
+/// Timers fire up to a millisecond late.
+fn rounded(start: Instant) -> Duration {
+    Duration::from_millis(start.elapsed().as_millis() as u64 / 10 * 10)
+}
+
+async fn answer(stream: &mut UnixStream) -> String {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(b"hello") {
+        read.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(read).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_closed_without_a_word_after_the_head_timeout() {
+    let (read, after) = beside(Duration::ZERO, |mut client| async move {
+        rest(&mut client).await
+    })
+    .await;
+    assert_eq!((read.as_str(), after), ("", LIMITS.head_timeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_head_has_its_time_from_accept_and_is_told_why() {
+    let (read, after) = beside(Duration::ZERO, |mut client| async move {
+        sleep(Duration::from_secs(6)).await;
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        rest(&mut client).await
+    })
+    .await;
+    assert_eq!(after, Duration::from_secs(4));
+    let (head, body) = read.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    assert!(head.contains(&format!("content-length: {}", body.len())));
+    let error: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(error["error"]["code"], "request_timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_is_not_kept_alive_by_dripping() {
+    let start = Instant::now();
+    beside(Duration::ZERO, |client| async move {
+        let (mut read, mut write) = client.into_split();
+        let drip = async {
+            while write.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let mut told = Vec::new();
+        let (_, ()) = tokio::join!(read.read_to_end(&mut told), drip);
+    })
+    .await;
+    assert!(start.elapsed() < Duration::from_secs(13));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_has_no_clock_here() {
+    let day = Duration::from_secs(24 * 3600);
+    let read = beside(day, |mut client| async move { answer(&mut client).await }).await;
+    assert!(read.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_after_keep_alive_and_not_before() {
+    let (read, after) = beside(Duration::ZERO, |mut client| async move {
+        for _ in 0..3 {
+            answer(&mut client).await;
+            sleep(Duration::from_secs(60)).await;
+        }
+        answer(&mut client).await;
+        rest(&mut client).await
+    })
+    .await;
+    assert_eq!((read.as_str(), after), ("", LIMITS.keep_alive));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_head_has_its_time_from_its_first_byte() {
+    let (read, after) = beside(Duration::ZERO, |mut client| async move {
+        answer(&mut client).await;
+        sleep(Duration::from_secs(30)).await;
+        client.write_all(b"GET /").await.unwrap();
+        rest(&mut client).await
+    })
+    .await;
+    assert!(read.starts_with("HTTP/1.1 408 "), "{read}");
+    assert_eq!(after, LIMITS.head_timeout);
+}
+
+#[test]
+fn a_change_of_phase_is_seen_even_if_it_comes_back() {
+    let phase = Phase::default();
+    phase.bytes_came();
+    phase.request_began();
+    phase.answer_ended();
+    let before = phase.load();
+    // Bytes of a body, while the request is answered, begin no head.
+    phase.request_began();
+    phase.bytes_came();
+    assert!(phase.is_busy());
+    phase.answer_ended();
+    assert_ne!(phase.load(), before);
+    assert_eq!(phase.kind(), Kind::Idle);
+}

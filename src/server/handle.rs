@@ -1,0 +1,230 @@
+//! The running server from outside: readiness, counts, drain, end.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use crate::listen::Address;
+
+/// Whether the server wants traffic. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicU8>);
+
+/// What the accept loops count. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicU64,
+    closed: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The running server. Dropping it leaves the server running.
+#[derive(Debug)]
+pub struct Handle {
+    pub(super) addresses: Vec<Address>,
+    pub(super) control: Control,
+    pub(super) tally: Tally,
+    /// Closed when the last worker has ended.
+    pub(super) ended: mpsc::Receiver<Infallible>,
+    pub(super) workers: Vec<thread::JoinHandle<usize>>,
+}
+
+/// Begins the drain from anywhere. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub(super) stage: Arc<watch::Sender<Stage>>,
+    pub(super) readiness: Readiness,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Answers that were running when the drain window was over.
+    pub cut: usize,
+    /// Workers that ended by a panic.
+    pub lost: usize,
+}
+
+/// What the workers are to do; later stages are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Serve,
+    Drain,
+    Hurry,
+}
+
+// ===== impl Handle =====
+
+impl Handle {
+    /// The addresses, with the ports that the system chose, in the order of
+    /// [`Settings::listen`].
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// What the accept loops count.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
+    /// Begins the drain from elsewhere.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Begins the drain; the second call shortens what is left of it to five seconds.
+    pub fn drain(&self) {
+        self.control.advance();
+    }
+
+    /// Waits until every worker has ended. Blocks the thread; somebody has to begin the drain.
+    pub fn join(self) -> Outcome {
+        let mut outcome = Outcome { cut: 0, lost: 0 };
+        for worker in self.workers {
+            match worker.join() {
+                Ok(cut) => outcome.cut += cut,
+                Err(_) => outcome.lost += 1,
+            }
+        }
+        outcome
+    }
+
+    /// Serves until SIGTERM or SIGINT has begun the drain and it is over; a second signal shortens
+    /// it. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// The signals cannot be waited for; the drain has begun then.
+    pub fn run(mut self) -> io::Result<Outcome> {
+        let control = self.control.clone();
+        let waited = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .and_then(|runtime| {
+                runtime.block_on(async {
+                    let mut term = signal(SignalKind::terminate())?;
+                    let mut int = signal(SignalKind::interrupt())?;
+                    loop {
+                        tokio::select! {
+                            _ = term.recv() => control.advance(),
+                            _ = int.recv() => control.advance(),
+                            _ = self.ended.recv() => return Ok(()),
+                        }
+                    }
+                })
+            });
+        waited.inspect_err(|_| control.begin())?;
+        Ok(self.join())
+    }
+}
+
+// ===== impl Control =====
+
+impl Control {
+    /// Begins the drain, if it has not begun.
+    pub fn begin(&self) {
+        self.to(Stage::Drain);
+    }
+
+    /// Begins the drain; shortens it if it has begun.
+    pub fn advance(&self) {
+        let next = match *self.stage.borrow() {
+            Stage::Serve => Stage::Drain,
+            Stage::Drain | Stage::Hurry => Stage::Hurry,
+        };
+        self.to(next);
+    }
+
+    /// Whether the server wants traffic.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    fn to(&self, next: Stage) {
+        self.readiness.set(DRAINING);
+        self.stage.send_if_modified(|stage| {
+            let later = next > *stage;
+            *stage = next.max(*stage);
+            later
+        });
+    }
+}
+
+// ===== impl Readiness =====
+
+impl Readiness {
+    /// Not ready yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether each worker accepts connections and no drain has begun.
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == READY
+    }
+
+    /// `starting`, `ready` or `draining`.
+    pub fn as_str(&self) -> &'static str {
+        match self.0.load(Ordering::Relaxed) {
+            READY => "ready",
+            DRAINING => "draining",
+            _ => "starting",
+        }
+    }
+
+    /// A later state stays.
+    pub(super) fn set(&self, state: u8) {
+        self.0.fetch_max(state, Ordering::Relaxed);
+    }
+}
+
+pub(super) const READY: u8 = 1;
+pub(super) const DRAINING: u8 = 2;
+
+// ===== impl Tally =====
+
+impl Tally {
+    /// Connections accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.0.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        // Read first what follows the other, so that the difference is never negative.
+        let closed = self.0.closed.load(Ordering::Acquire);
+        self.accepted().saturating_sub(closed)
+    }
+
+    /// Failed attempts to accept: no descriptors left, connections that were gone again.
+    pub fn failed(&self) -> u64 {
+        self.0.failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn connection_accepted(&self) {
+        self.0.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn connection_closed(&self) {
+        self.0.closed.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn accept_failed(&self) {
+        self.0.failed.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,312 @@
+//! Accepts connections and serves them with a stack of layers: one runtime and one listener for
+//! each worker, and an end that lets running answers finish.
+//!
+//! A request never leaves the thread that accepted its connection (unless
+//! [`Flavor::MultiThread`] is chosen). A connection is one task; between requests and during them
+//! the server itself takes no lock and allocates nothing.
+//!
+//! **Drain.** Readiness is false at once; connections are accepted for [`Drain::delay`] more; then
+//! the listeners close and idle connections with them. Running answers may end until
+//! [`Drain::timeout`]; what is left then is told [`Cut::Drain`](tollgate_middleware::conn::Cut),
+//! has two seconds to say so to its client, and is dropped.
+
+mod connection;
+mod handle;
+mod registry;
+mod service;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, mpsc as ready},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    runtime,
+    sync::{Semaphore, mpsc, watch},
+};
+use tollgate_middleware::error::BoxError;
+use tower_service::Service;
+
+pub use self::handle::{Control, Handle, Outcome, Readiness, Tally};
+use self::{
+    handle::{READY, Stage},
+    worker::Worker,
+};
+use crate::listen::{self, Address, BindError, Listener, Unlink};
+
+/// Makes the stack of one worker.
+pub trait Stacks: Send + Sync + 'static {
+    /// Body of the stack's responses.
+    type Body: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static;
+    /// The service. One clone serves one request.
+    type Stack: Service<
+            Request<Incoming>,
+            Response = Response<Self::Body>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static;
+
+    /// The stack of worker number `worker`, counted from 0. Called once for each, on its thread
+    /// and inside its runtime.
+    fn stack(&self, worker: usize) -> Self::Stack;
+
+    /// Called once a second for each worker, on its runtime: closes idle pooled connections.
+    fn sweep(&self, stack: &Self::Stack);
+}
+
+/// Who is at the other end; in the extensions of each request. `None` over a unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub Option<SocketAddr>);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: Vec<Address>,
+    /// Worker threads; see [`available_workers`].
+    pub workers: usize,
+    /// How the workers divide the connections.
+    pub flavor: Flavor,
+    /// Bounds of a connection.
+    pub limits: Limits,
+    /// The end.
+    pub drain: Drain,
+}
+
+/// How the workers divide the connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavor {
+    /// One runtime, with work stealing: one listener, one stack.
+    MultiThread,
+    /// A runtime, a listener and a stack for each worker: nothing crosses threads.
+    #[default]
+    PerCore,
+}
+
+/// Bounds of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request's line and headers together.
+    pub head: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Time to a whole head: from accept for the first, from its first byte for later ones.
+    pub head_timeout: Duration,
+    /// Wait between two requests; zero closes after each answer.
+    pub keep_alive: Duration,
+    /// Bytes held per direction of a connection; at least `head` and 8 KiB are.
+    pub buffer: usize,
+    /// Connections open at once, in all workers; beyond them none is accepted.
+    pub connections: usize,
+}
+
+/// How the server ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// Connections are accepted this long after readiness is gone.
+    pub delay: Duration,
+    /// Running answers may end within this time after the delay.
+    pub timeout: Duration,
+}
+
+/// The server cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind(BindError),
+    /// A thread or its runtime cannot be made.
+    Runtime(io::Error),
+}
+
+/// Everything that is the same for each worker.
+#[derive(Debug)]
+struct Common<T> {
+    stacks: Arc<T>,
+    settings: Settings,
+    stage: watch::Receiver<Stage>,
+    tally: Tally,
+    room: Arc<Semaphore>,
+    ended: mpsc::Sender<Infallible>,
+    unlink: Arc<Vec<Unlink>>,
+}
+
+/// So many workers use the machine fully: the CPU quota of the control group (version 1 or 2) or
+/// the affinity mask, whichever is less, and at least 1.
+pub fn available_workers() -> usize {
+    // The standard library reads both.
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Binds all addresses and starts the workers. `readiness` becomes ready when each accepts.
+///
+/// # Errors
+///
+/// The first address that cannot be bound, or the first thread that cannot be made; nothing runs
+/// then.
+pub fn start<T: Stacks>(
+    settings: Settings,
+    stacks: T,
+    readiness: Readiness,
+) -> Result<Handle, StartError> {
+    let count = match settings.flavor {
+        Flavor::MultiThread => 1,
+        Flavor::PerCore => settings.workers.max(1),
+    };
+    let (addresses, listeners, unlink) = bind_all(&settings.listen, count)?;
+    let (stage, staged) = watch::channel(Stage::Serve);
+    let (running, ended) = mpsc::channel(1);
+    let control = Control {
+        stage: Arc::new(stage),
+        readiness,
+    };
+    let common = Common {
+        stacks: Arc::new(stacks),
+        room: Arc::new(Semaphore::new(
+            settings.limits.connections.min(Semaphore::MAX_PERMITS),
+        )),
+        settings,
+        stage: staged,
+        tally: Tally::default(),
+        ended: running,
+        unlink: Arc::new(unlink),
+    };
+    let workers = spawn_all(&common, listeners).inspect_err(|_| control.begin())?;
+    control.readiness.set(READY);
+    Ok(Handle {
+        addresses,
+        control,
+        tally: common.tally,
+        ended,
+        workers,
+    })
+}
+
+type AllBound = (Vec<Address>, Vec<Vec<Listener>>, Vec<Unlink>);
+
+fn bind_all(addresses: &[Address], count: usize) -> Result<AllBound, StartError> {
+    let mut all: AllBound = (Vec::new(), Vec::new(), Vec::new());
+    all.1.resize_with(count, Vec::new);
+    for address in addresses {
+        let bound = listen::bind(address, count, "--listen").map_err(StartError::Bind)?;
+        all.0.push(bound.address().clone());
+        let (listeners, unlink) = bound.into_parts();
+        for (own, listener) in all.1.iter_mut().zip(listeners) {
+            own.push(listener);
+        }
+        all.2.extend(unlink);
+    }
+    Ok(all)
+}
+
+fn spawn_all<T: Stacks>(
+    common: &Common<T>,
+    listeners: Vec<Vec<Listener>>,
+) -> Result<Vec<thread::JoinHandle<usize>>, StartError> {
+    let (ready, accepting) = ready::channel();
+    let mut threads = Vec::with_capacity(listeners.len());
+    for (index, listeners) in listeners.into_iter().enumerate() {
+        let (common, ready) = (common.clone(), ready.clone());
+        let thread = thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || run_worker(index, &common, listeners, &ready))
+            .map_err(StartError::Runtime)?;
+        threads.push(thread);
+    }
+    drop(ready);
+    for _ in &threads {
+        // A worker that says nothing has panicked while it made its stack.
+        let said = accepting
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("a worker ended before it accepted")));
+        said.map_err(StartError::Runtime)?;
+    }
+    Ok(threads)
+}
+
+/// The life of one worker's thread; returns the number of answers that were cut.
+fn run_worker<T: Stacks>(
+    index: usize,
+    common: &Common<T>,
+    listeners: Vec<Listener>,
+    ready: &ready::Sender<io::Result<()>>,
+) -> usize {
+    let mut builder = match common.settings.flavor {
+        Flavor::MultiThread => runtime::Builder::new_multi_thread(),
+        Flavor::PerCore => runtime::Builder::new_current_thread(),
+    };
+    let threads = common.settings.workers.max(1);
+    let runtime = builder
+        .worker_threads(threads)
+        .thread_name("worker")
+        .enable_all()
+        .build();
+    let prepared = runtime.and_then(|runtime| {
+        let worker = {
+            let _inside = runtime.enter();
+            Worker::new(index, common, listeners)?
+        };
+        Ok((runtime, worker))
+    });
+    match prepared {
+        Ok((runtime, worker)) => {
+            // Whoever waited for it has failed at another worker.
+            let _ = ready.send(Ok(()));
+            runtime.block_on(worker.run(common))
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            0
+        }
+    }
+}
+
+// ===== impl Common =====
+
+impl<T> Clone for Common<T> {
+    fn clone(&self) -> Self {
+        Self {
+            stacks: self.stacks.clone(),
+            settings: self.settings.clone(),
+            stage: self.stage.clone(),
+            tally: self.tally.clone(),
+            room: self.room.clone(),
+            ended: self.ended.clone(),
+            unlink: self.unlink.clone(),
+        }
+    }
+}
+
+// ===== impl StartError =====
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Transparent: the address says all.
+            Self::Bind(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "cannot start a worker: {error}"),
+        }
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Bind(error) => error.source(),
+            Self::Runtime(error) => Some(error),
+        }
+    }
+}

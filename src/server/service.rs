@@ -1,0 +1,143 @@
+//! Hands the requests of one connection to its worker's stack.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tollgate_middleware::error::BoxError;
+use tower::util::Oneshot;
+use tower_service::Service;
+
+use super::{Peer, connection::Shared};
+
+/// A worker's stack, in one word. Implemented for all that fit.
+pub(super) trait Stack:
+    Service<Request<Incoming>, Response = Response<Self::ResBody>, Error = Infallible> + Clone
+{
+    type ResBody: Body<Data = Bytes, Error = BoxError> + 'static;
+}
+
+impl<S, B> Stack for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    B: Body<Data = Bytes, Error = BoxError> + 'static,
+{
+    type ResBody = B;
+}
+
+/// The service of one connection: a clone of the stack for each request.
+#[derive(Debug)]
+pub(super) struct Requests<S> {
+    stack: S,
+    peer: Peer,
+    shared: Arc<Shared>,
+}
+
+impl<S> Requests<S> {
+    pub(super) fn new(stack: S, peer: Peer, shared: Arc<Shared>) -> Self {
+        Self {
+            stack,
+            peer,
+            shared,
+        }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S>;
+
+    fn call(&self, mut req: Request<Incoming>) -> Self::Future {
+        let extensions = req.extensions_mut();
+        extensions.insert(self.shared.conn.clone());
+        extensions.insert(self.peer);
+        ResponseFuture {
+            inner: Oneshot::new(self.stack.clone(), req),
+            busy: Some(Busy::new(self.shared.clone())),
+        }
+    }
+}
+
+pin_project! {
+    /// Waits until the stack is ready, and calls it.
+    pub(super) struct ResponseFuture<S>
+    where
+        S: Service<Request<Incoming>>,
+    {
+        #[pin]
+        inner: Oneshot<S, Request<Incoming>>,
+        busy: Option<Busy>,
+    }
+}
+
+impl<S, B> Future for ResponseFuture<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = ready!(this.inner.poll(cx));
+        let busy = this.busy.take();
+        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, busy })))
+    }
+}
+
+pin_project! {
+    /// The stack's body; when it is dropped, the connection is between two requests.
+    pub(super) struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        busy: Option<Busy>,
+    }
+}
+
+impl<B: Body> Body for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().inner.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Lives as long as a request is answered.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.phase.request_began();
+        Self(shared)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.phase.answer_ended();
+    }
+}
