@@ -46,6 +46,12 @@ pub(crate) fn check_all_built(root: &Node, keys: &'static [Key], report: &mut Re
     );
 }
 
+/// Whether a map seems to have the key, but with a typo, which is reported already.
+pub(crate) fn is_misspelt(node: &Node, key: &str) -> bool {
+    let mut few = node.entries().iter().take(64);
+    few.any(|e| e.key != key && nearest(&e.key, [key]).is_some())
+}
+
 struct Walk<'r, 's> {
     report: &'r mut Report<'s>,
     path: String,
@@ -67,10 +73,9 @@ impl Walk<'_, '_> {
             }
             self.path.truncate(end);
         }
-        for key in keys
-            .iter()
-            .filter(|k| k.needed && node.member(k.name).is_none())
-        {
+        let lacks =
+            |k: &&Key| k.needed && node.member(k.name).is_none() && !is_misspelt(node, k.name);
+        for key in keys.iter().filter(lacks) {
             let place = if self.path.is_empty() {
                 "the file".to_owned()
             } else {
@@ -90,7 +95,7 @@ impl Walk<'_, '_> {
                 reason,
             ),
             Built::Not { inert } if !self.all_built => {
-                let inert = inert.or(matches!(key.kind, Kind::Layer(_)).then_some("off"));
+                let inert = inert.or_else(|| matches!(key.kind, Kind::Layer(_)).then_some("off"));
                 if inert.is_none() || entry.value.text() != inert {
                     let remedy = inert.map_or_else(
                         || "remove it".to_owned(),
@@ -157,7 +162,7 @@ impl Walk<'_, '_> {
             Kind::Map(keys) => self.map(node, keys, at),
             Kind::Table(kind) => self.table(kind, node),
             Kind::Credential if node.member("key").is_some() || node.member("name").is_some() => {
-                self.map(node, super::schema::CREDENTIAL, at)
+                self.map(node, super::schema::CREDENTIAL, at);
             }
             Kind::Credential | Kind::Secret if node.scalar().is_none() => self.secret(node),
             Kind::Any => {}
@@ -203,6 +208,10 @@ impl Walk<'_, '_> {
     }
 
     fn mismatch(&mut self, kind: &Kind, node: &Node, remedy: &str) {
+        let remedy = match kind {
+            Kind::List(_) if node.text().is_some() => "write it in brackets: `[…]`",
+            _ => remedy,
+        };
         let name = self.path.rsplit('.').next().unwrap_or_default();
         let found = match node.scalar() {
             Some(s) if !s.is_null() && !is_secret_key(name) => shown_scalar(s),

@@ -160,12 +160,15 @@ impl Decoder<'_, '_, '_> {
                 ));
             }
             Ok(_) => format!("larger than {LONGEST_SECRET} bytes"),
-            Err(error) => error.kind().to_string(),
+            Err(error) => reason(&error),
         };
         self.error(
             file.at,
             path,
-            format!("the file of `{path}` cannot be read: {problem}"),
+            format!(
+                "the file {} of `{path}` cannot be read: {problem}",
+                value::shown(name)
+            ),
             "",
         );
         None
@@ -335,6 +338,14 @@ impl Decoder<'_, '_, '_> {
             );
         }
         listen.ok()
+    }
+}
+
+/// Why a file cannot be read, in words that repeat nothing of it.
+pub(crate) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is none".to_owned(),
+        kind => kind.to_string(),
     }
 }
 

@@ -87,7 +87,7 @@ impl<'a> Source<'a> {
 struct Open {
     indent: usize,
     depth: usize,
-    quote: Option<char>,
+    quotes: Quotes,
 }
 
 impl Open {
@@ -97,7 +97,7 @@ impl Open {
         let mut open = Self {
             indent: indent(line),
             depth: 0,
-            quote: None,
+            quotes: Quotes::default(),
         };
         open.read(chars[value..].iter().copied());
         Some(open)
@@ -105,7 +105,7 @@ impl Open {
 
     /// Whether `line` still belongs to the value.
     fn takes(&mut self, line: &str) -> bool {
-        let inside = self.depth > 0 || self.quote.is_some();
+        let inside = self.depth > 0 || self.quotes.0.is_some();
         let below = indent(line) > self.indent
             || (indent(line) == self.indent && line.trim_start().starts_with("- "));
         if inside || below || line.trim().is_empty() {
@@ -117,15 +117,30 @@ impl Open {
 
     fn read(&mut self, chars: impl Iterator<Item = char>) {
         for c in chars {
-            match (self.quote, c) {
-                (Some(q), c) if c == q => self.quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'') => self.quote = Some(c),
-                (None, '[' | '{') => self.depth += 1,
-                (None, ']' | '}') => self.depth = self.depth.saturating_sub(1),
-                (None, _) => {}
+            match c {
+                _ if self.quotes.hide(c) => {}
+                '[' | '{' => self.depth += 1,
+                ']' | '}' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
             }
         }
+    }
+}
+
+/// Follows quotes along a text.
+#[derive(Debug, Default)]
+pub(crate) struct Quotes(Option<char>);
+
+impl Quotes {
+    /// Whether this next character stands in quotes or is one.
+    pub(crate) fn hide(&mut self, c: char) -> bool {
+        let quote = matches!(c, '"' | '\'');
+        match self.0 {
+            Some(open) if open == c => self.0 = None,
+            None if quote => self.0 = Some(c),
+            open => return open.is_some(),
+        }
+        true
     }
 }
 
@@ -207,16 +222,14 @@ fn hide_values(chars: &[char], hidden: &mut [bool], to_end: bool) {
 
 /// Where the value that begins at `start` ends.
 fn value_end(chars: &[char], start: usize, in_flow: bool) -> usize {
-    let (mut depth, mut quote) = (0_usize, None);
+    let (mut depth, mut quotes) = (0_usize, Quotes::default());
     for (i, &c) in chars.iter().enumerate().skip(start) {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[' | '{') => depth += 1,
-            (None, ']' | '}' | ',') if depth == 0 && in_flow => return i,
-            (None, ']' | '}') => depth = depth.saturating_sub(1),
-            (None, _) => {}
+        match c {
+            _ if quotes.hide(c) => {}
+            '[' | '{' => depth += 1,
+            ']' | '}' | ',' if depth == 0 && in_flow => return i,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
         }
     }
     chars.len()

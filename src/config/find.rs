@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::decode::Inputs;
+use super::decode::{Inputs, reason};
 use super::expand::Lookup;
 use super::json::quoted;
 use super::problem::{At, Fault, Problems, Report};
@@ -60,7 +60,7 @@ pub fn read_file(path: &Path) -> Result<String, Problems> {
     if let Err(error) = read {
         return Err(Problems::of_file(
             &name,
-            format!("the file cannot be read: {}", error.kind()),
+            format!("the file cannot be read: {}", reason(&error)),
             "",
         ));
     }

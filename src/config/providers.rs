@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::check::is_misspelt;
 use super::decode::{Decoder, is_word, number, parsed, timeouts};
 use super::json;
 use super::tree::{Entry, Node, Value};
@@ -128,6 +129,7 @@ fn needs_url(
             );
         }
         (Some(Dialect::Mock) | None, _) | (_, Some(_)) => {}
+        _ if is_misspelt(&entry.value, "base_url") => {}
         (Some(_), None) => {
             decoder.error(
                 entry.at,
@@ -182,10 +184,8 @@ fn credential(
                 "a provider without credentials has `credentials: []`",
             );
         }
-        first = first.or(Some(Credential {
-            name: name.map(str::to_owned),
-            secret,
-        }));
+        let name = name.map(str::to_owned);
+        first.get_or_insert(Credential { name, secret });
     }
     first
 }
@@ -344,7 +344,7 @@ fn extra_body(decoder: &mut Decoder<'_, '_, '_>, provider: &Node, path: &str) ->
                 expanded,
             }),
             Err((at, message)) => {
-                decoder.error(at, &path, message, "write it as JSON does, or quote it")
+                decoder.error(at, &path, message, "write it as JSON does, or quote it");
             }
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
 
+use super::excerpt::Quotes;
 use super::problem::{At, Fault, Report};
 
 /// The largest file that is read.
@@ -52,7 +53,7 @@ pub(crate) struct Scalar {
 }
 
 /// Where a scalar's text came from.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The file.
     File,
@@ -242,35 +243,32 @@ fn plain_message(error: &ScanError) -> String {
 /// The first `${…}` of a line that stands outside quotes and comments.
 fn unquoted_variable(text: &str, line: usize) -> Option<(At, String)> {
     let chars: Vec<char> = text.chars().collect();
-    let mut quote = None;
+    let mut quotes = Quotes::default();
     for (i, &c) in chars.iter().enumerate() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '#') if i == 0 || chars[i - 1] == ' ' => return None,
-            (None, '$') if chars.get(i + 1) == Some(&'{') => {
-                let end = chars[i..]
-                    .iter()
-                    .position(|&c| c == '}')
-                    .map_or(chars.len(), |n| i + n + 1);
-                let name: String = chars[i + 2..end]
-                    .iter()
-                    .take_while(|c| c.is_ascii_alphanumeric() || **c == '_')
-                    .collect();
-                return Some((
-                    At {
-                        line,
-                        column: i + 1,
-                        width: end - i,
-                    },
-                    format!("${{{name}}}"),
-                ));
-            }
-            (None, _) => {}
+        if quotes.hide(c) {
+            continue;
+        }
+        if c == '#' && (i == 0 || chars[i - 1] == ' ') {
+            return None;
+        }
+        if c == '$' && chars.get(i + 1) == Some(&'{') {
+            let close = chars[i..].iter().position(|&c| c == '}');
+            let width = close.map_or(chars.len() - i, |n| n + 1);
+            let inner = &chars[i + 2..(i + width).max(i + 2)];
+            let name: String = inner.iter().take_while(|c| is_name(**c)).collect();
+            let at = At {
+                line,
+                column: i + 1,
+                width,
+            };
+            return Some((at, format!("${{{name}}}")));
         }
     }
     None
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 // ===== building =====
@@ -338,7 +336,7 @@ impl Builder {
                 self.place(Node { at, value }, anchor, report)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.begin(at, anchor, tag.is_some(), Collected::List(Vec::new()))?
+                self.begin(at, anchor, tag.is_some(), Collected::List(Vec::new()))?;
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.begin(

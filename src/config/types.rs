@@ -380,8 +380,8 @@ impl std::fmt::Display for Pattern {
     }
 }
 
-/// A member for a JSON body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A member for a JSON body. `Debug` shows its name only.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ExtraMember {
     /// Its name, unescaped.
     pub name: String,
@@ -389,6 +389,14 @@ pub struct ExtraMember {
     pub json: String,
     /// Whether a variable went into it, so that it is not shown.
     pub expanded: bool,
+}
+
+impl std::fmt::Debug for ExtraMember {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExtraMember")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Idle connections of one provider in one worker.
