@@ -259,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn an_edited_request_may_arrive_longer_but_is_answered_alike() {
+        let longer = Expected {
+            received: Some(6),
+            ..expected()
+        };
+        assert!(longer.is_same(&expected(), true));
+        assert!(!longer.is_same(&expected(), false));
+        let other = Expected {
+            body: b"data: c\n\n".to_vec(),
+            ..expected()
+        };
+        assert!(!other.is_same(&expected(), true));
+    }
+
+    #[test]
     fn the_first_fault_is_kept_and_all_are_counted() {
         let mut faults = Faults::default();
         faults.note(&"one".into());
