@@ -25,6 +25,7 @@ mod scenario;
 mod session;
 mod stats;
 mod target;
+mod turns;
 mod verdict;
 mod wire;
 

@@ -133,13 +133,18 @@ impl Drop for Running {
     /// Asks first, since a master that is asked waits for its workers, and kills what has not gone then.
     fn drop(&mut self) {
         let pid = self.child.id();
-        let all = self.pids();
+        let mut left = self.pids();
         signal("TERM", &[pid]);
         let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < END {
+        while begun.elapsed() < END {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                // The id is free for others from here on.
+                left.retain(|&one| one != pid);
+                break;
+            }
             thread::sleep(Duration::from_millis(5));
         }
-        signal("KILL", &all);
+        signal("KILL", &left);
         // It was killed or had ended before; either way nothing is left to do about an error.
         let _ = self.child.wait();
         self.nursery.tell('-', pid);

@@ -21,6 +21,9 @@ pub(crate) fn run() -> io::Result<()> {
 
 /// Sends the signal of that name to the processes, by id.
 pub(crate) fn signal(name: &str, pids: &[u32]) {
+    if pids.is_empty() {
+        return;
+    }
     // `kill` is asked of a shell, which has it built in; a process that is gone already is no failure.
     let _ = Command::new("sh")
         .args(["-c", "kill -s \"$0\" \"$@\"", name])
