@@ -62,7 +62,9 @@ impl Connector {
                 client_config(roots, client)?
             }
         };
-        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+        let builder = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http();
         let builder = match &tls.sni {
             None => builder.enable_http1(),
             Some(name) => {
@@ -72,7 +74,9 @@ impl Connector {
                 builder.with_server_name_resolver(resolver).enable_http1()
             }
         };
-        Ok(Self { inner: builder.wrap_connector(tcp()) })
+        Ok(Self {
+            inner: builder.wrap_connector(tcp()),
+        })
     }
 }
 
@@ -113,7 +117,9 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
 fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for cert in certificates(file)? {
-        roots.add(cert).map_err(|error| TlsError::file("tls.ca", file, error))?;
+        roots
+            .add(cert)
+            .map_err(|error| TlsError::file("tls.ca", file, error))?;
     }
     Ok(roots)
 }
@@ -139,7 +145,9 @@ fn client_config(
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::new("no protocol version of TLS", error))?
         .with_root_certificates(roots);
-    let Some((cert, key)) = client else { return Ok(builder.with_no_client_auth()) };
+    let Some((cert, key)) = client else {
+        return Ok(builder.with_no_client_auth());
+    };
     let chain = certificates(cert)?;
     let key_der = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| TlsError::file("private key", key, error))?;
@@ -157,7 +165,10 @@ pub struct TlsError {
 
 impl TlsError {
     fn new(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
-        Self { what: what.into(), source: source.into() }
+        Self {
+            what: what.into(),
+            source: source.into(),
+        }
     }
 
     fn file(what: &str, file: &Path, source: impl Into<BoxError>) -> Self {
@@ -183,7 +194,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, origin: Uri) -> Connecting {
-        Connecting { inner: self.inner.call(origin) }
+        Connecting {
+            inner: self.inner.call(origin),
+        }
     }
 }
 
@@ -205,7 +218,9 @@ impl Future for Connecting {
             }
             let told = "the provider's certificate or TLS handshake is not acceptable; \
                         its operator, or tls.ca, has to be corrected";
-            Rejection::new(Reason::Tls, "upstream", told).because(error).into()
+            Rejection::new(Reason::Tls, "upstream", told)
+                .because(error)
+                .into()
         })
     }
 }
@@ -218,7 +233,9 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
             return true;
         }
         // An io::Error tells what it wraps by another way than `source`.
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+        if let Some(inner) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
             && is_tls(inner)
         {
             return true;

@@ -27,7 +27,7 @@ use crate::{
 pub type HttpClient<B> = Client<Connector, B, Io>;
 
 /// The innermost service.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Leaf<B>
 where
     B: Body + 'static,
@@ -36,6 +36,18 @@ where
     Http(HttpClient<B>),
     /// The provider that answers by itself.
     Mock(Mock),
+}
+
+impl<B> Clone for Leaf<B>
+where
+    B: Body + 'static,
+{
+    fn clone(&self) -> Self {
+        match self {
+            Self::Http(client) => Self::Http(client.clone()),
+            Self::Mock(mock) => Self::Mock(*mock),
+        }
+    }
 }
 
 impl<B> Service<Request<B>> for Leaf<B>
@@ -58,8 +70,12 @@ where
 
     fn call(&mut self, req: Request<B>) -> LeafFuture<B> {
         match self {
-            Self::Http(client) => LeafFuture::Http { inner: client.call(req) },
-            Self::Mock(mock) => LeafFuture::Mock { inner: mock.call(req) },
+            Self::Http(client) => LeafFuture::Http {
+                inner: client.call(req),
+            },
+            Self::Mock(mock) => LeafFuture::Mock {
+                inner: mock.call(req),
+            },
         }
     }
 }
@@ -89,9 +105,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            FutureProj::Http { inner } => {
-                inner.poll(cx).map_ok(|res| res.map(|body| LeafBody::Http { body }))
-            }
+            FutureProj::Http { inner } => inner
+                .poll(cx)
+                .map_ok(|res| res.map(|body| LeafBody::Http { body })),
             FutureProj::Mock { inner } => inner
                 .poll(cx)
                 .map_ok(|res| res.map(|body| LeafBody::Mock { body }))

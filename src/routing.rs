@@ -43,7 +43,11 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
         if let Some(label) = &route.target.label {
             target = target.label(label.as_str());
         }
-        Place { provider: at, target, timeout: route.timeout }
+        Place {
+            provider: at,
+            target,
+            timeout: route.timeout,
+        }
     };
     config.routes.iter().map(place).collect()
 }
@@ -60,7 +64,10 @@ pub(crate) fn table(config: &Config) -> Table {
             .when(matcher(&route.matches))
             .to(route.target.provider.as_str(), model)
     };
-    let aliases = config.aliases.iter().map(|alias| (alias.name.clone(), alias.model.clone()));
+    let aliases = config
+        .aliases
+        .iter()
+        .map(|alias| (alias.name.clone(), alias.model.clone()));
     Table::new(
         config.providers.iter().map(catalogue),
         aliases,
@@ -73,7 +80,10 @@ fn models(models: &config::Models) -> Models {
         config::Models::Any => Models::Any,
         config::Models::Listed(models) => {
             let listed = |model: &config::Model| {
-                (pattern(&model.public), model.upstream.as_deref().map(Arc::from))
+                (
+                    pattern(&model.public),
+                    model.upstream.as_deref().map(Arc::from),
+                )
             };
             Models::Listed(models.iter().map(listed).collect())
         }
@@ -82,7 +92,10 @@ fn models(models: &config::Models) -> Models {
 
 fn matcher(matches: &config::Match) -> Matcher {
     let patterns = |patterns: &[config::Pattern]| patterns.iter().map(pattern).collect();
-    let headers = matches.header.iter().map(|(name, value)| (name.clone(), pattern(value)));
+    let headers = matches
+        .header
+        .iter()
+        .map(|(name, value)| (name.clone(), pattern(value)));
     Matcher {
         model: patterns(&matches.model),
         path: patterns(&matches.path),
@@ -93,7 +106,11 @@ fn matcher(matches: &config::Match) -> Matcher {
 }
 
 fn pattern(pattern: &config::Pattern) -> Pattern {
-    if pattern.star { Pattern::starting(&pattern.text) } else { Pattern::exactly(&pattern.text) }
+    if pattern.star {
+        Pattern::starting(&pattern.text)
+    } else {
+        Pattern::exactly(&pattern.text)
+    }
 }
 
 fn target(provider: &Provider) -> Target {
@@ -128,7 +145,9 @@ fn headers(provider: &Provider) -> HeaderMap {
 }
 
 fn credential(provider: &Provider) -> Credential {
-    let Some(credential) = &provider.credential else { return Credential::None };
+    let Some(credential) = &provider.credential else {
+        return Credential::None;
+    };
     let key = credential.secret.expose();
     let slot = match provider.auth {
         Auth::None => return Credential::None,

@@ -65,7 +65,10 @@ fn edge<K: Sink>(limits: &Limits, sink: K, routes: Router<RouteStack>) -> Edge<K
 fn route(limits: Timeouts, target: TargetStack) -> RouteStack {
     ServiceBuilder::new()
         // One deadline for all that a route does for a request, whatever it tries.
-        .layer(TimeoutLayer::new(Timeouts { total: limits.total, ..Timeouts::off() }))
+        .layer(TimeoutLayer::new(Timeouts {
+            total: limits.total,
+            ..Timeouts::off()
+        }))
         // Everything inside exists once per target.
         .service(target)
 }
@@ -79,7 +82,10 @@ fn target(
 ) -> TargetStack {
     ServiceBuilder::new()
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
-        .layer(TimeoutLayer::new(Timeouts { total: None, ..limits }))
+        .layer(TimeoutLayer::new(Timeouts {
+            total: None,
+            ..limits
+        }))
         // Next to the provider: whether its answer is whole is known before anybody judges it.
         .layer(TruncationLayer::new().transport_marks(transport_marks))
         // Credentials innermost: no other layer, log or provider sees them.
@@ -115,7 +121,10 @@ impl<K: Sink> Stack<K> {
             route(limits, target(limits, marks, place.target, leaf))
         });
         let routes = Router::new(routing::table(config), routes);
-        Self { edge: edge(&config.server.limits, sink, routes), clients }
+        Self {
+            edge: edge(&config.server.limits, sink, routes),
+            clients,
+        }
     }
 
     /// Closes the idle connections that are past their time.
@@ -128,7 +137,10 @@ impl<K: Sink> Stack<K> {
 
 impl<K: Clone> Clone for Stack<K> {
     fn clone(&self) -> Self {
-        Self { edge: self.edge.clone(), clients: self.clients.clone() }
+        Self {
+            edge: self.edge.clone(),
+            clients: self.clients.clone(),
+        }
     }
 }
 
@@ -167,10 +179,17 @@ impl Connectors {
     /// If one cannot be read.
     pub fn new(config: &Config) -> Result<Self, TlsError> {
         let connector = |provider: &Provider| {
-            let Some(url) = &provider.base_url else { return Ok(None) };
+            let Some(url) = &provider.base_url else {
+                return Ok(None);
+            };
             Connector::new(url.scheme, provider.tls.as_ref()).map(Some)
         };
-        config.providers.iter().map(connector).collect::<Result<_, _>>().map(Self)
+        config
+            .providers
+            .iter()
+            .map(connector)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -182,7 +201,11 @@ fn leaf(
     let (Some(url), Some(connector)) = (&provider.base_url, connector) else {
         return Leaf::Mock(Mock);
     };
-    let config::Pool { idle, max_idle, max_age } = provider.pool;
+    let config::Pool {
+        idle,
+        max_idle,
+        max_age,
+    } = provider.pool;
     let scheme = match url.scheme {
         config::Scheme::Http => http::uri::Scheme::HTTP,
         config::Scheme::Https => http::uri::Scheme::HTTPS,
@@ -192,7 +215,15 @@ fn leaf(
     origin.authority = Some(url.authority.clone());
     origin.path_and_query = Some(PathAndQuery::from_static("/"));
     let origin = Uri::from_parts(origin).expect("a scheme, an authority and a path are a URI");
-    let client = Client::new(connector.clone(), origin, Pool { idle, max_idle, max_age });
+    let client = Client::new(
+        connector.clone(),
+        origin,
+        Pool {
+            idle,
+            max_idle,
+            max_age,
+        },
+    );
     Leaf::Http(client.connect_timeout(provider.timeout.over(limits).connect))
 }
 

@@ -69,7 +69,7 @@ fn one(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry) -> Provider {
     let dialect = node
         .member("dialect")
         .and_then(Node::text)
-        .and_then(Dialect::from_word);
+        .and_then(|word| word.parse().ok());
     let base_url = parsed(Some(node), "base_url", value::base_url);
     needs_url(decoder, entry, &path, dialect);
     let dialect = dialect.unwrap_or(Dialect::Raw);
@@ -78,7 +78,7 @@ fn one(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry) -> Provider {
         .member("auth")
         .and_then(Node::text)
         .and_then(Auth::from_word)
-        .unwrap_or_else(|| dialect.auth());
+        .unwrap_or_else(|| Auth::of(dialect));
     credential_is_safe(
         decoder,
         node,

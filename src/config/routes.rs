@@ -7,7 +7,7 @@ use super::nearest::nearest;
 use super::problem::Fault;
 use super::providers::header_name;
 use super::tree::{Node, Value};
-use super::types::{Alias, Dialect, Match, Models, Pattern, Provider, Route, Target};
+use super::types::{Alias, Match, Models, Pattern, Provider, Route, Target};
 use super::value::{self, push_key, shown};
 
 /// Routes whose matches are compared with each other.
@@ -222,7 +222,7 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
         path: paths,
         dialect: items("dialect")
             .iter()
-            .filter_map(|n| Dialect::from_word(n.text()?))
+            .filter_map(|n| n.text()?.parse().ok())
             .collect(),
         stream: node
             .member("stream")

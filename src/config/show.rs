@@ -95,7 +95,7 @@ pub fn summary(config: &Config) -> String {
             &format!(
                 "provider {}: {}, {url}, {key}, {models}",
                 p.name,
-                p.dialect.word()
+                p.dialect.as_str()
             ),
         );
     }
@@ -199,7 +199,7 @@ fn server(out: &mut String, config: &Config) {
 
 fn provider(out: &mut String, p: &Provider) {
     line(out, 1, &format!("{}:", p.name));
-    line(out, 2, &format!("dialect: {}", p.dialect.word()));
+    line(out, 2, &format!("dialect: {}", p.dialect.as_str()));
     if let Some(url) = &p.base_url {
         line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
     }
@@ -352,7 +352,7 @@ fn matches(m: &Match) -> String {
     if !m.dialect.is_empty() {
         parts.push(format!(
             "dialect: [{}]",
-            list(m.dialect.iter().map(|d| d.word().to_owned()).collect())
+            list(m.dialect.iter().map(|d| d.as_str().to_owned()).collect())
         ));
     }
     parts.extend(m.stream.map(|s| format!("stream: {s}")));

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use tollgate_middleware::dialect::Dialect;
+
 use super::secret::Secret;
 
 /// One whole configuration.
@@ -159,74 +161,6 @@ pub struct Provider {
     pub end: End,
 }
 
-/// The shape of a provider's or caller's requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// Anthropic's messages.
-    Anthropic,
-    /// Azure's deployments of OpenAI's shapes.
-    Azure,
-    /// Bedrock's converse and invoke.
-    Bedrock,
-    /// Cohere's chat, embed and rerank.
-    Cohere,
-    /// Gemini's generateContent.
-    Gemini,
-    /// The built-in provider, which speaks all of them and asks nobody.
-    Mock,
-    /// Ollama's own API.
-    Ollama,
-    /// OpenAI and everything shaped like it.
-    OpenAi,
-    /// Anything: bytes are relayed and not read.
-    Raw,
-}
-
-impl Dialect {
-    /// Every dialect with its word in the file, in the order of the documentation.
-    pub const WORDS: [(&'static str, Self); 9] = [
-        ("openai", Self::OpenAi),
-        ("anthropic", Self::Anthropic),
-        ("gemini", Self::Gemini),
-        ("azure", Self::Azure),
-        ("ollama", Self::Ollama),
-        ("cohere", Self::Cohere),
-        ("bedrock", Self::Bedrock),
-        ("mock", Self::Mock),
-        ("raw", Self::Raw),
-    ];
-
-    /// The dialect of this word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS
-            .iter()
-            .find(|(w, _)| *w == word)
-            .map(|(_, d)| *d)
-    }
-
-    /// Its word in the file.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        Self::WORDS
-            .iter()
-            .find(|(_, d)| *d == self)
-            .map_or("raw", |(w, _)| w)
-    }
-
-    /// Where providers of this dialect expect their credential.
-    #[must_use]
-    pub const fn auth(self) -> Auth {
-        match self {
-            Self::Anthropic => Auth::XApiKey,
-            Self::Azure => Auth::ApiKey,
-            Self::Gemini => Auth::XGoogApiKey,
-            Self::Mock => Auth::None,
-            Self::Bedrock | Self::Cohere | Self::Ollama | Self::OpenAi | Self::Raw => Auth::Bearer,
-        }
-    }
-}
-
 /// The header slot of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
@@ -243,6 +177,22 @@ pub enum Auth {
 }
 
 impl Auth {
+    /// Where providers of this dialect expect their credential.
+    #[must_use]
+    pub const fn of(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Anthropic => Self::XApiKey,
+            Dialect::Azure => Self::ApiKey,
+            Dialect::Gemini => Self::XGoogApiKey,
+            Dialect::Mock => Self::None,
+            Dialect::Bedrock
+            | Dialect::Cohere
+            | Dialect::Ollama
+            | Dialect::OpenAi
+            | Dialect::Raw => Self::Bearer,
+        }
+    }
+
     /// Every slot with its word in the file.
     pub const WORDS: [(&'static str, Self); 5] = [
         ("bearer", Self::Bearer),

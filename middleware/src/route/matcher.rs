@@ -27,12 +27,18 @@ impl Pattern {
 
     /// This name alone, whatever characters it has.
     pub fn exactly(text: &str) -> Self {
-        Self { text: text.into(), open: false }
+        Self {
+            text: text.into(),
+            open: false,
+        }
     }
 
     /// Every name that begins so.
     pub fn starting(text: &str) -> Self {
-        Self { text: text.into(), open: true }
+        Self {
+            text: text.into(),
+            open: true,
+        }
     }
 
     /// Whether the name fits.
