@@ -110,7 +110,7 @@ pub fn start(settings: Settings, pages: Pages) -> Result<Admin, StartError> {
     let thread = thread::Builder::new()
         .name("admin".into())
         .spawn(move || {
-            run(listeners, desk, stopped, &ready);
+            run(listeners, &desk, stopped, &ready);
             drop(unlink);
         })
         .map_err(StartError::Runtime)?;
@@ -128,7 +128,7 @@ pub fn start(settings: Settings, pages: Pages) -> Result<Admin, StartError> {
 /// The life of the thread.
 fn run(
     listeners: Vec<Listener>,
-    desk: Arc<Desk>,
+    desk: &Arc<Desk>,
     stopped: oneshot::Receiver<Infallible>,
     ready: &mpsc::Sender<io::Result<()>>,
 ) {

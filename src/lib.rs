@@ -1,12 +1,16 @@
-//! Tollgate.
+//! Tollgate: the gateway's binary as a library, so that it can be started in-process.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod connect;
+pub mod explain;
+pub mod gateway;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
 mod routing;
+pub mod run;
 pub mod server;
 pub mod stack;
 pub mod telemetry;

@@ -1,1 +1,26 @@
-fn main() {}
+//! The `tollgate` program: reads its command line and does what it says.
+//!
+//! Exit codes: 0 done, also after a drain that had to cut answers; 1 a configuration or a start
+//! that failed; 2 bad usage.
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+use tollgate::{
+    cli::{self, Cli, Command},
+    run, telemetry,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::diagnostics();
+    match cli.command {
+        Command::Check(args) => run::check(args),
+        Command::Demo(args) => run::demo(args),
+        Command::Explain(args) => run::explain(args),
+        Command::Key(command) => cli::key(command, &mut io::stdin(), &mut io::stdout()),
+        Command::Mock(args) => run::mock(args),
+        Command::Serve(args) => run::serve(args),
+        Command::Version => cli::version(&mut io::stdout()),
+    }
+}

@@ -21,8 +21,8 @@ fn desk(token: Option<&str>) -> Desk {
     }
 }
 
-fn status(desk: &Desk, method: Method, path: &str) -> u16 {
-    desk.page(&method, path, None).status().as_u16()
+fn status(desk: &Desk, method: &Method, path: &str) -> u16 {
+    desk.page(method, path, None).status().as_u16()
 }
 
 fn config_with(desk: &Desk, bearer: &'static str) -> u16 {
@@ -35,12 +35,12 @@ fn config_with(desk: &Desk, bearer: &'static str) -> u16 {
 fn only_the_admin_pages_are_served() {
     let desk = desk(None);
     for path in ["/livez", "/healthz", "/metrics", "/config"] {
-        assert_eq!(status(&desk, Method::GET, path), 200, "{path}");
-        assert_eq!(status(&desk, Method::POST, path), 405, "{path}");
+        assert_eq!(status(&desk, &Method::GET, path), 200, "{path}");
+        assert_eq!(status(&desk, &Method::POST, path), 405, "{path}");
     }
     for path in ["/", "/v1/chat/completions", "/livez/", "/config/x"] {
-        assert_eq!(status(&desk, Method::GET, path), 404, "{path}");
-        assert_eq!(status(&desk, Method::POST, path), 404, "{path}");
+        assert_eq!(status(&desk, &Method::GET, path), 404, "{path}");
+        assert_eq!(status(&desk, &Method::POST, path), 404, "{path}");
     }
 }
 
@@ -55,7 +55,7 @@ async fn readiness_says_what_it_waits_for() {
 #[test]
 fn the_configuration_needs_the_token_and_nothing_else_does() {
     let desk = desk(Some("secret"));
-    assert_eq!(status(&desk, Method::GET, "/config"), 401);
+    assert_eq!(status(&desk, &Method::GET, "/config"), 401);
     for bearer in [
         "secret",
         "Bearer",
@@ -71,7 +71,7 @@ fn the_configuration_needs_the_token_and_nothing_else_does() {
         assert_eq!(config_with(&desk, bearer), 200, "{bearer}");
     }
     for path in ["/livez", "/metrics"] {
-        assert_eq!(status(&desk, Method::GET, path), 200);
+        assert_eq!(status(&desk, &Method::GET, path), 200);
     }
 }
 

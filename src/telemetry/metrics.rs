@@ -1,1 +1,411 @@
-//! x
+//! The figures of the process: counted per worker without a lock, summed when somebody looks.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+/// All counters. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Table>);
+
+/// The counters of one worker. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    table: Arc<Table>,
+    worker: usize,
+}
+
+/// A request that has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Index of its route in the list that [`Metrics::new`] was given, if it met one.
+    pub route: Option<usize>,
+    /// Status of the answer; 0 if none was sent.
+    pub status: u16,
+    /// Index of its ending in the list that [`Metrics::new`] was given.
+    pub outcome: usize,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+}
+
+/// What others count, for one scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Lines of the request log that were not written.
+    pub log_lines_dropped: u64,
+    /// Client connections since the start.
+    pub connections_accepted: u64,
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// Failed attempts to accept.
+    pub accept_failures: u64,
+}
+
+#[derive(Debug)]
+struct Table {
+    routes: Vec<String>,
+    outcomes: &'static [&'static str],
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    /// By route (then none, then other), status class, outcome.
+    requests: Box<[AtomicU64]>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    // A request may end on another thread than it began on: only the sum is never negative.
+    in_flight: AtomicI64,
+}
+
+impl Metrics {
+    /// Counters for `workers` workers (at least one). `routes` are the values of the label
+    /// `route`, of which the first thousand are told apart; `outcomes` those of `outcome`.
+    pub fn new(workers: usize, routes: Vec<String>, outcomes: &'static [&'static str]) -> Self {
+        let mut routes = routes;
+        routes.truncate(LABEL_VALUES);
+        let cells = (routes.len() + 2) * CLASSES.len() * outcomes.len();
+        let workers = (0..workers.max(1)).map(|_| Worker {
+            requests: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            in_flight: AtomicI64::new(0),
+        });
+        Self(Arc::new(Table {
+            workers: workers.collect(),
+            routes,
+            outcomes,
+        }))
+    }
+
+    /// The counters of worker number `worker`; a number too great shares some.
+    pub fn counters(&self, worker: usize) -> Counters {
+        Counters {
+            worker: worker % self.0.workers.len(),
+            table: self.0.clone(),
+        }
+    }
+
+    /// Everything as OpenMetrics text, which Prometheus reads too.
+    pub fn scrape(&self, others: Others) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scraped {
+            table: self.0.clone(),
+            others,
+        }));
+        let mut text = String::new();
+        // Writing to a string fails only if an encoder does, and none of ours does.
+        let encoded = text::encode(&mut text, &registry);
+        debug_assert!(encoded.is_ok(), "an encoder failed");
+        text
+    }
+}
+
+impl Counters {
+    /// A request has arrived. Each is followed by one [`ended`](Self::ended).
+    pub fn began(&self) {
+        self.worker().in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// The body of its answer has ended.
+    pub fn ended(&self, ended: Ended) {
+        let worker = self.worker();
+        worker.in_flight.fetch_sub(1, Relaxed);
+        worker.bytes_in.fetch_add(ended.bytes_in, Relaxed);
+        worker.bytes_out.fetch_add(ended.bytes_out, Relaxed);
+        if let Some(count) = worker.requests.get(self.table.cell(&ended)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn worker(&self) -> &Worker {
+        &self.table.workers[self.worker]
+    }
+}
+
+// ===== impl Table =====
+
+impl Table {
+    /// The place of a request among the counts; beyond them all if its outcome is unknown.
+    fn cell(&self, ended: &Ended) -> usize {
+        let none = self.routes.len();
+        let route = match ended.route {
+            Some(route) if route < none => route,
+            Some(_) => none + 1,
+            None => none,
+        };
+        let class = match ended.status / 100 {
+            class @ 1..=5 => usize::from(class),
+            _ => 0,
+        };
+        if ended.outcome >= self.outcomes.len() {
+            return usize::MAX;
+        }
+        (route * CLASSES.len() + class) * self.outcomes.len() + ended.outcome
+    }
+
+    /// The labels of a place.
+    fn labels(&self, cell: usize) -> [(&'static str, &str); 3] {
+        let (rest, outcome) = (cell / self.outcomes.len(), cell % self.outcomes.len());
+        let (route, class) = (rest / CLASSES.len(), rest % CLASSES.len());
+        let route = match self.routes.get(route) {
+            Some(name) => name,
+            None if route == self.routes.len() => "",
+            None => "other",
+        };
+        [
+            ("route", route),
+            ("status_class", CLASSES[class]),
+            ("outcome", self.outcomes[outcome]),
+        ]
+    }
+
+    fn sum(&self, of: impl Fn(&Worker) -> u64) -> u64 {
+        self.workers.iter().map(of).sum()
+    }
+
+    fn in_flight(&self) -> i64 {
+        let each = self.workers.iter().map(|worker| &worker.in_flight);
+        each.map(|count| count.load(Relaxed)).sum::<i64>().max(0)
+    }
+}
+
+/// One scrape.
+#[derive(Debug)]
+struct Scraped {
+    table: Arc<Table>,
+    others: Others,
+}
+
+impl Collector for Scraped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let to = &mut encoder;
+        self.requests(to)?;
+        self.bytes(to)?;
+        let others = &self.others;
+        gauge(
+            to,
+            "tollgate_requests_in_flight",
+            "Requests whose answer has not ended",
+            self.table.in_flight(),
+        )?;
+        counter(
+            to,
+            "tollgate_connections",
+            "Client connections accepted",
+            others.connections_accepted,
+        )?;
+        gauge(
+            to,
+            "tollgate_connections_open",
+            "Client connections open now",
+            i64::try_from(others.connections_open).unwrap_or(i64::MAX),
+        )?;
+        counter(
+            to,
+            "tollgate_accept_failures",
+            "Failed attempts to accept a connection",
+            others.accept_failures,
+        )?;
+        counter(
+            to,
+            "tollgate_log_lines_dropped",
+            "Lines of the request log that were not written",
+            others.log_lines_dropped,
+        )?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        // A gauge and not an info: the older text format knows no such type.
+        to.encode_descriptor(
+            "tollgate_build_info",
+            "The program that runs",
+            None,
+            MetricType::Gauge,
+        )?
+        .encode_family(&version)?
+        .encode_gauge(&1_i64)
+    }
+}
+
+impl Scraped {
+    fn requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests whose answer has ended";
+        let mut family =
+            to.encode_descriptor("tollgate_requests", help, None, MetricType::Counter)?;
+        for cell in 0..self.table.workers[0].requests.len() {
+            let count = self.table.sum(|worker| worker.requests[cell].load(Relaxed));
+            if count > 0 {
+                family
+                    .encode_family(&self.table.labels(cell))?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Body bytes from and to clients";
+        let mut family =
+            to.encode_descriptor("tollgate_body_bytes", help, None, MetricType::Counter)?;
+        let sum_in = self.table.sum(|worker| worker.bytes_in.load(Relaxed));
+        let sum_out = self.table.sum(|worker| worker.bytes_out.load(Relaxed));
+        for (direction, count) in [("in", sum_in), ("out", sum_out)] {
+            family
+                .encode_family(&[("direction", direction)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Counter)?
+        .encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(&value)
+}
+
+/// Values of the label `status_class`, by hundreds.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Values of one label that are told apart; the rest is `other`.
+const LABEL_VALUES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTCOMES: &[&str] = &["complete", "refused"];
+
+    fn metrics() -> Metrics {
+        Metrics::new(2, vec!["fast".into(), "de\"fault".into()], OUTCOMES)
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+
+    #[test]
+    fn workers_are_summed_and_zeroes_left_out() {
+        let metrics = metrics();
+        for worker in [0, 1] {
+            let counters = metrics.counters(worker);
+            counters.began();
+            counters.ended(Ended {
+                route: Some(0),
+                status: 200,
+                outcome: 0,
+                bytes_in: 10,
+                bytes_out: 100,
+            });
+        }
+        metrics.counters(1).began();
+        let text = metrics.scrape(Others {
+            log_lines_dropped: 3,
+            ..Others::default()
+        });
+        has(
+            &text,
+            r#"tollgate_requests_total{route="fast",status_class="2xx",outcome="complete"} 2"#,
+        );
+        assert_eq!(text.matches("tollgate_requests_total").count(), 1);
+        has(&text, r#"tollgate_body_bytes_total{direction="in"} 20"#);
+        has(&text, r#"tollgate_body_bytes_total{direction="out"} 200"#);
+        has(&text, "tollgate_requests_in_flight 1");
+        has(&text, "tollgate_log_lines_dropped_total 3");
+        has(&text, r#"tollgate_build_info{version="0.1.0"} 1"#);
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn each_place_has_its_own_labels() {
+        let metrics = metrics();
+        let counters = metrics.counters(0);
+        for (route, status, outcome) in [
+            (None, 401, 1),
+            (Some(1), 503, 0),
+            (Some(0), 0, 1),
+            (Some(99), 200, 0),
+        ] {
+            counters.ended(Ended {
+                route,
+                status,
+                outcome,
+                ..Ended::default()
+            });
+        }
+        let text = metrics.scrape(Others::default());
+        for labels in [
+            r#"route="",status_class="4xx",outcome="refused""#,
+            r#"route="de\"fault",status_class="5xx",outcome="complete""#,
+            r#"route="fast",status_class="none",outcome="refused""#,
+            r#"route="other",status_class="2xx",outcome="complete""#,
+        ] {
+            has(&text, &format!("tollgate_requests_total{{{labels}}} 1"));
+        }
+    }
+
+    #[test]
+    fn a_request_may_end_at_another_worker() {
+        let metrics = metrics();
+        metrics.counters(0).began();
+        metrics.counters(1).ended(Ended::default());
+        has(
+            &metrics.scrape(Others::default()),
+            "tollgate_requests_in_flight 0",
+        );
+    }
+
+    #[test]
+    fn what_is_beyond_the_tables_is_no_panic() {
+        let metrics = Metrics::new(0, Vec::new(), OUTCOMES);
+        let counters = metrics.counters(17);
+        counters.ended(Ended {
+            outcome: 99,
+            status: 999,
+            ..Ended::default()
+        });
+        counters.ended(Ended {
+            status: 999,
+            ..Ended::default()
+        });
+        let text = metrics.scrape(Others::default());
+        assert_eq!(text.matches("tollgate_requests_total").count(), 1);
+    }
+
+    #[test]
+    fn routes_beyond_a_thousand_share_one_label() {
+        let routes = (0..1500).map(|count| format!("r{count}")).collect();
+        let metrics = Metrics::new(1, routes, OUTCOMES);
+        for route in [999, 1000, 1499] {
+            metrics.counters(0).ended(Ended {
+                route: Some(route),
+                status: 200,
+                ..Ended::default()
+            });
+        }
+        let text = metrics.scrape(Others::default());
+        has(
+            &text,
+            r#"tollgate_requests_total{route="r999",status_class="2xx",outcome="complete"} 1"#,
+        );
+        has(
+            &text,
+            r#"tollgate_requests_total{route="other",status_class="2xx",outcome="complete"} 2"#,
+        );
+    }
+}
