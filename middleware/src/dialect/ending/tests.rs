@@ -302,6 +302,12 @@ fn every_choice_seen_needs_its_finish_reason() {
     let open = [chunk(0, "null"), chunk(1, "null"), chunk(0, "\"stop\"")].concat();
     assert_eq!(two(&open), Ending::Truncated);
     assert_eq!(two(&(open + &chunk(1, "\"length\""))), Ending::Complete);
+    let one_after_the_other = [chunk(0, "\"stop\""), chunk(1, "null")].concat();
+    assert_eq!(two(&one_after_the_other), Ending::Truncated);
+    assert_eq!(
+        two(&(one_after_the_other + &chunk(1, "\"stop\""))),
+        Ending::Complete
+    );
 }
 
 #[test]
@@ -417,6 +423,52 @@ fn what_is_no_event_stream_ends_with_its_transport() {
         [&b"data: x\n\n"[..]],
     );
     assert_eq!(unknown.0, Ending::Complete);
+}
+
+#[test]
+fn events_are_counted_and_boundaries_told() {
+    for recording in recordings::all() {
+        let mut judge = judge(&recording);
+        assert_eq!(
+            judge.at_boundary(),
+            matches!(judge.framing(), Framing::Sse | Framing::Lines),
+            "{}",
+            recording.name
+        );
+        judge.feed(&recording.body);
+        judge.finish();
+        let expected = &recording.expected;
+        let lists = [
+            &expected["sse"]["events"],
+            &expected["ndjson"]["lines"],
+            &expected["json_array"]["elements"],
+            &expected["eventstream"]["messages"],
+        ];
+        let count = lists.into_iter().find_map(Json::as_u64);
+        assert_eq!(judge.events(), count, "{}", recording.name);
+    }
+    let chat = surface(Dialect::OpenAi, Operation::Chat);
+    let mut judge = Judge::new(Some(&chat), Framing::Sse, 1, false);
+    judge.feed(b"data: {}\n\ndata:");
+    assert!(!judge.at_boundary());
+    judge.feed(b" {}\n\n");
+    assert!(judge.at_boundary());
+    let mut document = Judge::new(Some(&chat), Framing::Document, 1, false);
+    document.feed(b"{}");
+    assert!(!document.at_boundary());
+}
+
+#[test]
+fn an_exception_in_a_binary_stream_is_an_error() {
+    // A message of one header, `:message-type: exception`, and no payload.
+    let mut message = vec![0, 0, 0, 42, 0, 0, 0, 26, 0, 0, 0, 0, 13];
+    message.extend_from_slice(b":message-type\x07\0\x09exception\0\0\0\0");
+    let bedrock = surface(Dialect::Bedrock, Operation::Converse);
+    let judge = Judge::new(Some(&bedrock), Framing::EventStream, 1, false);
+    assert_eq!(
+        judged(judge, message.chunks(5)),
+        (Ending::Complete, true, false, Framing::EventStream)
+    );
 }
 
 #[test]
