@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     error::{Error, ErrorKind},
-    names::{Names, Object},
+    names::Names,
     scan, text,
     value::Value,
 };
@@ -39,9 +39,10 @@ struct Walk<'a> {
     names: Names<'a>,
 }
 
+#[derive(Clone, Copy)]
 enum Open {
     Array,
-    Object(Object),
+    Object,
 }
 
 /// What is wrong, and the offset where.
@@ -66,8 +67,8 @@ impl<'a> Walk<'a> {
             text,
             pos: 0,
             limits,
-            open: Vec::with_capacity(8),
-            names: Names::default(),
+            open: Vec::with_capacity(16),
+            names: Names::new(),
         }
     }
 
@@ -116,9 +117,9 @@ impl<'a> Walk<'a> {
             self.pos += 1;
             return Ok(false);
         }
-        let mut object = self.names.open();
-        self.name(&mut object)?;
-        self.open.push(Open::Object(object));
+        self.names.open();
+        self.open.push(Open::Object);
+        self.name()?;
         Ok(true)
     }
 
@@ -145,40 +146,37 @@ impl<'a> Walk<'a> {
     /// After a value: passes the brackets that close and the comma, and returns true if another value comes next, false
     /// if the outermost value has ended.
     fn next(&mut self) -> Result<bool, Fault> {
-        while let Some(innermost) = self.open.pop() {
+        while let Some(&innermost) = self.open.last() {
             self.space();
             match (self.byte()?, innermost) {
                 (b',', Open::Array) => {
                     self.pos += 1;
                     self.space();
-                    self.open.push(Open::Array);
                     return Ok(true);
                 }
-                (b',', Open::Object(mut object)) => {
+                (b',', Open::Object) => {
                     self.pos += 1;
                     self.space();
-                    self.name(&mut object)?;
-                    self.open.push(Open::Object(object));
+                    self.name()?;
                     return Ok(true);
                 }
-                (b']', Open::Array) => self.pos += 1,
-                (b'}', Open::Object(object)) => {
-                    self.pos += 1;
-                    self.names.close(&object);
-                }
+                (b']', Open::Array) => {}
+                (b'}', Open::Object) => self.names.close(),
                 _ => return Err((ErrorKind::Syntax, self.pos)),
             }
+            self.pos += 1;
+            self.open.pop();
         }
         Ok(false)
     }
 
     /// Passes a member name, its colon and the white space around that.
-    fn name(&mut self, object: &mut Object) -> Result<(), Fault> {
+    fn name(&mut self) -> Result<(), Fault> {
         let start = self.pos;
         if self.byte()? != b'"' {
             return Err((ErrorKind::Syntax, start));
         }
-        if object.members() >= self.limits.members {
+        if self.names.members() >= self.limits.members {
             return Err((ErrorKind::Members, start));
         }
         let escaped = self.string()?;
@@ -188,7 +186,7 @@ impl<'a> Walk<'a> {
         } else {
             Cow::Borrowed(inner)
         };
-        if !self.names.add(object, name) {
+        if !self.names.add(name) {
             return Err((ErrorKind::Duplicate, start));
         }
         self.space();

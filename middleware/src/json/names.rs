@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashSet};
 
 /// The names of all objects that are open, innermost last.
-#[derive(Default)]
 pub(super) struct Names<'a> {
+    objects: Vec<Object>,
     /// Names of the objects that have few, one object after the other.
     few: Vec<Cow<'a, [u8]>>,
     /// Names of the objects that have many.
@@ -12,54 +12,71 @@ pub(super) struct Names<'a> {
 }
 
 /// One open object.
-pub(super) struct Object {
+struct Object {
     members: usize,
-    /// Where its names begin among the `few`; None if it owns the last of the `many`.
-    few_from: Option<usize>,
+    /// Where its names begin among the `few`.
+    few_from: usize,
+    /// Its names are the last of the `many`, once the objects inside have closed.
+    is_large: bool,
 }
 
 // ===== impl Names =====
 
 impl<'a> Names<'a> {
-    /// Begins an object inside of the ones that are open.
-    pub(super) fn open(&self) -> Object {
-        Object {
-            members: 0,
-            few_from: Some(self.few.len()),
+    pub(super) fn new() -> Self {
+        Self {
+            objects: Vec::with_capacity(8),
+            few: Vec::with_capacity(FEW),
+            many: Vec::new(),
         }
     }
 
+    /// Begins an object inside of the ones that are open.
+    pub(super) fn open(&mut self) {
+        self.objects.push(Object {
+            members: 0,
+            few_from: self.few.len(),
+            is_large: false,
+        });
+    }
+
+    /// How many names the innermost object has had.
+    pub(super) fn members(&self) -> usize {
+        self.objects.last().map_or(0, |object| object.members)
+    }
+
     /// Notes a decoded name of the innermost object; false if the object has had it.
-    pub(super) fn add(&mut self, object: &mut Object, name: Cow<'a, [u8]>) -> bool {
-        object.members += 1;
-        let Some(from) = object.few_from else {
-            return self.many.last_mut().is_none_or(|names| names.insert(name));
+    pub(super) fn add(&mut self, name: Cow<'a, [u8]>) -> bool {
+        let Some(object) = self.objects.last_mut() else {
+            return true;
         };
-        if self.few[from..].contains(&name) {
+        object.members += 1;
+        if object.is_large {
+            return self.many.last_mut().is_none_or(|names| names.insert(name));
+        }
+        let names = &self.few[object.few_from..];
+        if names.contains(&name) {
             return false;
         }
-        self.few.push(name);
-        if self.few.len() - from > FEW {
-            self.many.push(self.few.drain(from..).collect());
-            object.few_from = None;
+        if names.len() < FEW {
+            self.few.push(name);
+        } else {
+            let mut names: HashSet<_> = self.few.drain(object.few_from..).collect();
+            names.insert(name);
+            self.many.push(names);
+            object.is_large = true;
         }
         true
     }
 
     /// Ends the innermost object.
-    pub(super) fn close(&mut self, object: &Object) {
-        match object.few_from {
-            Some(from) => self.few.truncate(from),
-            None => drop(self.many.pop()),
+    pub(super) fn close(&mut self) {
+        if let Some(object) = self.objects.pop() {
+            self.few.truncate(object.few_from);
+            if object.is_large {
+                self.many.pop();
+            }
         }
-    }
-}
-
-// ===== impl Object =====
-
-impl Object {
-    pub(super) fn members(&self) -> usize {
-        self.members
     }
 }
 

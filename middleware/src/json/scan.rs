@@ -144,16 +144,13 @@ fn literal(text: &[u8], pos: usize, word: &[u8]) -> Option<usize> {
     text[pos..].starts_with(word).then_some(pos + word.len())
 }
 
+#[inline]
 fn digits(text: &[u8], pos: usize) -> Result<usize, usize> {
-    let rest = text.get(pos..).unwrap_or_default();
-    match rest
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(rest.len())
-    {
-        0 => Err(pos),
-        count => Ok(pos + count),
+    let mut end = pos;
+    while text.get(end).is_some_and(u8::is_ascii_digit) {
+        end += 1;
     }
+    if end == pos { Err(pos) } else { Ok(end) }
 }
 
 #[inline]

@@ -157,7 +157,7 @@ impl<'a> Value<'a> {
 
     /// A number of whole value, however it is written: `4096`, `4096.0` and `4.096e3` are the same.
     ///
-    /// None if this is no number, or one that is negative, has a fraction or is over `u64::MAX`.
+    /// None if this is no number, or one that is below zero, has a fraction or is over `u64::MAX`; `-0` is 0.
     pub fn as_u64(&self) -> Option<u64> {
         match self.kind() {
             Kind::Number => number::whole(self.raw()),
