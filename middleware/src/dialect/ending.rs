@@ -17,6 +17,7 @@
 
 use super::{
     Framing, Surface,
+    eventstream::Messages,
     pieces::{Elements, Lines},
 };
 use crate::sse::{CAP, Scanner, Sniff, sniff};
@@ -60,6 +61,7 @@ enum Cutter {
     Sse(Box<Scanner>),
     Lines(Lines),
     Array(Elements),
+    EventStream(Messages),
     /// There is nothing to read.
     Blind,
 }
@@ -153,6 +155,27 @@ impl Judge {
         self.framing
     }
 
+    /// Whether an event put in now would stand alone; false where none can be put in at all.
+    pub fn at_boundary(&self) -> bool {
+        match &self.cutter {
+            Cutter::Sse(scanner) => scanner.at_boundary(),
+            Cutter::Lines(lines) => lines.at_boundary(),
+            Cutter::Sniffing => self.head.is_empty() && self.framing == Framing::Sse,
+            Cutter::Array(_) | Cutter::EventStream(_) | Cutter::Blind => false,
+        }
+    }
+
+    /// How many events have come: dispatched events, lines, elements, messages; none of a body that has none.
+    pub fn events(&self) -> Option<u64> {
+        match &self.cutter {
+            Cutter::Sse(scanner) => Some(scanner.dispatched()),
+            Cutter::Lines(lines) => Some(lines.told()),
+            Cutter::Array(elements) => Some(elements.told()),
+            Cutter::EventStream(messages) => Some(messages.told()),
+            Cutter::Sniffing | Cutter::Blind => None,
+        }
+    }
+
     fn pass(&mut self, frame: &[u8]) {
         let verdict = &mut self.verdict;
         match &mut self.cutter {
@@ -167,6 +190,9 @@ impl Judge {
             Cutter::Array(elements) => {
                 elements.feed(frame, |element| verdict.element(element.data));
                 verdict.terminal |= elements.is_closed();
+            }
+            Cutter::EventStream(messages) => {
+                messages.feed(frame, |message| verdict.error |= message.failed);
             }
             Cutter::Sniffing | Cutter::Blind => {}
         }
@@ -219,7 +245,8 @@ impl Cutter {
             Framing::Sse => Self::Sse(Box::new(Scanner::new(CAP))),
             Framing::Lines => Self::Lines(Lines::default()),
             Framing::Array => Self::Array(Elements::default()),
-            Framing::EventStream | Framing::Document | Framing::Opaque => Self::Blind,
+            Framing::EventStream => Self::EventStream(Messages::default()),
+            Framing::Document | Framing::Opaque => Self::Blind,
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct Messages {
     /// Bytes of a message over the cap that are still to come.
     skipped: usize,
     broken: bool,
+    told: u64,
 }
 
 // ===== impl Messages =====
@@ -52,12 +53,21 @@ impl Messages {
         self.kept.is_empty() && self.skipped == 0 && !self.broken
     }
 
+    /// How many messages have come; those over the cap count.
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
     /// Takes a message from its first byte on.
     fn begin<'f>(&mut self, frame: &'f [u8], on: &mut impl FnMut(Message<'_>)) -> &'f [u8] {
         match lengths(frame) {
             None => self.broken = true,
-            Some((total, _)) if total > CAP => self.skipped = total,
+            Some((total, _)) if total > CAP => {
+                self.told += 1;
+                self.skipped = total;
+            }
             Some((total, headers)) if total <= frame.len() => {
+                self.told += 1;
                 on(message(&frame[..total], headers));
                 return &frame[total..];
             }
@@ -78,6 +88,7 @@ impl Messages {
                 match lengths(&self.kept) {
                     None => self.broken = true,
                     Some((total, _)) if total > CAP => {
+                        self.told += 1;
                         self.skipped = total - PRELUDE;
                         self.kept.clear();
                     }
@@ -93,6 +104,7 @@ impl Messages {
         let (lent, rest) = frame.split_at((total - self.kept.len()).min(frame.len()));
         self.kept.extend_from_slice(lent);
         if self.kept.len() == total {
+            self.told += 1;
             on(message(&self.kept, headers));
             self.kept.clear();
         }

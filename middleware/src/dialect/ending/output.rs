@@ -194,15 +194,25 @@ fn cohere(kind: &str, root: Value<'_>) -> bool {
 
 /// Whether a value holds anything: a text that is not empty, at any place but a `type`.
 fn is_filled(value: Option<Value<'_>>) -> bool {
-    value.is_some_and(|value| match value.kind() {
-        Kind::String => value.raw().len() > 2,
-        Kind::Array => value.items().any(|item| is_filled(Some(item))),
-        Kind::Object => value
-            .members()
-            .any(|(name, member)| !name.is_str("type") && is_filled(Some(member))),
-        _ => false,
-    })
+    value.is_some_and(|value| holds(value, NESTING))
 }
+
+/// What nests deeper than `room` counts as something: nobody sends that much around nothing.
+fn holds(value: Value<'_>, room: u8) -> bool {
+    match value.kind() {
+        Kind::String => value.raw().len() > 2,
+        Kind::Array | Kind::Object if room == 0 => true,
+        Kind::Array => value.items().any(|item| holds(item, room - 1)),
+        Kind::Object => {
+            let mut members = value.members();
+            members.any(|(name, member)| !name.is_str("type") && holds(member, room - 1))
+        }
+        _ => false,
+    }
+}
+
+/// Arrays and objects inside of each other that are looked into.
+const NESTING: u8 = 8;
 
 const OLLAMA: [&str; 4] = ["content", "thinking", "tool_calls", "response"];
 

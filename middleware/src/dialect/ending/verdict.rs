@@ -152,8 +152,10 @@ impl Verdict {
             return self.fail();
         }
         let failed = ERROR.is_set(data);
-        let finishes = !self.finished && FINISH_REASON.is_set(data);
-        let reports = !self.finished && USAGE.is_set(data);
+        // With several choices, one that begins later opens the stream again.
+        let open = !self.finished || self.choices.is_some();
+        let finishes = open && FINISH_REASON.is_set(data);
+        let reports = open && USAGE.is_set(data);
         let reads_all = self.choices.is_some() || self.reported;
         if !(failed || finishes || reports || reads_all) {
             return;
@@ -161,24 +163,29 @@ impl Verdict {
         let Some(root) = Value::parse(data) else {
             return;
         };
-        if failed && has_error(root) {
+        let Chunk {
+            choices,
+            usage,
+            error,
+        } = Chunk::of(root);
+        if error.is_some_and(tells) {
             self.error = true;
-            self.terminal |= root.get("choices").is_none();
+            self.terminal |= choices.is_none();
         }
-        if !self.finished {
-            self.choices_of(root, "choices", "finish_reason");
-            self.usage(root);
+        if open {
+            if let Some(choices) = choices {
+                self.choices_of(choices, "finish_reason");
+            }
+            if reports || self.reported {
+                self.usage(root, choices, usage);
+            }
         }
     }
 
     /// Whether a usage report follows the last output, for providers that tell no finish reason.
-    fn usage(&mut self, root: Value<'_>) {
-        let alone = root
-            .get("choices")
-            .is_none_or(|choices| choices.items().next().is_none());
-        let reports = root
-            .get("usage")
-            .is_some_and(|usage| usage.kind() == Kind::Object);
+    fn usage(&mut self, root: Value<'_>, choices: Option<Value<'_>>, usage: Option<Value<'_>>) {
+        let alone = choices.is_none_or(|choices| choices.items().next().is_none());
+        let reports = usage.is_some_and(|usage| usage.kind() == Kind::Object);
         let speaks = !alone && openai_output(root);
         if reports && !alone && (speaks || !self.begun) {
             self.reports_always = true;
@@ -191,27 +198,21 @@ impl Verdict {
     }
 
     /// Notes the choices of an event and whether all that were seen have finished.
-    fn choices_of(&mut self, root: Value<'_>, list: &str, reason: &str) {
-        let Some(list) = root.get(list) else { return };
+    fn choices_of(&mut self, list: Value<'_>, reason: &str) {
         for (place, choice) in list.items().enumerate() {
-            let finished = choice.get(reason).is_some_and(|reason| {
-                reason.kind() == Kind::String
-                    && !reason.is_str("")
-                    && !reason.is_str("FINISH_REASON_UNSPECIFIED")
-            });
+            let (mut index, mut finished) = (place as u64, false);
+            for (name, value) in choice.members() {
+                if name.is_str(reason) {
+                    finished = value.kind() == Kind::String
+                        && !value.is_str("")
+                        && !value.is_str("FINISH_REASON_UNSPECIFIED");
+                } else if name.is_str("index") {
+                    index = value.as_u64().unwrap_or(index);
+                }
+            }
             match &mut self.choices {
                 None => self.finished |= finished,
-                Some(choices) => {
-                    let index = choice
-                        .get("index")
-                        .and_then(|index| index.as_u64())
-                        .unwrap_or(place as u64);
-                    let bit = 1_u128 << index.min(127);
-                    choices.seen |= bit;
-                    if finished {
-                        choices.finished |= bit;
-                    }
-                }
+                Some(choices) => choices.note(index, finished),
             }
         }
         if let Some(choices) = self.choices {
@@ -231,11 +232,14 @@ impl Verdict {
         if failed && has_error(root) {
             return self.fail();
         }
-        self.choices_of(root, "candidates", "finishReason");
+        let candidates = root.get("candidates");
+        if let Some(candidates) = candidates {
+            self.choices_of(candidates, "finishReason");
+        }
         let blocked = root
             .get("promptFeedback")
             .and_then(|feedback| feedback.get("blockReason"));
-        if root.get("candidates").is_none() && blocked.is_some_and(|reason| !reason.is_null()) {
+        if candidates.is_none() && blocked.is_some_and(|reason| !reason.is_null()) {
             self.finished = true;
         }
     }
@@ -326,13 +330,53 @@ impl Rule {
     }
 }
 
+// ===== impl Choices =====
+
+impl Choices {
+    fn note(&mut self, index: u64, finished: bool) {
+        let bit = 1_u128 << index.min(127);
+        self.seen |= bit;
+        if finished {
+            self.finished |= bit;
+        }
+    }
+}
+
+/// The members of an OpenAI chunk that matter here, found in one pass.
+#[derive(Default)]
+struct Chunk<'a> {
+    choices: Option<Value<'a>>,
+    usage: Option<Value<'a>>,
+    error: Option<Value<'a>>,
+}
+
+impl<'a> Chunk<'a> {
+    fn of(root: Value<'a>) -> Self {
+        let mut chunk = Self::default();
+        for (name, value) in root.members() {
+            match name.raw() {
+                br#""choices""# => chunk.choices = Some(value),
+                br#""usage""# => chunk.usage = Some(value),
+                br#""error""# => chunk.error = Some(value),
+                _ => {}
+            }
+        }
+        chunk
+    }
+}
+
 /// Whether there is an error at the top of a document.
 fn has_error(root: Value<'_>) -> bool {
-    root.get("error").is_some_and(|error| match error.kind() {
+    root.get("error").is_some_and(tells)
+}
+
+/// Whether the value of an `error` member tells of one.
+fn tells(error: Value<'_>) -> bool {
+    match error.kind() {
         Kind::Null | Kind::Bool => false,
         Kind::String => !error.is_str(""),
         _ => true,
-    })
+    }
 }
 
 /// Whether Cohere's last event tells of a failure.

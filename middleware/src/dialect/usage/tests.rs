@@ -32,10 +32,10 @@ fn merged(recording: &Recording) -> Usage {
         }
         Framing::Array => Elements::default().feed(&recording.body, |element| take(element.data)),
         Framing::EventStream => {
-            Messages::default().feed(&recording.body, |message| match invoked(message.payload) {
-                Some(inner) => take(&inner),
-                None => take(message.payload),
-            })
+            Messages::default().feed(&recording.body, |message| {
+                let inner = invoked(message.payload);
+                take(inner.as_deref().unwrap_or(message.payload));
+            });
         }
         Framing::Document | Framing::Opaque => take(&recording.body),
     }
