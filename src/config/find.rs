@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::decode::{Inputs, reason};
 use super::expand::Lookup;
 use super::json::quoted;
+use super::parse::LARGEST;
 use super::problem::{At, Fault, Problems, Report};
-use super::tree::LARGEST;
 use super::{Loaded, load};
 
 /// The file to load and who named it.
