@@ -6,7 +6,7 @@
 //!
 //! The way through the files: `parse` and `build` (YAML into a `tree` with positions), `expand` (variables), `check` along `schema`
 //! and `kind`, `decode` with `providers` and `routes` (typed values, and what keys mean for each other);
-//! `find` says which file, `show` prints a configuration without its secrets.
+//! `find` says which file, `variables` does without one, `show` prints a configuration without its secrets.
 
 mod aliases;
 mod build;
@@ -29,12 +29,13 @@ mod show;
 mod tree;
 mod types;
 mod value;
+mod variables;
 
 #[cfg(test)]
 mod tests;
 
 pub use decode::Inputs;
-pub use find::{Found, FromVariables, NoVariables, demo, find, from_environment, read_file};
+pub use find::{Found, find, read_file};
 pub use problem::{Problem, Problems, Severity};
 pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
@@ -44,6 +45,7 @@ pub use types::{
     ProviderTls, Route, Runtime, Scheme, Server, Target, Telemetry, Timeout, TimeoutOverride,
     Workers,
 };
+pub use variables::{FromVariables, NoVariables, demo, from_environment};
 
 use problem::{At, Fault, Report};
 
