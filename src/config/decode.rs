@@ -14,7 +14,7 @@ use super::types::{
     Admin, Clock, Config, Drain, Expose, Layers, Limits, Listen, Log, LogTo, Runtime, Server,
     Telemetry, TimeoutOverride, Workers,
 };
-use super::{providers, routes, value};
+use super::{aliases, providers, routes, value};
 
 /// A secret's file may be this long, in bytes.
 const LONGEST_SECRET: usize = 64 << 10;
@@ -48,7 +48,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let server = decoder.server(root.member("server"));
     let admin = decoder.admin(root.member("admin"), &server.listen);
     let providers = providers::decode(&mut decoder, root);
-    let aliases = routes::aliases(&mut decoder, root, &providers);
+    let aliases = aliases::decode(&mut decoder, root, &providers);
     let routes = routes::decode(&mut decoder, root, &providers);
     let timeout = root.member("layers").and_then(|l| l.member("timeout"));
     let layers = Layers {

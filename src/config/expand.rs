@@ -79,6 +79,9 @@ impl Walk<'_, '_, '_> {
 
     /// The place of `reference` itself, where it stands on the value's first line.
     fn find(&self, reference: &str, at: At) -> At {
+        if self.report.is_crowded() {
+            return at;
+        }
         let line = self.report.source().line(at.line).unwrap_or_default();
         let from: usize = line.chars().take(at.column - 1).map(char::len_utf8).sum();
         let found = line

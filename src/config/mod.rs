@@ -4,10 +4,12 @@
 //! once, each with line, column, excerpt and remedy. It opens no file and no socket and reads no environment
 //! but through its [`Inputs`]. It never panics, whatever the text is, and no text that it makes holds a secret.
 //!
-//! The way through the files: `tree` (YAML with positions), `expand` (variables), `check` along `schema`
+//! The way through the files: `parse` and `build` (YAML into a `tree` with positions), `expand` (variables), `check` along `schema`
 //! and `kind`, `decode` with `providers` and `routes` (typed values, and what keys mean for each other);
-//! `find` says which file, `show` prints a configuration without its secrets.
+//! `find` says which file, `variables` does without one, `show` prints a configuration without its secrets.
 
+mod aliases;
+mod build;
 mod check;
 mod decode;
 mod excerpt;
@@ -16,7 +18,9 @@ mod find;
 mod json;
 mod kind;
 mod nearest;
+mod parse;
 mod problem;
+mod provider_parts;
 mod providers;
 mod routes;
 mod schema;
@@ -25,12 +29,13 @@ mod show;
 mod tree;
 mod types;
 mod value;
+mod variables;
 
 #[cfg(test)]
 mod tests;
 
 pub use decode::Inputs;
-pub use find::{Found, FromVariables, NoVariables, demo, find, from_environment, read_file};
+pub use find::{Found, find, read_file};
 pub use problem::{Problem, Problems, Severity};
 pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
@@ -40,6 +45,7 @@ pub use types::{
     ProviderTls, Route, Runtime, Scheme, Server, Target, Telemetry, Timeout, TimeoutOverride,
     Workers,
 };
+pub use variables::{FromVariables, NoVariables, demo, from_environment};
 
 use problem::{At, Fault, Report};
 
@@ -73,7 +79,7 @@ pub fn load(text: &str, file: &str, inputs: &Inputs<'_>) -> Result<Loaded, Probl
 }
 
 fn read(text: &str, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Option<Config> {
-    let Some(mut root) = tree::parse(text, report) else {
+    let Some(mut root) = parse::parse(text, report) else {
         if !report.has_errors() {
             report.error(
                 Fault::new(At::NOWHERE, "", "the file is empty")

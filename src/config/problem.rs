@@ -12,7 +12,7 @@ use super::excerpt::{Excerpt, Source};
 const SHOWN: usize = 20;
 
 /// How many problems are kept at all; a hostile file cannot make the list grow past it.
-const KEPT: usize = 1000;
+const KEPT: usize = 200;
 
 /// Whether a problem stops the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

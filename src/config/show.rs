@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::excerpt::is_secret_key;
+use super::excerpt::{MASK, is_secret_key, looks_secret};
 use super::json::quoted;
 use super::secret::{Secret, SecretSource};
 use super::types::{
-    Clock, Config, End, Expose, LogTo, Match, Models, Provider, Route, Runtime, Timeout,
-    TimeoutOverride, Workers,
+    Admin, Clock, Config, End, Expose, ExtraMember, Limits, LogTo, Match, Model, Models, Pattern,
+    Provider, Route, Runtime, Server, Timeout, TimeoutOverride, Workers,
 };
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -16,7 +16,8 @@ use super::types::{
 #[must_use]
 pub fn redacted(config: &Config) -> String {
     let mut out = "version: 1\n".to_owned();
-    server(&mut out, config);
+    server(&mut out, &config.server);
+    admin(&mut out, &config.admin);
     out.push_str("providers:\n");
     for one in &config.providers {
         provider(&mut out, one);
@@ -63,41 +64,14 @@ pub fn summary(config: &Config) -> String {
         .iter()
         .map(ToString::to_string)
         .collect();
+    let admin = &config.admin.listen;
     line(
         &mut out,
         0,
-        &format!(
-            "listens on {}, admin on {}",
-            listen.join(", "),
-            config.admin.listen
-        ),
+        &format!("listens on {}, admin on {admin}", listen.join(", ")),
     );
     for p in &config.providers {
-        let url = p
-            .base_url
-            .as_ref()
-            .map_or_else(|| "built in".to_owned(), ToString::to_string);
-        let key = p.credential.as_ref().map_or_else(
-            || "no credential".to_owned(),
-            |c| format!("credential {}", c.secret),
-        );
-        let models = match &p.models {
-            Models::Any => "any model".to_owned(),
-            Models::Listed(models) => format!(
-                "{} model{}",
-                models.len(),
-                if models.len() == 1 { "" } else { "s" }
-            ),
-        };
-        line(
-            &mut out,
-            0,
-            &format!(
-                "provider {}: {}, {url}, {key}, {models}",
-                p.name,
-                p.dialect.as_str()
-            ),
-        );
+        line(&mut out, 0, &provider_in_short(p));
     }
     for r in &config.routes {
         let model = r
@@ -106,14 +80,16 @@ pub fn summary(config: &Config) -> String {
             .as_ref()
             .map(|m| format!(" as {m}"))
             .unwrap_or_default();
+        let matches = match matches(&r.matches) {
+            m if m == "{}" => "everything".to_owned(),
+            m => m,
+        };
         line(
             &mut out,
             0,
             &format!(
-                "route {}: {} -> {}{model}",
-                r.name,
-                conditions(&r.matches),
-                r.target.provider
+                "route {}: {matches} -> {}{model}",
+                r.name, r.target.provider
             ),
         );
     }
@@ -130,12 +106,33 @@ pub fn summary(config: &Config) -> String {
     out
 }
 
+fn provider_in_short(p: &Provider) -> String {
+    let url = p
+        .base_url
+        .as_ref()
+        .map_or_else(|| "built in".to_owned(), ToString::to_string);
+    let key = p
+        .credential
+        .as_ref()
+        .map(|c| format!("credential {}", c.secret));
+    let key = key.unwrap_or_else(|| "no credential".to_owned());
+    let models = match &p.models {
+        Models::Any => "any model".to_owned(),
+        Models::Listed(models) if models.len() == 1 => "1 model".to_owned(),
+        Models::Listed(models) => format!("{} models", models.len()),
+    };
+    format!(
+        "provider {}: {}, {url}, {key}, {models}",
+        p.name,
+        p.dialect.as_str()
+    )
+}
+
 fn line(out: &mut String, depth: usize, text: &str) {
     let _ = writeln!(out, "{:width$}{text}", "", width = 2 * depth);
 }
 
-fn server(out: &mut String, config: &Config) {
-    let server = &config.server;
+fn server(out: &mut String, server: &Server) {
     let listen: Vec<_> = server
         .listen
         .iter()
@@ -145,54 +142,50 @@ fn server(out: &mut String, config: &Config) {
         Workers::Auto => "auto".to_owned(),
         Workers::Count(n) => n.to_string(),
     };
-    let runtime = if server.runtime == Runtime::PerCore {
-        "per_core"
-    } else {
-        "multi_thread"
-    };
-    let (l, d) = (&server.limits, &server.drain);
+    let per_core = server.runtime == Runtime::PerCore;
     line(out, 0, "server:");
     line(out, 1, &format!("listen: [{}]", listen.join(", ")));
     line(out, 1, &format!("workers: {workers}"));
-    line(out, 1, &format!("runtime: {runtime}"));
-    let (head_timeout, body_timeout) = (time(l.head_timeout), time(l.body_timeout));
+    line(
+        out,
+        1,
+        &format!(
+            "runtime: {}",
+            if per_core { "per_core" } else { "multi_thread" }
+        ),
+    );
+    line(out, 1, &limits(&server.limits));
+    let (delay, timeout) = (time(server.drain.delay), time(server.drain.timeout));
+    line(
+        out,
+        1,
+        &format!("drain: {{ delay: {delay}, timeout: {timeout} }}"),
+    );
+    let debug = server.expose == Expose::Debug;
+    line(
+        out,
+        1,
+        &format!("expose: {}", if debug { "debug" } else { "none" }),
+    );
+}
+
+fn limits(l: &Limits) -> String {
     let (head, body) = (size(l.head), size(l.body));
-    line(
-        out,
-        1,
-        &format!(
-            "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout} }}",
-            l.headers
-        ),
-    );
-    line(
-        out,
-        1,
-        &format!(
-            "drain: {{ delay: {}, timeout: {} }}",
-            time(d.delay),
-            time(d.timeout)
-        ),
-    );
-    line(
-        out,
-        1,
-        &format!(
-            "expose: {}",
-            if server.expose == Expose::Debug {
-                "debug"
-            } else {
-                "none"
-            }
-        ),
-    );
+    let (head_timeout, body_timeout) = (time(l.head_timeout), time(l.body_timeout));
+    format!(
+        "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout} }}",
+        l.headers
+    )
+}
+
+fn admin(out: &mut String, admin: &Admin) {
     line(out, 0, "admin:");
     line(
         out,
         1,
-        &format!("listen: {}", quoted(&config.admin.listen.to_string())),
+        &format!("listen: {}", quoted(&admin.listen.to_string())),
     );
-    if let Some(token) = &config.admin.token {
+    if let Some(token) = &admin.token {
         line(out, 1, &format!("token: {}", quoted(&token.to_string())));
     }
 }
@@ -203,91 +196,68 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(url) = &p.base_url {
         line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
     }
-    let credential = p.credential.as_ref().map(|c| match &c.name {
-        Some(name) => format!(
-            "{{ name: {}, key: {} }}",
-            quoted(name),
-            quoted(&c.secret.to_string())
-        ),
-        None => quoted(&c.secret.to_string()),
-    });
-    line(
-        out,
-        2,
-        &format!("credentials: [{}]", credential.unwrap_or_default()),
-    );
+    line(out, 2, &format!("credentials: [{}]", credential(p)));
     line(out, 2, &format!("auth: {}", p.auth.word()));
-    if let Models::Listed(models) = &p.models {
-        line(out, 2, "models:");
-        for m in models {
-            let public = m.public.to_string();
-            line(
-                out,
-                3,
-                &format!(
-                    "{}: {}",
-                    quoted(&public),
-                    quoted(m.upstream.as_ref().unwrap_or(&public))
-                ),
-            );
-        }
-    }
-    if !p.headers.is_empty() {
-        line(out, 2, "headers:");
-        for (name, value) in &p.headers {
-            line(
-                out,
-                3,
-                &format!(
-                    "{}: {}",
-                    quoted(name.as_str()),
-                    quoted(&header(name.as_str(), value))
-                ),
-            );
-        }
-    }
-    if !p.extra_body.is_empty() {
-        line(out, 2, "extra_body:");
-        for m in &p.extra_body {
-            let hidden = m.expanded
-                || is_secret_key(&m.name) && !m.json.starts_with(|c: char| c.is_ascii_digit());
-            line(
-                out,
-                3,
-                &format!(
-                    "{}: {}",
-                    quoted(&m.name),
-                    if hidden { "\"«…»\"" } else { &m.json }
-                ),
-            );
-        }
-    }
+    tables(out, p);
     if let Some(clocks) = some_clocks(&p.timeout) {
         line(out, 2, &format!("timeout: {clocks}"));
     }
+    let (idle, max_age) = (time(p.pool.idle), time(p.pool.max_age));
+    let max_idle = p.pool.max_idle;
     line(
         out,
         2,
-        &format!(
-            "pool: {{ idle: {}, max_idle: {}, max_age: {} }}",
-            time(p.pool.idle),
-            p.pool.max_idle,
-            time(p.pool.max_age)
-        ),
+        &format!("pool: {{ idle: {idle}, max_idle: {max_idle}, max_age: {max_age} }}"),
     );
     tls(out, p);
+    let marks = p.end == End::Marks;
     line(
         out,
         2,
-        &format!(
-            "end: {}",
-            if p.end == End::Marks {
-                "marks"
-            } else {
-                "transport"
-            }
-        ),
+        &format!("end: {}", if marks { "marks" } else { "transport" }),
     );
+}
+
+fn credential(p: &Provider) -> String {
+    let Some(credential) = &p.credential else {
+        return String::new();
+    };
+    let key = quoted(&credential.secret.to_string());
+    match &credential.name {
+        Some(name) => format!("{{ name: {}, key: {key} }}", quoted(name)),
+        None => key,
+    }
+}
+
+/// The maps of a provider whose keys are names.
+fn tables(out: &mut String, p: &Provider) {
+    let mut table = |key: &str, rows: Vec<(String, String)>| {
+        if !rows.is_empty() {
+            line(out, 2, &format!("{key}:"));
+        }
+        for (name, value) in rows {
+            line(out, 3, &format!("{}: {value}", quoted(&name)));
+        }
+    };
+    if let Models::Listed(models) = &p.models {
+        let row = |m: &Model| {
+            let public = m.public.to_string();
+            let upstream = quoted(m.upstream.as_ref().unwrap_or(&public));
+            (public, upstream)
+        };
+        table("models", models.iter().map(row).collect());
+    }
+    let shown =
+        |(n, v): &(http::HeaderName, Secret)| (n.to_string(), quoted(&header(n.as_str(), v)));
+    table("headers", p.headers.iter().map(shown).collect());
+    let shown = |m: &ExtraMember| {
+        let hidden = m.expanded || is_secret_key(&m.name);
+        (
+            m.name.clone(),
+            if hidden { quoted(MASK) } else { m.json.clone() },
+        )
+    };
+    table("extra_body", p.extra_body.iter().map(shown).collect());
 }
 
 fn tls(out: &mut String, p: &Provider) {
@@ -308,7 +278,7 @@ fn tls(out: &mut String, p: &Provider) {
 fn header(name: &str, value: &Secret) -> String {
     let open = *value.source() == SecretSource::Literal
         && !is_secret_key(name)
-        && !super::excerpt::looks_secret(value.expose());
+        && !looks_secret(value.expose());
     if open {
         value.expose().to_owned()
     } else {
@@ -333,64 +303,36 @@ fn route(out: &mut String, r: &Route) {
 }
 
 fn matches(m: &Match) -> String {
-    let list = |items: Vec<String>| {
-        items
-            .iter()
-            .map(|i| quoted(i))
-            .collect::<Vec<_>>()
-            .join(", ")
+    let list = |key: &str, items: Vec<String>| {
+        let items: Vec<_> = items.iter().map(|i| quoted(i)).collect();
+        (!items.is_empty()).then(|| format!("{key}: [{}]", items.join(", ")))
     };
-    let mut parts = Vec::new();
-    for (key, patterns) in [("model", &m.model), ("path", &m.path)] {
-        if !patterns.is_empty() {
-            parts.push(format!(
-                "{key}: [{}]",
-                list(patterns.iter().map(ToString::to_string).collect())
-            ));
-        }
-    }
-    if !m.dialect.is_empty() {
-        parts.push(format!(
-            "dialect: [{}]",
-            list(m.dialect.iter().map(|d| d.as_str().to_owned()).collect())
-        ));
-    }
-    parts.extend(m.stream.map(|s| format!("stream: {s}")));
-    if !m.header.is_empty() {
-        let rows: Vec<_> = m
-            .header
-            .iter()
-            .map(|(n, v)| {
-                format!(
-                    "{}: {}",
-                    quoted(n.as_str()),
-                    hidden_pattern(n.as_str(), &v.to_string())
-                )
-            })
-            .collect();
-        parts.push(format!("header: {{ {} }}", rows.join(", ")));
-    }
+    let words = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
+    let header = |(name, value): &(http::HeaderName, Pattern)| {
+        let secret = is_secret_key(name.as_str());
+        let value = if secret {
+            MASK.to_owned()
+        } else {
+            value.to_string()
+        };
+        format!("{}: {}", quoted(name.as_str()), quoted(&value))
+    };
+    let headers: Vec<_> = m.header.iter().map(header).collect();
+    let parts = [
+        list("model", words(&m.model)),
+        list("path", words(&m.path)),
+        list(
+            "dialect",
+            m.dialect.iter().map(|d| d.as_str().to_owned()).collect(),
+        ),
+        m.stream.map(|s| format!("stream: {s}")),
+        (!headers.is_empty()).then(|| format!("header: {{ {} }}", headers.join(", "))),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
     if parts.is_empty() {
         "{}".to_owned()
     } else {
         format!("{{ {} }}", parts.join(", "))
-    }
-}
-
-fn hidden_pattern(name: &str, value: &str) -> String {
-    quoted(if is_secret_key(name) {
-        super::excerpt::MASK
-    } else {
-        value
-    })
-}
-
-fn conditions(m: &Match) -> String {
-    let text = matches(m);
-    if text == "{}" {
-        "everything".to_owned()
-    } else {
-        text
     }
 }
 

@@ -737,7 +737,7 @@ const EXAMPLE: &str = include_str!("example.yaml");
 fn every_key_of_the_documented_example_is_known() {
     let all = |name: &str| Some(format!("{name}-value"));
     let mut report = Report::new("example.yaml", EXAMPLE);
-    let mut root = tree::parse(EXAMPLE, &mut report).expect("the example is YAML");
+    let mut root = parse::parse(EXAMPLE, &mut report).expect("the example is YAML");
     expand::expand(&mut root, &all, &mut report);
     check::check_all_built(&root, schema::FILE, &mut report);
     let problems = report.into_problems();

@@ -1,0 +1,206 @@
+//! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
+
+mod clocks;
+mod provider;
+mod route;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use provider::{
+    Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
+    ProviderTls, Scheme,
+};
+pub use route::{Alias, Match, Pattern, Route, Target};
+
+use super::secret::Secret;
+
+/// One whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data listener.
+    pub server: Server,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The providers, in file order.
+    pub providers: Vec<Provider>,
+    /// Model names that stand for others, in file order.
+    pub aliases: Vec<Alias>,
+    /// The routes, in file order. Empty: a model goes to the providers that list it, in file order.
+    pub routes: Vec<Route>,
+    /// What every route gets unless it says otherwise.
+    pub layers: Layers,
+    /// What is told about requests.
+    pub telemetry: Telemetry,
+}
+
+/// The data listener and how it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens; never empty, no address twice.
+    pub listen: Vec<Listen>,
+    /// How many threads serve.
+    pub workers: Workers,
+    /// How the threads are run.
+    pub runtime: Runtime,
+    /// Bounds of one request.
+    pub limits: Limits,
+    /// How it stops.
+    pub drain: Drain,
+    /// Which headers of ours an answer carries.
+    pub expose: Expose,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// An IP address and a port; port 0 lets the system choose.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket at this absolute path.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How many threads serve requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as the process may use processors.
+    Auto,
+    /// This many, at least 1.
+    Count(usize),
+}
+
+/// How the threads are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// One runtime and one listener per thread; a request never changes threads.
+    PerCore,
+    /// One runtime over all threads.
+    MultiThread,
+}
+
+/// Bounds of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of request line and headers.
+    pub head: u64,
+    /// Number of headers.
+    pub headers: usize,
+    /// Time for the whole head.
+    pub head_timeout: Duration,
+    /// Bytes of the body.
+    pub body: u64,
+    /// Time for the whole body.
+    pub body_timeout: Duration,
+}
+
+/// How the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it still accepts while it already says that it is not ready.
+    pub delay: Duration,
+    /// How long running requests may go on after that.
+    pub timeout: Duration,
+}
+
+/// Which headers of ours an answer carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expose {
+    /// The usual ones.
+    None,
+    /// Also provider, model, attempts and route.
+    Debug,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: Listen,
+    /// What `/config`, `/reload` and `/drain` ask for where the bind is not local.
+    pub token: Option<Secret>,
+}
+
+/// What every route gets unless it says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// The clocks towards a provider.
+    pub timeout: Timeout,
+}
+
+/// What is told about requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The request log.
+    pub log: Log,
+}
+
+/// The request log: one JSON line per request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Where the lines go.
+    pub to: LogTo,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogTo {
+    /// A file, appended to.
+    File(PathBuf),
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    #[default]
+    Stdout,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec![Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 8080).into())],
+            workers: Workers::Auto,
+            runtime: Runtime::PerCore,
+            limits: Limits {
+                head: 32 << 10,
+                headers: 100,
+                head_timeout: Duration::from_secs(10),
+                body: 32 << 20,
+                body_timeout: Duration::from_secs(60),
+            },
+            drain: Drain {
+                delay: Duration::ZERO,
+                timeout: Duration::from_secs(600),
+            },
+            expose: Expose::None,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 9901).into()),
+            token: None,
+        }
+    }
+}
