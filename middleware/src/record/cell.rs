@@ -146,7 +146,7 @@ impl Ended {
     ];
 
     /// The word of the request log.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ClientGone => "client_gone",
             Self::Complete => "complete",
