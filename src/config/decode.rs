@@ -153,16 +153,12 @@ impl Decoder<'_, '_, '_> {
     }
 
     fn reference(&mut self, node: &Node, path: &str) -> Option<Secret> {
-        if let Some(name) = node.member("env").and_then(Node::text) {
+        if let Some(node) = node.member("env") {
+            let name = node.text()?;
             let value = (self.inputs.env)(name);
             if value.is_none() {
-                let at = node.member("env").map_or(node.at, |n| n.at);
-                self.error(
-                    at,
-                    path,
-                    format!("the variable {} is not set", value::shown(name)),
-                    "set it",
-                );
+                let message = format!("the variable {} is not set", value::shown_node(node));
+                self.error(node.at, path, message, "set it");
             }
             return Some(Secret::new(value?, SecretSource::Env(name.to_owned())));
         }

@@ -17,6 +17,7 @@ mod expand;
 mod find;
 mod json;
 mod kind;
+mod mask;
 mod nearest;
 mod parse;
 mod problem;
