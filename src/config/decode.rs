@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use super::expand::Lookup;
+use super::nearest::nearest;
 use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
@@ -73,7 +74,9 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let layers = Layers {
         timeout: timeouts(timeout).over(Layers::default().timeout),
     };
-    let log = Log { to: log_to(root) };
+    let log = Log {
+        to: log_to(&mut decoder, root),
+    };
     Config {
         server,
         admin,
@@ -260,11 +263,33 @@ pub(crate) fn is_word(node: Option<&Node>, word: &str) -> bool {
     node.and_then(Node::text) == Some(word)
 }
 
-fn log_to(root: &Node) -> LogTo {
+/// Where the log goes; a word that is nearly `stdout` is no file that anybody meant.
+fn log_to(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> LogTo {
     let log = root.member("telemetry").and_then(|t| t.member("log"));
-    match log.and_then(|l| l.member("to")).and_then(Node::text) {
+    let Some(node) = log.and_then(|l| l.member("to")) else {
+        return LogTo::Stdout;
+    };
+    let path = "telemetry.log.to";
+    match node.text() {
         Some("stderr") => LogTo::Stderr,
-        None | Some("stdout" | "") => LogTo::Stdout,
-        Some(path) => LogTo::File(path.into()),
+        None | Some("stdout") => LogTo::Stdout,
+        Some("") => {
+            decoder.error(node.at, path, "`telemetry.log.to` is empty", HOW);
+            LogTo::Stdout
+        }
+        Some(text) => {
+            if let Some(word) = nearest(text, ["stdout", "stderr"]) {
+                let message = format!("`{path}` would be a file named {}", value::shown_node(node));
+                decoder.error(
+                    node.at,
+                    path,
+                    message,
+                    format!("did you mean `{word}`? {HOW}"),
+                );
+            }
+            LogTo::File(text.into())
+        }
     }
 }
+
+const HOW: &str = "`stdout`, `stderr`, or a file such as `./requests.log`";

@@ -102,6 +102,12 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "must be `json`",
     ),
     ("version: 2\n", "9:1", "duplicate key"),
+    (
+        "telemetry: { log: { to: stdou } }",
+        "9:25",
+        "did you mean `stdout`",
+    ),
+    ("telemetry: { log: { to: \"\" } }", "9:25", "is empty"),
     ("aliases: [a]", "9:10", "must be a map, not a list"),
     ("server:\n  workers:", "10:10", "not nothing"),
     // what keys mean for each other
