@@ -7,7 +7,7 @@ use crate::{
     config::{self, Config, Listen, LogTo},
     connect::TlsError,
     listen::Address,
-    server::{self, Control, Flavor, Handle, Outcome, Readiness, Settings, Stacks, Tally},
+    server::{self, Control, Flavor, Handle, Outcome, Readiness, Settings, Signals, Stacks, Tally},
     stack::{Body, Connectors, Stack},
     telemetry::{
         log::{LogWriter, Sink},
@@ -120,12 +120,8 @@ impl Gateway {
     }
 
     /// Serves until SIGTERM or SIGINT; returns when the drain is over. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// The signals cannot be waited for.
-    pub fn run(self) -> io::Result<Outcome> {
-        let outcome = self.handle.run();
+    pub fn run(self, signals: Signals) -> Outcome {
+        let outcome = self.handle.run(signals);
         self.log.flush();
         outcome
     }

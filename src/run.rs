@@ -21,7 +21,7 @@ use crate::{
     gateway::Gateway,
     listen::Address,
     mock::{self, Mock},
-    server::{self, Readiness, Settings, Stacks},
+    server::{self, Outcome, Readiness, Settings, Signals, Stacks},
     show,
     stack::Connectors,
 };
@@ -37,48 +37,46 @@ pub fn serve(args: ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match Gateway::start(&config) {
-        Ok(gateway) => {
-            for address in gateway.addresses() {
-                tracing::info!(%address, "listening");
-            }
-            tracing::info!(address = %gateway.admin_address(), "admin");
-            until_signal(gateway)
+    run(&config, |gateway| {
+        for address in gateway.addresses() {
+            tracing::info!(%address, "listening");
         }
-        Err(error) => failed(&error),
-    }
+        tracing::info!(address = %gateway.admin_address(), "admin");
+        Ok(())
+    })
 }
 
 /// Serves the built-in provider, and shows that it works.
 pub fn demo(args: DemoArgs) -> ExitCode {
-    let loaded = with_inputs(&args.listen, config::demo);
-    let config = match loaded {
-        Ok(loaded) => loaded.config,
-        Err(problems) => return failed(&problems),
+    match with_inputs(&args.listen, config::demo) {
+        Ok(loaded) if args.quiet => run(&loaded.config, |_| Ok(())),
+        Ok(loaded) => run(&loaded.config, show::show),
+        Err(problems) => failed(&problems),
+    }
+}
+
+/// Starts, does what comes first, and serves until a signal.
+fn run(config: &Config, first: impl FnOnce(&Gateway) -> io::Result<()>) -> ExitCode {
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
     };
-    let gateway = match Gateway::start(&config) {
+    let gateway = match Gateway::start(config) {
         Ok(gateway) => gateway,
         Err(error) => return failed(&error),
     };
-    if !args.quiet
-        && let Err(error) = show::show(&gateway)
-    {
+    if let Err(error) = first(&gateway) {
         return failed(&error);
     }
-    until_signal(gateway)
+    ended(gateway.run(signals))
 }
 
-fn until_signal(gateway: Gateway) -> ExitCode {
-    match gateway.run() {
-        Ok(outcome) => {
-            tracing::info!(cut = outcome.cut, "drained");
-            if outcome.lost == 0 {
-                ExitCode::SUCCESS
-            } else {
-                FAILED
-            }
-        }
-        Err(error) => failed(&error),
+fn ended(outcome: Outcome) -> ExitCode {
+    tracing::info!(cut = outcome.cut, "drained");
+    if outcome.lost == 0 {
+        ExitCode::SUCCESS
+    } else {
+        FAILED
     }
 }
 
@@ -143,15 +141,16 @@ pub fn mock(args: MockArgs) -> ExitCode {
         listen: vec![args.listen],
         ..crate::gateway::settings(&config)
     };
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
     match server::start(settings, Mocks, Readiness::new()) {
         Ok(handle) => {
             for address in handle.addresses() {
                 tracing::info!(%address, "the mock provider listens");
             }
-            match handle.run() {
-                Ok(_) => ExitCode::SUCCESS,
-                Err(error) => failed(&error),
-            }
+            ended(handle.run(signals))
         }
         Err(error) => failed(&error),
     }
@@ -191,7 +190,8 @@ impl Service<Request<Incoming>> for MockStack {
 /// The configuration of a file, or of the SDKs' variables; what is wrong has been said.
 fn loaded(file: &FileArgs, listen: &ListenArgs) -> Result<Config, ExitCode> {
     match read_and_load(file, listen) {
-        Ok(Some((_, loaded))) => {
+        Ok(Some((file, loaded))) => {
+            tracing::info!(file, "configuration");
             if !loaded.warnings.is_empty() {
                 eprintln!("{}", loaded.warnings);
             }
@@ -209,7 +209,6 @@ fn read_and_load(file: &FileArgs, listen: &ListenArgs) -> Result<Found, Problems
         return Ok(None);
     };
     let name = found.path.display().to_string();
-    tracing::info!(file = name, why = found.why, "configuration");
     let text = config::read_file(&found.path)?;
     let loaded = with_inputs(listen, |inputs| config::load(&text, &name, inputs))?;
     Ok(Some((name, loaded)))

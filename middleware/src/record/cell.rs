@@ -306,6 +306,21 @@ impl Record {
         }
     }
 
+    /// The call that began last has failed with this fixed word, at this moment, if it has not
+    /// failed already. What had an answer keeps the time to its head.
+    pub fn fail_attempt(&self, word: &'static str, now: Instant) {
+        let sent = self.at(Mark::Sent).unwrap_or_default();
+        let took = now
+            .saturating_duration_since(self.0.started)
+            .saturating_sub(sent);
+        self.update_attempt(|attempt| {
+            attempt.error.get_or_insert(word);
+            if attempt.status.is_none() {
+                attempt.took = took;
+            }
+        });
+    }
+
     fn locked_attempts(&self) -> MutexGuard<'_, Vec<Attempt>> {
         self.0
             .attempts
