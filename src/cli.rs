@@ -127,9 +127,9 @@ pub struct FileArgs {
 /// Addresses that go before those of the file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ListenArgs {
-    /// Where to listen: host:port or unix:/path; may be given more than once
+    /// Where to listen: host:port or unix:/path
     #[arg(long, value_name = "ADDR")]
-    pub listen: Vec<Address>,
+    pub listen: Option<Address>,
     /// Where health, metrics and the configuration are served
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<Address>,

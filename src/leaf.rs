@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tollgate_middleware::{
     client::{self, Client},
     clock::SystemClock,
-    error::BoxError,
+    error::{BoxError, Reason, Rejection},
 };
 use tower_service::Service;
 
@@ -25,6 +25,14 @@ use crate::{
 
 /// A client of one provider, of one worker.
 pub type HttpClient<B> = Client<Connector, B, Io>;
+
+/// The built-in provider breaks off as one over the network does.
+fn broken(error: BoxError) -> BoxError {
+    let told = "the provider's answer broke off before its end";
+    Rejection::new(Reason::Truncated, "upstream", told)
+        .because(error)
+        .into()
+}
 
 /// The innermost service.
 #[derive(Debug)]
@@ -144,7 +152,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project() {
             BodyProj::Http { body } => body.poll_frame(cx),
-            BodyProj::Mock { body } => body.poll_frame(cx),
+            BodyProj::Mock { body } => body.poll_frame(cx).map_err(broken),
         }
     }
 

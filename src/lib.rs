@@ -12,5 +12,6 @@ pub mod mock;
 mod routing;
 pub mod run;
 pub mod server;
+pub mod show;
 pub mod stack;
 pub mod telemetry;

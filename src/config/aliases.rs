@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::decode::Decoder;
 use super::tree::{Entry, Node};
 use super::types::{Alias, Models, Provider};
-use super::value::{push_key, shown};
+use super::value::{push_key, shown, shown_node};
 
 /// The aliases with their chains followed; a circle is an error, a name that is also a model a warning.
 pub(crate) fn decode(
@@ -49,19 +49,17 @@ struct Known<'a> {
 }
 
 fn judge(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry, path: &str, known: &Known<'_>) {
-    let text = entry.value.text().unwrap_or_default();
-    for (word, at) in [(entry.key.as_str(), entry.at), (text, entry.value.at)] {
+    let model = entry.value.text().unwrap_or_default();
+    let name = shown(&entry.key);
+    for (word, at, shown) in [
+        (entry.key.as_str(), entry.at, &name),
+        (model, entry.value.at, &shown_node(&entry.value)),
+    ] {
         if word.is_empty() || word.contains('*') {
             let remedy = "an alias stands for one model; patterns go under `models` or `match`";
-            decoder.error(
-                at,
-                path,
-                format!("{} is no exact model name", shown(word)),
-                remedy,
-            );
+            decoder.error(at, path, format!("{shown} is no exact model name"), remedy);
         }
     }
-    let name = shown(&entry.key);
     if known.models.contains(entry.key.as_str()) {
         let message = format!("the alias {name} is also a listed model");
         decoder.warning(

@@ -49,6 +49,16 @@ enum Collected {
     },
 }
 
+impl Collected {
+    fn empty_map() -> Self {
+        Self::Map {
+            entries: Vec::new(),
+            keys: HashMap::new(),
+            key: None,
+        }
+    }
+}
+
 struct Key {
     text: String,
     at: At,
@@ -88,36 +98,30 @@ impl Builder {
                 self.begin(at, anchor, tag.is_some(), Collected::List(Vec::new()))?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.begin(
-                    at,
-                    anchor,
-                    tag.is_some(),
-                    Collected::Map {
-                        entries: Vec::new(),
-                        keys: HashMap::new(),
-                        key: None,
-                    },
-                )?;
+                self.begin(at, anchor, tag.is_some(), Collected::empty_map())?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(report)?,
-            Event::Alias(anchor) => {
-                let Some(Anchored { node, size, depth }) = self.anchors.get(&anchor) else {
-                    return Err(Fault::new(
-                        at,
-                        "",
-                        "an alias inside the value that it names",
-                    ));
-                };
-                if self.open.len() + depth > DEEPEST {
-                    return Err(too_deep(at));
-                }
-                self.nodes += size;
-                let copy = node.clone();
-                self.place(copy, 0, report)?;
-            }
+            Event::Alias(anchor) => self.copy(at, anchor, report)?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Puts a copy of the value that an alias names.
+    fn copy(&mut self, at: At, anchor: usize, report: &mut Report<'_>) -> Result<(), Fault> {
+        let Some(Anchored { node, size, depth }) = self.anchors.get(&anchor) else {
+            return Err(Fault::new(
+                at,
+                "",
+                "an alias inside the value that it names",
+            ));
+        };
+        if self.open.len() + depth > DEEPEST {
+            return Err(too_deep(at));
+        }
+        self.nodes += size;
+        let copy = node.clone();
+        self.place(copy, 0, report)
     }
 
     fn begin(

@@ -1,7 +1,7 @@
 //! Walks the tree along the schema and reports everything that does not fit, all at once.
 
-use super::excerpt::is_secret_key;
 use super::kind::{Built, Key, Kind};
+use super::mask::is_secret_key;
 use super::nearest::nearest;
 use super::problem::{At, Fault, Report};
 use super::tree::{Entry, Node, Origin, Value};

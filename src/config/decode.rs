@@ -3,18 +3,15 @@
 //! It runs also on a tree that has problems, so that all of them are told at once: a value that does not
 //! parse was reported by the schema and counts as absent here.
 
-use std::collections::HashSet;
-use std::io;
+use std::io::{self, Read};
 
 use super::expand::Lookup;
+use super::nearest::nearest;
 use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
-use super::types::{
-    Admin, Clock, Config, Drain, Expose, Layers, Limits, Listen, Log, LogTo, Runtime, Server,
-    Telemetry, TimeoutOverride, Workers,
-};
-use super::{aliases, providers, routes, value};
+use super::types::{Clock, Config, Layers, Log, LogTo, Telemetry, TimeoutOverride};
+use super::{aliases, providers, routes, server, value};
 
 /// A secret's file may be this long, in bytes.
 const LONGEST_SECRET: usize = 64 << 10;
@@ -32,6 +29,29 @@ pub struct Inputs<'a> {
     pub admin: Option<&'a str>,
 }
 
+impl Inputs<'static> {
+    /// The process's own environment and files, and no flags. A variable that is not Unicode counts as unset.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self {
+            env: &|name| std::env::var(name).ok(),
+            read: &read_secret,
+            listen: None,
+            admin: None,
+        }
+    }
+}
+
+/// One byte more than a secret may have is enough to know that it is too long.
+fn read_secret(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let most = LONGEST_SECRET as u64 + 1;
+    std::fs::File::open(path)?
+        .take(most)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
 impl std::fmt::Debug for Inputs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inputs")
@@ -45,8 +65,8 @@ impl std::fmt::Debug for Inputs<'_> {
 pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Config {
     let mut decoder = Decoder { inputs, report };
     decoder.version(root);
-    let server = decoder.server(root.member("server"));
-    let admin = decoder.admin(root.member("admin"), &server.listen);
+    let server = server::decode(&mut decoder, root.member("server"));
+    let admin = server::admin(&mut decoder, root.member("admin"), &server.listen);
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let routes = routes::decode(&mut decoder, root, &providers);
@@ -54,7 +74,9 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let layers = Layers {
         timeout: timeouts(timeout).over(Layers::default().timeout),
     };
-    let log = Log { to: log_to(root) };
+    let log = Log {
+        to: log_to(&mut decoder, root),
+    };
     Config {
         server,
         admin,
@@ -68,7 +90,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
 
 /// Reads values and reports what is wrong with them.
 pub(crate) struct Decoder<'i, 'r, 's> {
-    inputs: &'i Inputs<'i>,
+    pub(crate) inputs: &'i Inputs<'i>,
     report: &'r mut Report<'s>,
 }
 
@@ -134,16 +156,12 @@ impl Decoder<'_, '_, '_> {
     }
 
     fn reference(&mut self, node: &Node, path: &str) -> Option<Secret> {
-        if let Some(name) = node.member("env").and_then(Node::text) {
+        if let Some(node) = node.member("env") {
+            let name = node.text()?;
             let value = (self.inputs.env)(name);
             if value.is_none() {
-                let at = node.member("env").map_or(node.at, |n| n.at);
-                self.error(
-                    at,
-                    path,
-                    format!("the variable {} is not set", value::shown(name)),
-                    "set it",
-                );
+                let message = format!("the variable {} is not set", value::shown_node(node));
+                self.error(node.at, path, message, "set it");
             }
             return Some(Secret::new(value?, SecretSource::Env(name.to_owned())));
         }
@@ -191,154 +209,6 @@ impl Decoder<'_, '_, '_> {
             );
         }
     }
-
-    fn server(&mut self, node: Option<&Node>) -> Server {
-        let default = Server::default();
-        let Some(node) = node else {
-            return Server {
-                listen: self.listen(None, default.listen),
-                ..default
-            };
-        };
-        let workers = match node.member("workers").and_then(Node::text) {
-            Some(text) if text != "auto" => text.parse().map_or(default.workers, Workers::Count),
-            _ => default.workers,
-        };
-        let runtime = if is_word(node.member("runtime"), "multi_thread") {
-            Runtime::MultiThread
-        } else {
-            default.runtime
-        };
-        let expose = if is_word(node.member("expose"), "debug") {
-            Expose::Debug
-        } else {
-            default.expose
-        };
-        let drain = node.member("drain");
-        Server {
-            listen: self.listen(node.member("listen"), default.listen),
-            workers,
-            runtime,
-            limits: limits(node.member("limits"), default.limits),
-            drain: Drain {
-                delay: parsed(drain, "delay", value::duration).unwrap_or(default.drain.delay),
-                timeout: parsed(drain, "timeout", value::duration).unwrap_or(default.drain.timeout),
-            },
-            expose,
-        }
-    }
-
-    fn listen(&mut self, node: Option<&Node>, default: Vec<Listen>) -> Vec<Listen> {
-        if let Some(text) = self.inputs.listen {
-            let nowhere = (At::NOWHERE, "--listen".to_owned());
-            return self
-                .flag(text, "--listen")
-                .into_iter()
-                .inspect(|l| self.not_public(l, nowhere.0, &nowhere.1))
-                .collect();
-        }
-        let Some(node) = node else { return default };
-        let (mut all, mut seen) = (Vec::new(), HashSet::new());
-        for (i, item) in node.one_or_many().iter().enumerate() {
-            let Some(Ok(listen)) = item.text().map(value::listen) else {
-                continue;
-            };
-            let path = if matches!(node.value, Value::List(_)) {
-                format!("server.listen[{i}]")
-            } else {
-                "server.listen".to_owned()
-            };
-            let chosen = matches!(&listen, Listen::Tcp(a) if a.port() == 0);
-            if !seen.insert(listen.clone()) && !chosen {
-                self.error(
-                    item.at,
-                    &path,
-                    format!("two listeners on `{listen}`"),
-                    "remove one",
-                );
-            }
-            self.not_public(&listen, item.at, &path);
-            all.push(listen);
-        }
-        if all.is_empty() && node.items().is_empty() && matches!(node.value, Value::List(_)) {
-            self.error(
-                node.at,
-                "server.listen",
-                "`server.listen` names no address",
-                "write at least one, or remove the key",
-            );
-        }
-        all
-    }
-
-    fn not_public(&mut self, listen: &Listen, at: At, path: &str) {
-        if !listen.is_local() {
-            let message = format!(
-                "`{listen}` can be reached from other machines, and nobody has to say who they are: the gateway would be open"
-            );
-            self.error(
-                at,
-                path,
-                message,
-                "listen on 127.0.0.1, [::1] or unix:/path; `callers` are not built yet",
-            );
-        }
-    }
-
-    fn admin(&mut self, node: Option<&Node>, data: &[Listen]) -> Admin {
-        let default = Admin::default();
-        let token = node
-            .and_then(|n| n.member("token"))
-            .and_then(|n| self.secret(n, "admin.token"))
-            .filter(|t| !t.expose().is_empty());
-        let written = node.and_then(|n| n.member("listen"));
-        let (at, path) = match (self.inputs.admin, written) {
-            (None, Some(node)) => (node.at, "admin.listen"),
-            (Some(_), _) => (At::NOWHERE, "--admin"),
-            (None, None) => (At::NOWHERE, "admin.listen"),
-        };
-        let listen = match self.inputs.admin {
-            Some(text) => self.flag(text, "--admin"),
-            None => written
-                .and_then(Node::text)
-                .and_then(|t| value::listen(t).ok()),
-        };
-        let listen = listen.unwrap_or(default.listen);
-        if !listen.is_local() && token.is_none() {
-            let message = format!(
-                "the admin listener on `{listen}` can be reached from other machines and has no token"
-            );
-            self.error(
-                at,
-                path,
-                message,
-                "listen on 127.0.0.1, or set `admin.token`",
-            );
-        }
-        let chosen = matches!(&listen, Listen::Tcp(a) if a.port() == 0);
-        if data.contains(&listen) && !chosen {
-            self.error(
-                at,
-                path,
-                format!("`{listen}` is the data listener's address too"),
-                "the admin listener needs its own",
-            );
-        }
-        Admin { listen, token }
-    }
-
-    fn flag(&mut self, text: &str, flag: &str) -> Option<Listen> {
-        let listen = value::listen(text);
-        if let Err(remedy) = &listen {
-            self.error(
-                At::NOWHERE,
-                flag,
-                format!("`{flag}` is no address: {}", value::shown(text)),
-                remedy,
-            );
-        }
-        listen.ok()
-    }
 }
 
 /// Why a file cannot be read, in words that repeat nothing of it.
@@ -384,16 +254,6 @@ fn clock(text: &str) -> Result<Clock, String> {
     }
 }
 
-fn limits(node: Option<&Node>, default: Limits) -> Limits {
-    Limits {
-        head: parsed(node, "head", value::size).unwrap_or(default.head),
-        headers: parsed(node, "headers", number).unwrap_or(default.headers),
-        head_timeout: parsed(node, "head_timeout", value::duration).unwrap_or(default.head_timeout),
-        body: parsed(node, "body", value::size).unwrap_or(default.body),
-        body_timeout: parsed(node, "body_timeout", value::duration).unwrap_or(default.body_timeout),
-    }
-}
-
 /// A whole number; the schema has said what is wrong with any other.
 pub(crate) fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| String::new())
@@ -403,11 +263,33 @@ pub(crate) fn is_word(node: Option<&Node>, word: &str) -> bool {
     node.and_then(Node::text) == Some(word)
 }
 
-fn log_to(root: &Node) -> LogTo {
+/// Where the log goes; a word that is nearly `stdout` is no file that anybody meant.
+fn log_to(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> LogTo {
     let log = root.member("telemetry").and_then(|t| t.member("log"));
-    match log.and_then(|l| l.member("to")).and_then(Node::text) {
+    let Some(node) = log.and_then(|l| l.member("to")) else {
+        return LogTo::Stdout;
+    };
+    let path = "telemetry.log.to";
+    match node.text() {
         Some("stderr") => LogTo::Stderr,
-        None | Some("stdout" | "") => LogTo::Stdout,
-        Some(path) => LogTo::File(path.into()),
+        None | Some("stdout") => LogTo::Stdout,
+        Some("") => {
+            decoder.error(node.at, path, "`telemetry.log.to` is empty", HOW);
+            LogTo::Stdout
+        }
+        Some(text) => {
+            if let Some(word) = nearest(text, ["stdout", "stderr"]) {
+                let message = format!("`{path}` would be a file named {}", value::shown_node(node));
+                decoder.error(
+                    node.at,
+                    path,
+                    message,
+                    format!("did you mean `{word}`? {HOW}"),
+                );
+            }
+            LogTo::File(text.into())
+        }
     }
 }
+
+const HOW: &str = "`stdout`, `stderr`, or a file such as `./requests.log`";

@@ -168,31 +168,20 @@ fn one(reference: &str, env: Lookup<'_>) -> Result<(String, Option<String>), Fai
     let set = env(name);
     let filled = set.clone().filter(|v| !v.is_empty());
     let own = |value: String| (value, Some(name.to_owned()));
+    let shown = format!("${{{name}");
+    let unset =
+        |remedy: &str| Failure::new(&shown, format!("the variable {name} is not set"), remedy);
     if rule.is_empty() {
         let remedy = format!("set it, or give it a default: `${{{name}:-…}}`");
-        set.map(own).ok_or_else(|| {
-            Failure::new(
-                &format!("${{{name}"),
-                format!("the variable {name} is not set"),
-                remedy,
-            )
-        })
+        set.map(own).ok_or_else(|| unset(&remedy))
     } else if let Some(default) = rule.strip_prefix(":-") {
         Ok(filled.map_or_else(|| (default.to_owned(), None), own))
     } else if let Some(message) = rule.strip_prefix(":?") {
-        filled.map(own).ok_or_else(|| {
-            Failure::new(
-                &format!("${{{name}"),
-                format!("the variable {name} is not set"),
-                message,
-            )
-        })
+        filled.map(own).ok_or_else(|| unset(message))
     } else {
-        Err(Failure::new(
-            &format!("${{{name}"),
-            format!("`${{{name}…}}` is not a form that is known"),
-            "`${VAR}`, `${VAR:-default}` and `${VAR:?message}` are",
-        ))
+        let message = format!("`${{{name}…}}` is not a form that is known");
+        let remedy = "`${VAR}`, `${VAR:-default}` and `${VAR:?message}` are";
+        Err(Failure::new(&shown, message, remedy))
     }
 }
 

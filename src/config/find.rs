@@ -68,13 +68,12 @@ pub fn read_file(path: &Path) -> Result<String, Problems> {
         ));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-        let column = String::from_utf8_lossy(good)
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let line = good.matches('\n').count() + 1;
+        let column = good
             .rsplit('\n')
             .next()
-            .map_or(0, |l| l.chars().count())
-            + 1;
+            .map_or(1, |l| l.chars().count() + 1);
         let mut report = Report::new(&name, "");
         let fault = Fault::new(
             At {
@@ -84,9 +83,8 @@ pub fn read_file(path: &Path) -> Result<String, Problems> {
             },
             "",
             "the file is not UTF-8 text",
-        )
-        .remedy("save it as UTF-8");
-        report.error(fault);
+        );
+        report.error(fault.remedy("save it as UTF-8"));
         report.into_problems()
     })
 }

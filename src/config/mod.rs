@@ -5,7 +5,7 @@
 //! but through its [`Inputs`]. It never panics, whatever the text is, and no text that it makes holds a secret.
 //!
 //! The way through the files: `parse` and `build` (YAML into a `tree` with positions), `expand` (variables), `check` along `schema`
-//! and `kind`, `decode` with `providers` and `routes` (typed values, and what keys mean for each other);
+//! and `kind`, `decode` with `server`, `providers`, `aliases` and `routes` (typed values, and what keys mean for each other);
 //! `find` says which file, `variables` does without one, `show` prints a configuration without its secrets.
 
 mod aliases;
@@ -17,6 +17,7 @@ mod expand;
 mod find;
 mod json;
 mod kind;
+mod mask;
 mod nearest;
 mod parse;
 mod problem;
@@ -25,6 +26,7 @@ mod providers;
 mod routes;
 mod schema;
 mod secret;
+mod server;
 mod show;
 mod tree;
 mod types;

@@ -7,7 +7,7 @@
 use serde_saphyr::granit_parser::{Options, Parser, ScanError};
 
 use super::build::{Builder, DEEPEST};
-use super::excerpt::Quotes;
+use super::mask::Quotes;
 use super::problem::{At, Fault, Report};
 use super::tree::Node;
 

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: collected, ordered, and told so that it can be mended.
 //!
 //! A [`Problem`] names file, line and column, shows the line with a caret, and says what to do. None of
-//! its texts ever holds a secret: excerpts are masked (see [`super::excerpt`]), and values that came
+//! its texts ever holds a secret: excerpts are masked (see [`super::mask`]), and values that came
 //! from a variable or stand under a secret's key are not quoted in messages.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use super::excerpt::{Excerpt, Source};
 /// How many problems the text form shows before it only counts.
 const SHOWN: usize = 20;
 
-/// How many problems are kept at all; a hostile file cannot make the list grow past it.
+/// How many errors and how many warnings are kept; a hostile file cannot make the list grow past it.
 const KEPT: usize = 200;
 
 /// Whether a problem stops the start.
@@ -277,7 +277,7 @@ impl<'a> Report<'a> {
     }
 
     fn push(&mut self, severity: Severity, fault: Fault) {
-        if self.problems.list.len() >= KEPT {
+        if self.problems.count(severity) >= KEPT {
             self.problems.dropped += usize::from(severity == Severity::Error);
             return;
         }
@@ -287,11 +287,21 @@ impl<'a> Report<'a> {
             file: self.file.to_owned(),
             line: fault.at.line,
             column: fault.at.column,
-            path: fault.path,
-            message: fault.message,
-            remedy: fault.remedy,
-            notes: fault.notes,
+            path: clean(fault.path),
+            message: clean(fault.message),
+            remedy: clean(fault.remedy),
+            notes: fault.notes.into_iter().map(clean).collect(),
             excerpt,
         });
     }
+}
+
+/// A file's own words may hold escapes that a terminal would obey, or break a line.
+fn clean(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

@@ -7,7 +7,7 @@ use super::json;
 use super::secret::Secret;
 use super::tree::{Entry, Node};
 use super::types::{BaseUrl, Credential, ExtraMember, Model, Models, ProviderTls, Scheme};
-use super::value::{self, push_key, shown};
+use super::value::{self, push_key, shown, shown_node};
 
 /// Headers that belong to the connection or are written by the gateway.
 const OURS: [&str; 9] = [
@@ -99,7 +99,10 @@ fn renamed(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry, path: &str) -> Opti
     let upstream = entry.value.text()?;
     let same = entry.key == upstream;
     if upstream.is_empty() || (upstream.contains('*') && !same) {
-        let message = format!("{} is no provider's name of a model", shown(upstream));
+        let message = format!(
+            "{} is no provider's name of a model",
+            shown_node(&entry.value)
+        );
         let remedy = "a provider's own name is exact, or the same pattern as the public one";
         decoder.error(entry.value.at, path, message, remedy);
     }

@@ -8,7 +8,7 @@ use super::problem::{At, Fault};
 use super::provider_parts::header_name;
 use super::tree::{Node, Value};
 use super::types::{Match, Pattern, Provider, Route, Target};
-use super::value::{self, shown};
+use super::value::{self, shown, shown_node};
 
 /// Routes whose matches are compared with each other.
 const COMPARED: usize = 256;
@@ -30,18 +30,17 @@ pub(crate) fn decode(
         let path = format!("routes[{i}]");
         let name = member_text(node, "name").unwrap_or_else(|| format!("route-{}", i + 1));
         let at = node.member("name").map_or(node.at, |n| n.at);
+        let named = node.member("name").map(shown_node);
+        let title = named.unwrap_or_else(|| shown(&name));
         let first = lines.insert(name.clone(), at.line);
         judge_name(decoder, at, &path, &name, first);
         let matches = matches(decoder, node.member("match"), &path);
-        if let Some(earlier) = all.iter().take(COMPARED).find(|r| r.matches == matches) {
-            let message = format!("the route {} is never reached", shown(&name));
-            let reason = format!(
-                "{} matches the same and stands before it",
-                shown(&earlier.name)
-            );
+        if let Some(earlier) = all.iter().take(COMPARED).position(|r| r.matches == matches) {
+            let message = format!("the route {title} is never reached");
+            let reason = format!("`routes[{earlier}]` matches the same and stands before it");
             decoder.warning(at, &path, message, reason);
         }
-        let target = target(decoder, node, &path, &name, &known);
+        let target = target(decoder, node, &path, &title, &known);
         let timeout = timeouts(node.member("layers").and_then(|l| l.member("timeout")));
         all.push(Route {
             name,
@@ -75,7 +74,7 @@ fn judge_name(
         decoder.error(at, &path, "a route's name has 1 to 128 characters", "");
     }
     if let Some(line) = first {
-        let message = format!("two routes are named {}", shown(name));
+        let message = "two routes have the same name";
         decoder.error(
             at,
             &path,
@@ -135,7 +134,7 @@ fn target(
     decoder: &mut Decoder<'_, '_, '_>,
     route: &Node,
     path: &str,
-    route_name: &str,
+    title: &str,
     known: &Known<'_>,
 ) -> Target {
     let path = format!("{path}.targets");
@@ -143,7 +142,7 @@ fn target(
     if let Some(node) = route.member("targets")
         && matches!(&node.value, Value::List(items) if items.is_empty())
     {
-        let message = format!("the route {} has no target", shown(route_name));
+        let message = format!("the route {title} has no target");
         decoder.error(node.at, &path, message, "name a provider");
     }
     if let Some(second) = items.get(1) {
@@ -156,7 +155,7 @@ fn target(
         );
     }
     for (i, item) in items.iter().enumerate() {
-        judge_target(decoder, item, &format!("{path}[{i}]"), route_name, known);
+        judge_target(decoder, item, &format!("{path}[{i}]"), title, known);
     }
     let first = items.first();
     let text = |key| first.and_then(|item| member_text(item, key));
@@ -172,7 +171,7 @@ fn judge_target(
     decoder: &mut Decoder<'_, '_, '_>,
     item: &Node,
     path: &str,
-    route_name: &str,
+    title: &str,
     known: &Known<'_>,
 ) {
     let provider = item.member("provider").unwrap_or(item);
@@ -183,10 +182,9 @@ fn judge_target(
         } else {
             nearest(name, names())
         };
-        let route_name = shown(route_name);
         let message = format!(
-            "the route {route_name} sends to the provider {}, which is not defined",
-            shown(name)
+            "the route {title} sends to the provider {}, which is not defined",
+            shown_node(provider)
         );
         let remedy = near
             .map(|n| format!("did you mean `{n}`?"))

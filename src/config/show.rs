@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::excerpt::{MASK, is_secret_key, looks_secret};
 use super::json::quoted;
+use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, End, Expose, ExtraMember, Limits, LogTo, Match, Model, Models, Pattern,

@@ -6,8 +6,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::excerpt::{MASK, looks_secret};
-use super::tree::{Origin, Scalar};
+use super::mask::{MASK, looks_secret};
+use super::tree::{Node, Origin, Scalar};
 use super::types::{BaseUrl, Listen, Pattern, Scheme};
 
 /// No clock of a gateway runs longer; larger values are slips of the finger.
@@ -250,6 +250,12 @@ pub(crate) fn pattern(text: &str) -> Result<Pattern, Remedy> {
 /// How a value may be named in a message: quoted, clipped, and not at all if it may be secret.
 pub(crate) fn shown(text: &str) -> String {
     if text
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.contains('@'))
+    {
+        return MASK.to_owned();
+    }
+    if text
         .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
         .any(looks_secret)
     {
@@ -273,6 +279,12 @@ pub(crate) fn shown_scalar(scalar: &Scalar) -> String {
         Origin::Variable(name) => format!("the value of `${{{name}}}`"),
         Origin::Mixed | Origin::Unset => "the expanded value".to_owned(),
     }
+}
+
+/// The same for a node; what is not a scalar is named by its shape.
+pub(crate) fn shown_node(node: &Node) -> String {
+    node.scalar()
+        .map_or_else(|| node.noun().to_owned(), shown_scalar)
 }
 
 /// Adds a key to a path such as `providers.openai`.

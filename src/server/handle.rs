@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -106,30 +106,51 @@ impl Handle {
 
     /// Serves until SIGTERM or SIGINT has begun the drain and it is over; a second signal shortens
     /// it. Blocks the thread.
+    pub fn run(mut self, signals: Signals) -> Outcome {
+        let Signals {
+            runtime,
+            mut term,
+            mut int,
+        } = signals;
+        let control = self.control.clone();
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = term.recv() => control.advance(),
+                    _ = int.recv() => control.advance(),
+                    _ = self.ended.recv() => return,
+                }
+            }
+        });
+        self.join()
+    }
+}
+
+/// SIGTERM and SIGINT, caught from the moment at which this is made.
+///
+/// Made before the listeners: a signal that comes as soon as somebody can connect is not lost.
+#[derive(Debug)]
+pub struct Signals {
+    runtime: runtime::Runtime,
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// Catches the signals.
     ///
     /// # Errors
     ///
-    /// The signals cannot be waited for; the drain has begun then.
-    pub fn run(mut self) -> io::Result<Outcome> {
-        let control = self.control.clone();
-        let waited = runtime::Builder::new_current_thread()
+    /// The system refuses.
+    pub fn catch() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
             .enable_all()
-            .build()
-            .and_then(|runtime| {
-                runtime.block_on(async {
-                    let mut term = signal(SignalKind::terminate())?;
-                    let mut int = signal(SignalKind::interrupt())?;
-                    loop {
-                        tokio::select! {
-                            _ = term.recv() => control.advance(),
-                            _ = int.recv() => control.advance(),
-                            _ = self.ended.recv() => return Ok(()),
-                        }
-                    }
-                })
-            });
-        waited.inspect_err(|_| control.begin())?;
-        Ok(self.join())
+            .build()?;
+        let inside = runtime.enter();
+        let term = signal(SignalKind::terminate())?;
+        let int = signal(SignalKind::interrupt())?;
+        drop(inside);
+        Ok(Self { runtime, term, int })
     }
 }
 

@@ -39,7 +39,7 @@ use tokio::{
 use tollgate_middleware::error::BoxError;
 use tower_service::Service;
 
-pub use self::handle::{Control, Handle, Outcome, Readiness, Tally};
+pub use self::handle::{Control, Handle, Outcome, Readiness, Signals, Tally};
 use self::{
     handle::{READY, Stage},
     worker::Worker,

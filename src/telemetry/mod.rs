@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+pub(crate) mod line;
 pub mod log;
 pub mod metrics;
+pub mod sink;
 
 /// Sends diagnostics to standard error, in the level that `TOLLGATE_LOG` names (`info` without it;
 /// directives as `info,tollgate=debug` are understood too). In colour only on a terminal, and

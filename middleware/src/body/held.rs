@@ -312,7 +312,7 @@ mod tests {
 
     fn sent<B>(body: Held<B>) -> Vec<u8>
     where
-        B: http_body::Body<Data = Bytes, Error = std::convert::Infallible>,
+        B: Body<Data = Bytes, Error = std::convert::Infallible>,
     {
         let announced = body.size_hint().exact();
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -56,5 +56,6 @@ mod tests;
 
 pub use self::{
     limited::Limited,
+    read::json as intent,
     service::{Peek, PeekLayer, ResponseFuture},
 };

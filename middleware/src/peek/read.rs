@@ -64,8 +64,12 @@ impl Plan {
     }
 }
 
-/// The one reading of a JSON body.
-pub(super) fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Rejection> {
+/// What a JSON body asks for on `surface`: the one reading that the layer does, for tools.
+///
+/// # Errors
+///
+/// [`Reason::Malformed`], with the place of the fault.
+pub fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Rejection> {
     let root = json::check(text, &json::Limits::default()).map_err(|fault| {
         let told = format!("the request body is not acceptable JSON: {fault}");
         Rejection::new(Reason::Malformed, LAYER, told)

@@ -146,7 +146,7 @@ impl Ended {
     ];
 
     /// The word of the request log.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ClientGone => "client_gone",
             Self::Complete => "complete",
@@ -304,6 +304,21 @@ impl Record {
         if let Some(last) = self.locked_attempts().last_mut() {
             change(last);
         }
+    }
+
+    /// The call that began last has failed with this fixed word, at this moment, if it has not
+    /// failed already. What had an answer keeps the time to its head.
+    pub fn fail_attempt(&self, word: &'static str, now: Instant) {
+        let sent = self.at(Mark::Sent).unwrap_or_default();
+        let took = now
+            .saturating_duration_since(self.0.started)
+            .saturating_sub(sent);
+        self.update_attempt(|attempt| {
+            attempt.error.get_or_insert(word);
+            if attempt.status.is_none() {
+                attempt.took = took;
+            }
+        });
     }
 
     fn locked_attempts(&self) -> MutexGuard<'_, Vec<Attempt>> {

@@ -14,6 +14,7 @@ use crate::{
     clock::{Clock, Timer},
     dialect::Judge,
     error::BoxError,
+    record::Record,
 };
 
 /// The clocks that run on a body.
@@ -24,6 +25,7 @@ pub(super) struct Clocks {
     pub(super) first_token: Option<Instant>,
     /// Some while the first output is waited for.
     pub(super) judge: Option<Judge>,
+    pub(super) record: Option<Record>,
 }
 
 impl Clocks {
@@ -133,8 +135,10 @@ where
             }
             Poll::Pending => {
                 std::task::ready!(self.as_mut().poll_clocks(cx));
-                self.project().inner.set(None);
-                Poll::Ready(Some(Err(elapsed().into())))
+                let mut this = self.project();
+                this.inner.set(None);
+                let error = elapsed(this.clocks.record.as_ref(), this.clock.now());
+                Poll::Ready(Some(Err(error.into())))
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Contract
 //! - *Reads*: [`Intent`](crate::facts::Intent): whether a stream was asked for (absent: a document).
-//! - *Writes*: nothing.
+//! - *Writes*: [`Record`](crate::record::Record): the word `timeout` into the attempt that was running.
 //! - *Refuses*: [`UpstreamTimeout`](crate::error::Reason::UpstreamTimeout), before the head as an error, after it as a
 //!   failure of the body. What was running inside is dropped at once.
 //! - *Bodies*: watched; for `first_token` the bytes are read until the first output has been seen.
@@ -46,13 +46,16 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::{
     body::ResponseBody,
     service::{ResponseFuture, Timeout, TimeoutLayer},
 };
-use crate::error::{Reason, Rejection};
+use crate::{
+    error::{Reason, Rejection},
+    record::Record,
+};
 
 /// How long each part of an answer may take; `None` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +97,11 @@ impl Default for Timeouts {
     }
 }
 
-fn elapsed() -> Rejection {
+/// Time is up, for the attempt that was running.
+fn elapsed(record: Option<&Record>, now: Instant) -> Rejection {
+    if let Some(record) = record {
+        record.fail_attempt("timeout", now);
+    }
     let told = "the provider did not answer in time; ask again, or ask for less";
     Rejection::new(Reason::UpstreamTimeout, "upstream", told)
 }

@@ -17,6 +17,7 @@ use crate::{
     dialect::{self, Judge},
     error::BoxError,
     facts::Intent,
+    record::Record,
 };
 
 /// Runs the clocks of [`Timeouts`] on each answer.
@@ -83,6 +84,7 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         let limits = self.limits;
+        let record = req.extensions().get::<Record>().cloned();
         let intent = req.extensions().get::<Intent>();
         let streams = intent.is_some_and(Intent::stream);
         let first_byte = if streams {
@@ -106,6 +108,7 @@ where
                 start,
                 limits,
                 intent,
+                record,
             },
             clock: self.clock.clone(),
         }
@@ -118,6 +121,7 @@ struct Call {
     limits: Timeouts,
     /// Only where the first output is waited for.
     intent: Option<Intent>,
+    record: Option<Record>,
 }
 
 impl Call {
@@ -168,6 +172,7 @@ where
                     total: call.limits.total.map(|limit| call.start + limit),
                     first_token: call.limits.first_token.map(|limit| call.start + limit),
                     judge,
+                    record: call.record.clone(),
                 };
                 let clock = this.clock.clone();
                 Poll::Ready(Ok(
@@ -180,7 +185,8 @@ where
                 };
                 ready!(limit.poll(cx));
                 this.inner.set(None);
-                Poll::Ready(Err(elapsed().into()))
+                let error = elapsed(this.call.record.as_ref(), this.clock.now());
+                Poll::Ready(Err(error.into()))
             }
         }
     }

@@ -52,14 +52,24 @@ impl Watch {
             judge.feed(frame);
             if !self.error_told && judge.error_seen() {
                 self.error_told = true;
-                self.settle(Ended::UpstreamError);
+                self.settle(Ended::UpstreamError, "stream_error");
             }
         }
     }
 
-    fn settle(&self, ended: Ended) {
+    fn settle(&self, ended: Ended, word: &'static str) {
         if let Some(record) = &self.record {
             record.set_ended(ended);
+            self.word(word);
+        }
+    }
+
+    /// What the attempt failed with, after its head.
+    fn word(&self, word: &'static str) {
+        if let Some(record) = &self.record {
+            record.update_attempt(|attempt| {
+                attempt.error.get_or_insert(word);
+            });
         }
     }
 
@@ -69,10 +79,13 @@ impl Watch {
         let judge = self.judge.as_mut()?;
         let ending = judge.finish();
         if judge.error_seen() {
-            self.settle(Ended::UpstreamError);
+            self.settle(Ended::UpstreamError, "stream_error");
             return None;
         }
-        (ending == Ending::Truncated).then(|| truncated().into())
+        (ending == Ending::Truncated).then(|| {
+            self.word("truncated");
+            truncated().into()
+        })
     }
 
     /// The transport broke.
@@ -81,7 +94,10 @@ impl Watch {
         match &self.judge {
             Some(judge) if judge.error_seen() => Some(truncated().silent().because(error).into()),
             Some(judge) if judge.terminal() => None,
-            _ => Some(error),
+            _ => {
+                self.word("truncated");
+                Some(error)
+            }
         }
     }
 
@@ -93,7 +109,7 @@ impl Watch {
             && judge.finish() == Ending::Truncated
             && !judge.error_seen()
         {
-            self.settle(Ended::UpstreamTruncated);
+            self.settle(Ended::UpstreamTruncated, "truncated");
         }
     }
 }

@@ -160,6 +160,13 @@ impl Target {
         self
     }
 
+    /// The model that the provider is asked for when `model` is, after aliases.
+    pub fn asked_for(&self, model: Option<&str>) -> Option<Arc<str>> {
+        let own = model.and_then(|model| self.own_name(model));
+        own.or_else(|| self.model.clone())
+            .or_else(|| model.map(Into::into))
+    }
+
     /// The name that the provider is asked for, given the resolved one.
     pub(super) fn own_name(&self, model: &str) -> Option<Arc<str>> {
         let renamed = || self.renames.0.as_ref().and_then(|own| own(model));

@@ -1,0 +1,160 @@
+//! The listeners of a file and how they serve.
+
+use std::collections::HashSet;
+
+use super::decode::{Decoder, is_word, number, parsed};
+use super::problem::At;
+use super::tree::{Node, Value};
+use super::types::{Admin, Drain, Expose, Limits, Listen, Runtime, Server, Workers};
+use super::value::{self, shown};
+
+/// The data listener. It must be local: without callers nobody else may come in.
+pub(crate) fn decode(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> Server {
+    let default = Server::default();
+    let member = |key| node.and_then(|n| n.member(key));
+    let workers = match member("workers").and_then(Node::text) {
+        Some(text) if text != "auto" => text.parse().map_or(default.workers, Workers::Count),
+        _ => default.workers,
+    };
+    let per_core = !is_word(member("runtime"), "multi_thread");
+    let drain = member("drain");
+    Server {
+        listen: listen(decoder, member("listen"), default.listen),
+        workers,
+        runtime: if per_core {
+            Runtime::PerCore
+        } else {
+            Runtime::MultiThread
+        },
+        limits: limits(member("limits"), default.limits),
+        drain: Drain {
+            delay: parsed(drain, "delay", value::duration).unwrap_or(default.drain.delay),
+            timeout: parsed(drain, "timeout", value::duration).unwrap_or(default.drain.timeout),
+        },
+        expose: if is_word(member("expose"), "debug") {
+            Expose::Debug
+        } else {
+            Expose::None
+        },
+    }
+}
+
+/// The admin listener. It is local or has a token, and never shares the data listener's address.
+pub(crate) fn admin(
+    decoder: &mut Decoder<'_, '_, '_>,
+    node: Option<&Node>,
+    data: &[Listen],
+) -> Admin {
+    let member = |key| node.and_then(|n| n.member(key));
+    let token = member("token").and_then(|n| decoder.secret(n, "admin.token"));
+    let token = token.filter(|t| !t.expose().is_empty());
+    let (at, path) = match (decoder.inputs.admin, member("listen")) {
+        (Some(_), _) => (At::NOWHERE, "--admin"),
+        (None, written) => (written.map_or(At::NOWHERE, |n| n.at), "admin.listen"),
+    };
+    let listen = match decoder.inputs.admin {
+        Some(text) => flag(decoder, text, "--admin"),
+        None => member("listen")
+            .and_then(Node::text)
+            .and_then(|t| value::listen(t).ok()),
+    };
+    let listen = listen.unwrap_or_else(|| Admin::default().listen);
+    if !listen.is_local() && token.is_none() {
+        let message = format!(
+            "the admin listener on `{listen}` can be reached from other machines and has no token"
+        );
+        decoder.error(
+            at,
+            path,
+            message,
+            "listen on 127.0.0.1, or set `admin.token`",
+        );
+    }
+    if data.contains(&listen) && !chosen_by_system(&listen) {
+        let message = format!("`{listen}` is the data listener's address too");
+        decoder.error(at, path, message, "the admin listener needs its own");
+    }
+    Admin { listen, token }
+}
+
+fn listen(
+    decoder: &mut Decoder<'_, '_, '_>,
+    node: Option<&Node>,
+    default: Vec<Listen>,
+) -> Vec<Listen> {
+    if let Some(text) = decoder.inputs.listen {
+        let listen = flag(decoder, text, "--listen");
+        if let Some(listen) = &listen {
+            not_public(decoder, listen, At::NOWHERE, "--listen");
+        }
+        return listen.into_iter().collect();
+    }
+    let Some(node) = node else { return default };
+    let is_list = matches!(node.value, Value::List(_));
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+    for (i, item) in node.one_or_many().iter().enumerate() {
+        let Some(Ok(listen)) = item.text().map(value::listen) else {
+            continue;
+        };
+        let index = if is_list {
+            format!("[{i}]")
+        } else {
+            String::new()
+        };
+        let path = format!("server.listen{index}");
+        if !seen.insert(listen.clone()) && !chosen_by_system(&listen) {
+            decoder.error(
+                item.at,
+                &path,
+                format!("two listeners on `{listen}`"),
+                "remove one",
+            );
+        }
+        not_public(decoder, &listen, item.at, &path);
+        all.push(listen);
+    }
+    if is_list && node.items().is_empty() {
+        let remedy = "write at least one, or remove the key";
+        decoder.error(
+            node.at,
+            "server.listen",
+            "`server.listen` names no address",
+            remedy,
+        );
+    }
+    all
+}
+
+/// Port 0 is another port every time.
+fn chosen_by_system(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.port() == 0)
+}
+
+fn not_public(decoder: &mut Decoder<'_, '_, '_>, listen: &Listen, at: At, path: &str) {
+    if !listen.is_local() {
+        let message = format!(
+            "`{listen}` can be reached from other machines, and nobody has to say who they are: the gateway would be open"
+        );
+        let remedy = "listen on 127.0.0.1, [::1] or unix:/path; `callers` are not built yet";
+        decoder.error(at, path, message, remedy);
+    }
+}
+
+fn flag(decoder: &mut Decoder<'_, '_, '_>, text: &str, flag: &str) -> Option<Listen> {
+    let listen = value::listen(text);
+    if let Err(remedy) = &listen {
+        let message = format!("`{flag}` is no address: {}", shown(text));
+        decoder.error(At::NOWHERE, flag, message, remedy);
+    }
+    listen.ok()
+}
+
+fn limits(node: Option<&Node>, default: Limits) -> Limits {
+    Limits {
+        head: parsed(node, "head", value::size).unwrap_or(default.head),
+        headers: parsed(node, "headers", number).unwrap_or(default.headers),
+        head_timeout: parsed(node, "head_timeout", value::duration).unwrap_or(default.head_timeout),
+        body: parsed(node, "body", value::size).unwrap_or(default.body),
+        body_timeout: parsed(node, "body_timeout", value::duration).unwrap_or(default.body_timeout),
+    }
+}

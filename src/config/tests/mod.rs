@@ -1,0 +1,293 @@
+//! Whole files: what is loaded, what is refused, and how it is told.
+
+mod corpus;
+mod example;
+mod hostile;
+mod secrets;
+
+use std::io;
+
+use super::*;
+
+const CANARY: &str = "Canary-Secret-Value-77";
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "CANARY" => Some(CANARY.to_owned()),
+        "EMPTY" => Some(String::new()),
+        "WORKERS" => Some("3".to_owned()),
+        "BAD_URL" => Some(format!("nonsense-{CANARY}")),
+        "TWO_LINES" => Some(format!("{CANARY}\nx: y")),
+        "PORT" => Some("8123".to_owned()),
+        _ => None,
+    }
+}
+
+fn read(path: &str) -> io::Result<String> {
+    match path {
+        "/run/key" => Ok(format!("{CANARY}\n")),
+        "/run/binary" => Ok(format!("{CANARY}\u{7f}")),
+        "/run/huge" => Ok(CANARY.repeat(10_000)),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn inputs() -> Inputs<'static> {
+    Inputs {
+        env: &env,
+        read: &read,
+        listen: None,
+        admin: None,
+    }
+}
+
+fn good(text: &str) -> Loaded {
+    load(text, "t.yaml", &inputs()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn bad(text: &str) -> Problems {
+    match load(text, "t.yaml", &inputs()) {
+        Ok(_) => panic!("taken: {text}"),
+        Err(problems) => problems,
+    }
+}
+
+/// A good file that each broken one differs from in one place: line 1 to 8 as numbered by the corpus.
+const BASE: &str = "\
+version: 1
+providers:
+  main:
+    dialect: openai
+    base_url: https://api.example/v1
+    credentials: [\"${CANARY}\"]
+routes:
+  - { name: all, match: {}, targets: [main] }
+";
+
+#[test]
+fn the_base_of_the_corpus_is_good() {
+    let loaded = good(BASE);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+}
+
+#[test]
+fn problems_are_told_all_at_once_and_counted() {
+    let text = format!("{BASE}nonsense_one: 1\nserver: {{ nonsense_two: 1, workers: 0 }}\n")
+        .replace(
+            "    dialect: openai",
+            "    dialect: openai\n    nonsense_three: 1",
+        );
+    let shown = bad(&text).to_string();
+    for word in [
+        "nonsense_one",
+        "nonsense_two",
+        "nonsense_three",
+        "at least 1",
+        "4 errors, 0 warnings",
+    ] {
+        assert!(shown.contains(word), "{word} is missing:\n{shown}");
+    }
+    let many: String = (0..50).map(|i| format!("nonsense_{i}: 1\n")).collect();
+    let problems = bad(&format!("{BASE}{many}"));
+    let shown = problems.to_string();
+    assert!(
+        shown.matches("error: ").count() == 20
+            && shown.contains("… and 30 more")
+            && shown.contains("50 errors"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_problem_is_drawn_with_its_line_and_a_caret() {
+    let shown = bad(&BASE.replace("base_url", "base_ulr")).to_string();
+    let want = "\
+error: unknown key `base_ulr`
+  --> t.yaml:5:5
+   |
+ 5 |     base_ulr: https://api.example/v1
+   |     ^^^^^^^^ did you mean `base_url`?
+   = keys here: dialect, base_url, credentials, auth, models, headers, extra_body, timeout, pool, tls, end
+";
+    assert!(
+        shown.contains(want) && shown.contains("1 error,"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn words_of_the_file_cannot_command_a_terminal() {
+    let shown = bad(&format!(
+        "{BASE}aliases: {{ a: \"${{NONE:?\\e[31m\\n}}\", \"\\e[2J\": 1, \"\\e[2J\": 2 }}\n"
+    ))
+    .to_string();
+    assert!(
+        shown.contains("NONE") && shown.contains("duplicate") && !shown.contains('\u{1b}'),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn json_has_one_object_for_each_problem() {
+    let rows: serde_json::Value =
+        serde_json::from_str(&bad(&format!("{BASE}zzz: 1\nyyy: 2\n")).to_json()).expect("JSON");
+    let row = &rows[0];
+    assert_eq!(rows.as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&row["file"], &row["line"], &row["column"], &row["path"]),
+        (&"t.yaml".into(), &9.into(), &1.into(), &"zzz".into())
+    );
+    assert!(row["message"].is_string() && row["remedy"].is_string());
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again() {
+    let loaded = good(
+        "server: { listen: [127.0.0.1:1, unix:/run/x], workers: 2, limits: { head: 1KiB, body_timeout: 1500ms }, expose: debug }\nproviders:\n  a: { dialect: anthropic, base_url: 'http://[::1]:8/v1/', models: { x: y, 'p-*': 'p-*' }, extra_body: { a: { b: [null, true, 1e3, 's'] } }, timeout: { first_byte: off, idle: 90m }, tls: off, end: transport }\naliases: { k: l }\nroutes:\n  - { name: r, match: { model: [a, 'b*'], path: /x*, dialect: openai, stream: true, header: { x-a: 'b*' } }, targets: [{ provider: a, model: m, label: l }], layers: { timeout: off } }\nlayers: { timeout: { total: 36h, first_byte: 7s } }\ntelemetry: { log: { to: /tmp/x } }\n",
+    );
+    let shown = redacted(&loaded.config);
+    assert_eq!(good(&shown).config, loaded.config, "{shown}");
+    assert_eq!(
+        loaded.config.layers.timeout.first_byte_stream,
+        loaded.config.layers.timeout.first_byte_document
+    );
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let config = good("providers: { m: { dialect: mock } }").config;
+    let shown = redacted(&config);
+    for line in [
+        "listen: [\"127.0.0.1:8080\"]",
+        "workers: auto",
+        "runtime: per_core",
+        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s }",
+        "drain: { delay: 0s, timeout: 600s }",
+        "expose: none",
+        "listen: \"127.0.0.1:9901\"",
+        "pool: { idle: 60s, max_idle: 128, max_age: 600s }",
+        "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off }",
+        "log: { format: json, to: stdout }",
+        "end: marks",
+    ] {
+        assert!(shown.contains(line), "{line} is missing:\n{shown}");
+    }
+}
+
+#[test]
+fn clocks_of_route_and_provider_go_over_those_of_the_layers() {
+    let config = good("providers: { m: { dialect: mock, timeout: { idle: 2s, total: 9s } } }\nroutes: [{ name: r, match: {}, targets: [m], layers: { timeout: { idle: 3s } } }]\nlayers: { timeout: { idle: 1s, first_byte: 4s } }").config;
+    let effective = config.routes[0]
+        .timeout
+        .over(config.providers[0].timeout.over(config.layers.timeout));
+    let seconds = |clock: Clock| clock.limit().map(|d| d.as_secs());
+    assert_eq!(
+        (
+            seconds(effective.idle),
+            seconds(effective.total),
+            seconds(effective.first_byte_stream)
+        ),
+        (Some(3), Some(9), Some(4))
+    );
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    for (text, place, words) in [
+        (BASE.replace("https://", "http://"), "5:15", "without TLS"),
+        (format!("{BASE}  - {{ name: two, match: {{}}, targets: [main] }}\n"), "9:13", "never reached"),
+        (BASE.replace("dialect: openai", "dialect: openai\n    auth: none"), "7:18", "never sent"),
+        ("providers:\n  a: { dialect: mock, models: [x] }\n  b: { dialect: mock, models: [x] }\n".to_owned(), "3:31", "file order"),
+        ("providers: { a: { dialect: mock, models: [x] } }\naliases: { x: y }".to_owned(), "2:12", "the model wins"),
+    ] {
+        let warnings = good(&text).warnings;
+        let hit = warnings.iter().any(|p| format!("{}:{}", p.line, p.column) == place && p.to_string().contains(words));
+        assert!(hit && warnings.errors() == 0, "{text}\nwants {place} {words:?}, has\n{warnings}");
+    }
+}
+
+#[test]
+fn turning_off_what_is_not_built_is_no_problem() {
+    let loaded = good(
+        "providers: { m: { dialect: mock, http2: false, concurrency: off } }\nserver: { proxy_protocol: false, tls: off }\nlayers: { budget: off, retry: off, breaker: off, timeout: { min_rate: off }, keepalive: off }\ntelemetry: { traces: off }",
+    );
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+}
+
+#[test]
+fn json_is_yaml_and_a_byte_order_mark_is_no_mistake() {
+    let text = "\u{feff}{\n\t\"version\": 1,\n\t\"providers\": {\"m\": {\"dialect\": \"mock\"}},\n\t\"zzz\": 1\n}";
+    assert!(
+        bad(text).iter().any(|p| (p.line, p.column) == (4, 2)),
+        "{}",
+        bad(text)
+    );
+    good("\u{feff}providers: { m: { dialect: mock } }\r\n");
+}
+
+#[test]
+fn aliases_in_yaml_are_copied_within_bounds() {
+    let config = good("providers:\n  a: &a { dialect: mock, timeout: &t { idle: 3s } }\n  b: *a\nlayers: { timeout: *t }").config;
+    assert_eq!(config.providers[0].timeout, config.providers[1].timeout);
+    let mut bomb = "a0: &a0 [x, x]\n".to_owned();
+    for i in 1..40 {
+        bomb += &format!("a{i}: &a{i} [*a{}, *a{}]\n", i - 1, i - 1);
+    }
+    assert!(
+        bad(&bomb).to_string().contains("more than"),
+        "{}",
+        bad(&bomb)
+    );
+    let deep = format!("a: {}1{}", "[".repeat(5000), "]".repeat(5000));
+    assert!(bad(&deep).errors() > 0);
+    let mut stairs = "a0: &a0 [x]\n".to_owned();
+    for i in 1..200 {
+        stairs += &format!("a{i}: &a{i} [*a{}]\n", i - 1);
+    }
+    assert!(
+        bad(&stairs).to_string().contains("deep"),
+        "{}",
+        bad(&stairs)
+    );
+}
+
+#[test]
+fn flags_beat_the_file_and_are_checked() {
+    let flags = Inputs {
+        listen: Some("127.0.0.1:1"),
+        admin: Some("localhost:2"),
+        ..inputs()
+    };
+    let loaded = load(BASE, "t.yaml", &flags).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(
+        (
+            loaded.config.server.listen[0].to_string(),
+            loaded.config.admin.listen.to_string()
+        ),
+        ("127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned())
+    );
+    for (listen, words) in [
+        ("0.0.0.0:1", "other machines"),
+        ("nonsense", "`--listen` is no address"),
+    ] {
+        let flags = Inputs {
+            listen: Some(listen),
+            ..inputs()
+        };
+        let problems = load(BASE, "t.yaml", &flags).expect_err(listen);
+        assert!(problems.to_string().contains(words), "{problems}");
+    }
+    assert_eq!(
+        demo(&flags).map(|l| l.config.routes[0].name.clone()),
+        Ok("demo".to_owned())
+    );
+}
+
+#[test]
+fn values_come_from_variables_of_any_kind() {
+    let config = good("server: { workers: \"${WORKERS}\", listen: \"127.0.0.1:${PORT:-1}\" }\nproviders: { m: { dialect: \"${NONE:-mock}\" } }").config;
+    assert_eq!(
+        (config.server.workers, config.server.listen[0].to_string()),
+        (Workers::Count(3), "127.0.0.1:8123".to_owned())
+    );
+}

@@ -1,0 +1,320 @@
+//! `explain`: which route, target and layers a request would meet, and why. Nothing is sent.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use tollgate_middleware::{
+    dialect::{self, Recognised},
+    error::Rejection,
+    json,
+    route::Ask,
+};
+
+use crate::{
+    config::{Clock, Config, Timeout},
+    routing,
+};
+
+/// The request to explain.
+#[derive(Debug)]
+pub struct Question {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// A request that cannot be read; the text says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable(String);
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl Question {
+    /// A POST to `path` whose body names `model`.
+    ///
+    /// # Errors
+    ///
+    /// A path that is no request target.
+    pub fn of_model(model: &str, path: &str) -> Result<Self, Unreadable> {
+        let uri = path
+            .parse()
+            .map_err(|_| Unreadable(format!("`{path}` is no request target")))?;
+        let mut body = br#"{"model":"#.to_vec();
+        json::escape_into(model, &mut body);
+        body.push(b'}');
+        Ok(Self {
+            method: Method::POST,
+            uri,
+            headers: HeaderMap::new(),
+            body,
+        })
+    }
+
+    /// A whole HTTP/1 request: request line, headers, an empty line, the body.
+    ///
+    /// # Errors
+    ///
+    /// What of the head is not as it must be.
+    pub fn of_text(text: &[u8]) -> Result<Self, Unreadable> {
+        let (head, body) = split(text);
+        let head =
+            std::str::from_utf8(head).map_err(|_| Unreadable("the head is no text".into()))?;
+        let mut lines = head.lines();
+        let first = lines.next().unwrap_or_default();
+        let mut words = first.split_ascii_whitespace();
+        let method = words
+            .next()
+            .and_then(|word| Method::from_bytes(word.as_bytes()).ok());
+        let uri = words.next().and_then(|word| word.parse().ok());
+        let (Some(method), Some(uri)) = (method, uri) else {
+            let told = "the first line must be as in `POST /v1/chat/completions HTTP/1.1`";
+            return Err(Unreadable(told.into()));
+        };
+        let mut headers = HeaderMap::new();
+        for line in lines.filter(|line| !line.trim().is_empty()) {
+            let parsed = line.split_once(':').and_then(|(name, value)| {
+                let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+                Some((name, HeaderValue::from_str(value.trim()).ok()?))
+            });
+            let Some((name, value)) = parsed else {
+                return Err(Unreadable("a line of the head is not `name: value`".into()));
+            };
+            headers.append(name, value);
+        }
+        Ok(Self {
+            method,
+            uri,
+            headers,
+            body: body.to_vec(),
+        })
+    }
+}
+
+/// Head and body, at the first empty line.
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    let marks: [&[u8]; 2] = [b"\r\n\r\n", b"\n\n"];
+    let at = |mark: &[u8]| {
+        memchr::memmem::find(text, mark).map(|at| (&text[..at], &text[at + mark.len()..]))
+    };
+    let found = marks
+        .into_iter()
+        .filter_map(at)
+        .min_by_key(|(head, _)| head.len());
+    found.unwrap_or((text, &[]))
+}
+
+/// What would happen to the request, as lines of text; and whether it would be served.
+pub fn explain(config: &Config, question: &Question) -> (String, bool) {
+    let mut out = String::new();
+    let served = told(config, question, &mut out);
+    if let Err(refused) = &served {
+        let (layer, reason) = (refused.layer(), refused.reason());
+        say(
+            &mut out,
+            "refused",
+            format_args!("by {layer}, {reason}: {}", refused.message()),
+        );
+    }
+    (out, served.is_ok())
+}
+
+fn say(out: &mut String, what: &str, text: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{what:<10}{text}");
+}
+
+fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Rejection> {
+    let Question {
+        method,
+        uri,
+        headers,
+        body,
+    } = question;
+    say(out, "request", format_args!("{method} {}", uri.path()));
+    let recognised = dialect::recognise(method, uri.path(), uri.query(), headers);
+    let (mut model, mut stream) = (None, false);
+    match &recognised {
+        Recognised::Surface(surface) => {
+            let (dialect, operation) = (surface.dialect, surface.operation);
+            say(
+                out,
+                "surface",
+                format_args!("{dialect} {operation}, by its path"),
+            );
+            model = surface
+                .model_in(uri.path())
+                .map(std::borrow::Cow::into_owned);
+            stream = surface.stream.unwrap_or(false);
+            if surface.is_json() && !body.is_empty() {
+                let intent = tollgate_middleware::peek::intent(surface, uri.path(), body)?;
+                model = intent.model().map(Into::into);
+                stream = intent.stream();
+            }
+        }
+        Recognised::Prefixed(_) => {
+            say(
+                out,
+                "surface",
+                format_args!("none that is known; relayed as it is"),
+            );
+        }
+        Recognised::Wrong(_) | Recognised::Unknown => {
+            say(out, "surface", format_args!("none"));
+        }
+    }
+    if let Some(model) = &model {
+        say(out, "model", format_args!("{model}"));
+    }
+    let ask = Ask {
+        model: model.as_deref(),
+        path: uri.path(),
+        recognised: &recognised,
+        stream,
+        headers,
+    };
+    let chosen = routing::table(config).choose(&ask)?;
+    if chosen.model != model.as_deref().map(Into::into)
+        && let Some(resolved) = &chosen.model
+    {
+        say(
+            out,
+            "resolved",
+            format_args!("{resolved}, after aliases and provider names"),
+        );
+    }
+    match &chosen.name {
+        Some(name) => say(
+            out,
+            "route",
+            format_args!("{name}, the first whose conditions hold"),
+        ),
+        None => say(
+            out,
+            "route",
+            format_args!("none is configured: the provider that lists it"),
+        ),
+    }
+    let place = routing::places(config).swap_remove(chosen.index);
+    let provider = &config.providers[place.provider];
+    let asked = place.target.asked_for(chosen.model.as_deref());
+    match &provider.base_url {
+        Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
+        None => say(out, "target", format_args!("{}, built in", provider.name)),
+    }
+    if let Some(asked) = asked {
+        say(out, "asked for", format_args!("{asked}"));
+    }
+    layers(
+        out,
+        config,
+        &place
+            .timeout
+            .over(provider.timeout.over(config.layers.timeout)),
+    );
+    Ok(())
+}
+
+/// The layers in the order of the stack, with the values that hold here.
+fn layers(out: &mut String, config: &Config, clocks: &Timeout) {
+    let limits = &config.server.limits;
+    let shown = |clock: Clock| match clock.limit() {
+        Some(limit) => format!("{limit:?}"),
+        None => "off".to_owned(),
+    };
+    say(out, "layers", format_args!("record, seal, respond"));
+    say(
+        out,
+        "",
+        format_args!(
+            "peek: {} bytes within {:?}",
+            limits.body, limits.body_timeout
+        ),
+    );
+    say(out, "", format_args!("route"));
+    say(
+        out,
+        "",
+        format_args!(
+            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}",
+            clocks.connect,
+            shown(clocks.first_byte_stream),
+            shown(clocks.first_byte_document),
+            shown(clocks.first_token),
+            shown(clocks.idle),
+            shown(clocks.total),
+        ),
+    );
+    say(out, "", format_args!("truncation, upstream, client"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, load};
+
+    const FILE: &str = "
+version: 1
+providers:
+  one: { dialect: openai, base_url: http://127.0.0.1:1/v1, credentials: [], models: { public: theirs } }
+  two: { dialect: anthropic, base_url: http://127.0.0.1:2, credentials: [], timeout: { idle: 7s } }
+aliases: { old: public }
+routes:
+  - { name: first, match: { model: public }, targets: [one] }
+  - { name: rest, match: { dialect: anthropic }, targets: [two] }
+";
+
+    fn answer(question: &Question) -> (String, bool) {
+        let inputs = Inputs {
+            env: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            listen: None,
+            admin: None,
+        };
+        let loaded = load(FILE, "test.yaml", &inputs).unwrap();
+        explain(&loaded.config, question)
+    }
+
+    #[test]
+    fn an_alias_is_followed_to_the_provider_s_own_name() {
+        let question = Question::of_model("old", "/v1/chat/completions").unwrap();
+        let (text, served) = answer(&question);
+        assert!(served, "{text}");
+        for part in [
+            "openai chat",
+            "public, after aliases",
+            "first, the first",
+            "asked for theirs",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_whole_request_is_read_and_the_provider_s_clock_holds() {
+        let text =
+            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n\r\n{\"model\":\"claude\",\"stream\":true}";
+        let (text, served) = answer(&Question::of_text(text).unwrap());
+        assert!(served, "{text}");
+        assert!(
+            text.contains("anthropic messages") && text.contains("idle 7s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_by_whom_and_why() {
+        let question = Question::of_model("nobody-s", "/v1/chat/completions").unwrap();
+        let (text, served) = answer(&question);
+        assert!(
+            !served && text.contains("by route, model_not_found"),
+            "{text}"
+        );
+    }
+}

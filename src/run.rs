@@ -1,0 +1,284 @@
+//! The commands that read a configuration or serve.
+
+use std::{
+    convert::Infallible,
+    fmt::Display,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use crate::{
+    cli::{CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, ListenArgs, MockArgs, ServeArgs},
+    config::{self, Config, Inputs, Loaded, NoVariables, Problems},
+    connect::TlsError,
+    explain::{self, Question},
+    gateway::Gateway,
+    listen::Address,
+    mock::{self, Mock},
+    server::{self, Outcome, Readiness, Settings, Signals, Stacks},
+    show,
+    stack::Connectors,
+};
+
+/// A configuration or a start that failed.
+const FAILED: ExitCode = ExitCode::FAILURE;
+/// Bad usage.
+const USAGE: u8 = 2;
+
+/// Serves a configuration until a signal ends it.
+pub fn serve(args: ServeArgs) -> ExitCode {
+    let config = match loaded(&args.file, &args.listen) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    run(&config, |gateway| {
+        for address in gateway.addresses() {
+            tracing::info!(%address, "listening");
+        }
+        tracing::info!(address = %gateway.admin_address(), "admin");
+        Ok(())
+    })
+}
+
+/// Serves the built-in provider, and shows that it works.
+pub fn demo(args: DemoArgs) -> ExitCode {
+    match with_inputs(&args.listen, config::demo) {
+        Ok(loaded) if args.quiet => run(&loaded.config, |_| Ok(())),
+        Ok(loaded) => run(&loaded.config, show::show),
+        Err(problems) => failed(&problems),
+    }
+}
+
+/// Starts, does what comes first, and serves until a signal.
+fn run(config: &Config, first: impl FnOnce(&Gateway) -> io::Result<()>) -> ExitCode {
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    let gateway = match Gateway::start(config) {
+        Ok(gateway) => gateway,
+        Err(error) => return failed(&error),
+    };
+    if let Err(error) = first(&gateway) {
+        return failed(&error);
+    }
+    ended(gateway.run(signals))
+}
+
+fn ended(outcome: Outcome) -> ExitCode {
+    tracing::info!(cut = outcome.cut, "drained");
+    if outcome.lost == 0 {
+        ExitCode::SUCCESS
+    } else {
+        FAILED
+    }
+}
+
+/// Checks a configuration; opens no socket.
+pub fn check(args: CheckArgs) -> ExitCode {
+    let found = match read_and_load(&args.file, &ListenArgs::default()) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let told = "no configuration file: name one with --config, or see `tollgate demo`";
+            eprintln!("tollgate: {told}");
+            return ExitCode::from(USAGE);
+        }
+        Err(problems) => return print_problems(&problems, args.format),
+    };
+    let (file, Loaded { config, warnings }) = found;
+    if let Err(error) = Connectors::new(&config) {
+        return print_tls(&error, &file, args.format);
+    }
+    let text = match args.format {
+        Format::Json => warnings.to_json(),
+        Format::Text if warnings.is_empty() => config::summary(&config),
+        Format::Text => format!("{warnings}\n{}", config::summary(&config)),
+    };
+    print(&text, ExitCode::SUCCESS)
+}
+
+/// Says what would happen to a request; sends nothing.
+pub fn explain(args: ExplainArgs) -> ExitCode {
+    if args.caller.is_some() {
+        eprintln!("tollgate: callers are not built yet: --caller has nobody to name");
+        return ExitCode::from(USAGE);
+    }
+    let config = match loaded(&args.file, &ListenArgs::default()) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let question = match (&args.request, &args.model) {
+        (Some(file), _) => match std::fs::read(file) {
+            Ok(text) => Question::of_text(&text),
+            Err(error) => return failed(&format!("{}: {error}", file.display())),
+        },
+        (None, Some(model)) => Question::of_model(model, &args.path),
+        (None, None) => return ExitCode::from(USAGE),
+    };
+    match question {
+        Ok(question) => {
+            let (text, served) = explain::explain(&config, &question);
+            print(&text, if served { ExitCode::SUCCESS } else { FAILED })
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Serves the mock provider alone, without a gateway in front of it.
+pub fn mock(args: MockArgs) -> ExitCode {
+    let loaded = with_inputs(&ListenArgs::default(), config::demo);
+    let config = match loaded {
+        Ok(loaded) => loaded.config,
+        Err(problems) => return failed(&problems),
+    };
+    let settings = Settings {
+        listen: vec![args.listen],
+        ..crate::gateway::settings(&config)
+    };
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    match server::start(settings, Mocks, Readiness::new()) {
+        Ok(handle) => {
+            for address in handle.addresses() {
+                tracing::info!(%address, "the mock provider listens");
+            }
+            ended(handle.run(signals))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// The mock provider as a server's stack.
+struct Mocks;
+
+#[derive(Clone)]
+struct MockStack(Mock);
+
+impl Stacks for Mocks {
+    type Body = mock::Body;
+    type Stack = MockStack;
+
+    fn stack(&self, _: usize) -> MockStack {
+        MockStack(Mock)
+    }
+
+    fn sweep(&self, _: &MockStack) {}
+}
+
+impl Service<Request<Incoming>> for MockStack {
+    type Response = Response<mock::Body>;
+    type Error = Infallible;
+    type Future = mock::ResponseFuture<Incoming>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Incoming>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, req: Request<Incoming>) -> Self::Future {
+        self.0.call(req)
+    }
+}
+
+/// The configuration of a file, or of the SDKs' variables; what is wrong has been said.
+fn loaded(file: &FileArgs, listen: &ListenArgs) -> Result<Config, ExitCode> {
+    match read_and_load(file, listen) {
+        Ok(Some((file, loaded))) => {
+            tracing::info!(file, "configuration");
+            if !loaded.warnings.is_empty() {
+                eprintln!("{}", loaded.warnings);
+            }
+            Ok(loaded.config)
+        }
+        Ok(None) => from_variables(listen),
+        Err(problems) => Err(failed(&problems)),
+    }
+}
+
+type Found = Option<(String, Loaded)>;
+
+fn read_and_load(file: &FileArgs, listen: &ListenArgs) -> Result<Found, Problems> {
+    let Some(found) = config::find(file.config.as_deref(), &variable, Path::is_file) else {
+        return Ok(None);
+    };
+    let name = found.path.display().to_string();
+    let text = config::read_file(&found.path)?;
+    let loaded = with_inputs(listen, |inputs| config::load(&text, &name, inputs))?;
+    Ok(Some((name, loaded)))
+}
+
+fn from_variables(listen: &ListenArgs) -> Result<Config, ExitCode> {
+    match with_inputs(listen, config::from_environment) {
+        Ok(made) => {
+            for told in &made.told {
+                tracing::info!("{told}");
+            }
+            Ok(made.loaded.config)
+        }
+        Err(NoVariables::Broken(problems)) => Err(failed(&problems)),
+        Err(NoVariables::Nothing(looked_for)) => {
+            eprintln!(
+                "tollgate: nothing to serve: there is no configuration file, and none of {} is set.\n\
+                 `tollgate demo` needs neither; a file is named with --config.",
+                looked_for.join(", ")
+            );
+            Err(ExitCode::from(USAGE))
+        }
+    }
+}
+
+fn with_inputs<T>(listen: &ListenArgs, load: impl FnOnce(&Inputs<'_>) -> T) -> T {
+    let [data, admin] =
+        [&listen.listen, &listen.admin].map(|it| it.as_ref().map(Address::to_string));
+    load(&Inputs {
+        env: &variable,
+        read: &|path| std::fs::read_to_string(path),
+        listen: data.as_deref(),
+        admin: admin.as_deref(),
+    })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn print_problems(problems: &Problems, format: Format) -> ExitCode {
+    match format {
+        Format::Json => print(&problems.to_json(), FAILED),
+        Format::Text => failed(problems),
+    }
+}
+
+fn print_tls(error: &TlsError, file: &str, format: Format) -> ExitCode {
+    match format {
+        Format::Json => {
+            let problem = serde_json::json!([{ "file": file, "message": error.to_string() }]);
+            print(&problem.to_string(), FAILED)
+        }
+        Format::Text => failed(&format!("{file}: {error}")),
+    }
+}
+
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        Ok(()) => code,
+        Err(_) => FAILED,
+    }
+}
+
+fn failed(error: &dyn Display) -> ExitCode {
+    let text = error.to_string();
+    if text.starts_with("error") {
+        eprintln!("{text}")
+    } else {
+        eprintln!("tollgate: {text}")
+    }
+    FAILED
+}

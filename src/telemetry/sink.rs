@@ -1,0 +1,65 @@
+//! What is done when a request is over: it is counted, and its line is written.
+
+use std::sync::Arc;
+
+use tollgate_middleware::record::{Ended, Record, Sink};
+
+use super::{
+    line,
+    log::Lines,
+    metrics::{self, Counters},
+};
+
+/// The words of the metrics' label `outcome`, in the order of [`Ended::ALL`].
+pub const OUTCOMES: [&str; Ended::ALL.len()] = {
+    let mut words = [""; Ended::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = Ended::ALL[at].as_str();
+        at += 1;
+    }
+    words
+};
+
+/// Counts and logs the requests of one worker.
+#[derive(Clone, Debug)]
+pub struct Told {
+    lines: Lines,
+    counters: Counters,
+    routes: Arc<[String]>,
+    generation: u64,
+}
+
+impl Told {
+    /// `routes` are the names in the order in which the metrics know them; `generation` is the
+    /// number of the configuration.
+    pub fn new(lines: Lines, counters: Counters, routes: Arc<[String]>, generation: u64) -> Self {
+        Self {
+            lines,
+            counters,
+            routes,
+            generation,
+        }
+    }
+}
+
+impl Sink for Told {
+    fn began(&self) {
+        self.counters.began();
+    }
+
+    fn ended(&self, record: &Record) {
+        let ended = record.ended().unwrap_or(Ended::Internal);
+        let name = record.route();
+        let route = name.and_then(|name| self.routes.iter().position(|route| **route == **name));
+        self.counters.ended(metrics::Ended {
+            route,
+            status: record.status().unwrap_or(0),
+            outcome: ended as usize,
+            bytes_in: record.bytes_in(),
+            bytes_out: record.bytes_out(),
+        });
+        self.lines
+            .line(|out| line::write(out, record, self.generation));
+    }
+}
