@@ -22,9 +22,9 @@ where
     B: http_body::Body + 'static,
 {
     sender: SendRequest<B>,
-    connection: Connection<T, B>,
-    /// The connection has ended and must not be polled again.
-    ended: bool,
+    /// None once the connection has ended. Only its drop hands back a request that it has not begun
+    /// to write.
+    connection: Option<Connection<T, B>>,
     pub(super) born: Instant,
     pub(super) idle_since: Instant,
 }
@@ -46,8 +46,7 @@ where
     pub(super) fn new(sender: SendRequest<B>, connection: Connection<T, B>, born: Instant) -> Self {
         Self {
             sender,
-            connection,
-            ended: false,
+            connection: Some(connection),
             born,
             idle_since: born,
         }
@@ -56,11 +55,9 @@ where
     /// Sends the request and drives the connection until a head has come.
     pub(super) async fn send(&mut self, req: Request<B>) -> Sent<B> {
         let mut answer = std::pin::pin!(self.sender.try_send_request(req));
-        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let connection = &mut self.connection;
         let outcome = poll_fn(|cx| {
-            if !*ended {
-                *ended = Pin::new(&mut *connection).poll(cx).is_ready();
-            }
+            drive(connection, cx);
             answer.as_mut().poll(cx)
         });
         match outcome.await {
@@ -74,10 +71,7 @@ where
 
     /// Moves the connection on; true once it has ended.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-        }
-        self.ended
+        drive(&mut self.connection, cx)
     }
 
     /// Whether another request may be sent: the last exchange is over, on both sides, and nothing
@@ -85,4 +79,20 @@ where
     pub(super) fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
         !self.drive(cx) && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
     }
+}
+
+/// Moves a connection on and lets go of it at its end; true once it has ended. What went wrong is
+/// told to whoever waits for the answer or reads its body.
+fn drive<T, B>(connection: &mut Option<Connection<T, B>>, cx: &mut Context<'_>) -> bool
+where
+    T: Read + Write + Unpin + 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    if let Some(running) = connection
+        && Pin::new(running).poll(cx).is_ready()
+    {
+        *connection = None;
+    }
+    connection.is_none()
 }

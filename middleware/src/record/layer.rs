@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Mark, Record,
+    Ended, Mark, Record,
     watch::{Open, Passing, RequestBody, ResponseBody, Sink, Waiting},
 };
 use crate::{
@@ -128,7 +128,8 @@ where
 pin_project! {
     /// The future of [`Recorded`].
     ///
-    /// Dropping it before it is ready settles the request as `client_gone`.
+    /// Dropping it before it is ready settles the request as `client_gone`; an error, which should
+    /// have become an answer inside, as `internal`.
     #[derive(Debug)]
     pub struct ResponseFuture<F, K: Sink, C: Clock> {
         #[pin]
@@ -149,12 +150,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // An error leaves `waiting` in place: it settles when the future is dropped.
-        let mut response = ready!(this.inner.poll(cx))?;
+        let answer = ready!(this.inner.poll(cx));
         let open = this
             .waiting
             .take()
             .expect("a future is not polled after it was ready");
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                // What nobody answered is a bug, and no client that left.
+                open.settle(Ended::Internal);
+                return Poll::Ready(Err(error));
+            }
+        };
         open.record.mark(Mark::Head, open.clock.now());
         open.record.set_status(response.status().as_u16());
         name(response.headers_mut(), &open.record);

@@ -37,7 +37,7 @@ pub(super) struct Open<K, C> {
 }
 
 impl<K: Sink, C: Clock> Open<K, C> {
-    fn settle(&self, ended: Ended) {
+    pub(super) fn settle(&self, ended: Ended) {
         if self.record.settle() {
             self.record.mark(Mark::End, self.clock.now());
             self.record.set_ended(ended);

@@ -56,15 +56,16 @@ impl<S> Router<S> {
             }
         };
         let intent = req.extensions().get::<Intent>();
-        // A body that nobody could read may still have its model in the path.
-        let named = match recognised {
-            dialect::Recognised::Surface(surface) if intent.is_none() => {
-                surface.model_in(uri.path())
-            }
+        // A body that nobody could read may still have its model, and whether it asks for a stream, in
+        // the path.
+        let surface = match recognised {
+            dialect::Recognised::Surface(surface) if intent.is_none() => Some(surface),
             _ => None,
         };
+        let named = surface.and_then(|surface| surface.model_in(uri.path()));
+        let streams = surface.is_some_and(|surface| surface.stream == Some(true));
         let model = intent.map_or(named.as_deref(), Intent::model);
-        let stream = intent.is_some_and(Intent::stream);
+        let stream = intent.map_or(streams, Intent::stream);
         let ask = Ask {
             model,
             path: uri.path(),

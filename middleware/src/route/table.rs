@@ -172,7 +172,9 @@ impl Table {
             let named = self.providers.iter().find(|it| it.provider == *provider);
             fixed.is_some() || named.is_none_or(|it| model.is_none_or(|m| it.models.serves(m)))
         };
-        if self.rules[index].targets.iter().any(serves) {
+        let pinned = pin.map(|at| &self.providers[at].provider);
+        let mut targets = self.rules[index].targets.iter();
+        if targets.any(|target| pinned.is_none_or(|pin| target.0 == *pin) && serves(target)) {
             Ok(index)
         } else {
             Err(unknown_model())
@@ -191,6 +193,8 @@ impl Table {
             Recognised::Prefixed(_) => sole,
             Recognised::Wrong(_) | Recognised::Unknown => false,
         };
+        // Who is not read takes any path, if there is nobody else that could be meant.
+        let path = path || sole && self.providers[0].unread;
         match model {
             _ if !path => Err(unrouted(ask)),
             // What names no model has but one place to go to.
