@@ -29,7 +29,7 @@ use tower::ServiceBuilder;
 use tower_service::Service;
 
 use crate::{
-    config::{self, Config, End, Limits, Provider},
+    config::{self, Config, End, Expose, Provider, Server},
     connect::{Connector, TlsError},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
@@ -47,16 +47,16 @@ pub type RouteStack = timeout::Timeout<TargetStack>;
 pub type Edge<K> = Recorded<Seal<Respond<Peek<Router<RouteStack>>>>, K>;
 
 /// Everything between the server and the routes.
-fn edge<K: Sink>(limits: &Limits, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+fn edge<K: Sink>(server: &Server, sink: K, routes: Router<RouteStack>) -> Edge<K> {
     ServiceBuilder::new()
         // Names the request and tells its end: what it does not enclose is not recorded.
-        .layer(RecordLayer::new(sink))
+        .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
         .layer(SealLayer::new())
         // Everything inside may refuse; nothing outside can.
         .layer(RespondLayer::new())
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
-        .layer(PeekLayer::new(limits.body).timeout(limits.body_timeout))
+        .layer(PeekLayer::new(server.limits.body).timeout(server.limits.body_timeout))
         // Everything inside differs from route to route.
         .service(routes)
 }
@@ -122,7 +122,7 @@ impl<K: Sink> Stack<K> {
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
-            edge: edge(&config.server.limits, sink, routes),
+            edge: edge(&config.server, sink, routes),
             clients,
         }
     }

@@ -31,8 +31,7 @@ fn every_command_is_understood() {
         panic!("not demo")
     };
     assert!(demo.quiet && demo.listen.listen.is_some() && demo.listen.admin.is_some());
-    let Command::Serve(serve) = command("serve --config a.yaml --listen unix:/a")
-    else {
+    let Command::Serve(serve) = command("serve --config a.yaml --listen unix:/a") else {
         panic!("not serve")
     };
     assert_eq!(serve.file.config, Some("a.yaml".into()));

@@ -44,9 +44,9 @@ pin_project! {
         B: Body,
         G: Guard<B::Error>,
     {
+        // None only while it is being dropped.
         #[pin]
-        inner: B,
-        // Last, so that what the inner body publishes when it is dropped is seen by the guard.
+        inner: Option<B>,
         guard: Option<G>,
     }
 
@@ -56,9 +56,11 @@ pin_project! {
         G: Guard<B::Error>,
     {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
+            let mut this = this.project();
+            let ended = this.inner.as_ref().as_pin_ref().is_none_or(|inner| inner.is_end_stream());
+            // First, so that what the inner body publishes when it is dropped is seen by the guard.
+            this.inner.set(None);
             if let Some(guard) = this.guard.take() {
-                let ended = this.inner.is_end_stream();
                 guard.end(if ended { Ending::Complete } else { Ending::Dropped });
             }
         }
@@ -73,7 +75,7 @@ where
     /// Puts `guard` into `inner`.
     pub fn new(inner: B, guard: G) -> Self {
         Self {
-            inner,
+            inner: Some(inner),
             guard: Some(guard),
         }
     }
@@ -92,13 +94,16 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(inner.as_mut().poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(guard), Some(data)) = (this.guard.as_mut(), frame.data_ref()) {
                     guard.frame(data);
                 }
-                if this.inner.is_end_stream()
+                if inner.is_end_stream()
                     && let Some(guard) = this.guard.take()
                 {
                     guard.end(Ending::Complete);
@@ -119,10 +124,12 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
     }
 }

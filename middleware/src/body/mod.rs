@@ -10,3 +10,6 @@ pub use self::{
     held::{Gather, Held},
     reply::Reply,
 };
+
+#[cfg(test)]
+mod tests;

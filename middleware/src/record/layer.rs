@@ -31,6 +31,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 #[derive(Clone, Debug)]
 pub struct RecordLayer<K, C = SystemClock> {
     sink: K,
+    expose: bool,
     clock: C,
 }
 
@@ -39,16 +40,26 @@ impl<K: Sink> RecordLayer<K> {
     pub fn new(sink: K) -> Self {
         Self {
             sink,
+            expose: false,
             clock: SystemClock,
         }
     }
 }
 
 impl<K, C> RecordLayer<K, C> {
+    /// Whether answers say who served them: `tollgate-provider`, `tollgate-model`,
+    /// `tollgate-attempts` and `tollgate-route`. Off unless set: they tell of what is inside.
+    #[must_use]
+    pub fn expose(mut self, yes: bool) -> Self {
+        self.expose = yes;
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> RecordLayer<K, D> {
         RecordLayer {
             sink: self.sink,
+            expose: self.expose,
             clock,
         }
     }
@@ -61,6 +72,7 @@ impl<S, K: Clone, C: Clone> Layer<S> for RecordLayer<K, C> {
         Recorded {
             inner,
             sink: self.sink.clone(),
+            expose: self.expose,
             clock: self.clock.clone(),
         }
     }
@@ -71,6 +83,7 @@ impl<S, K: Clone, C: Clone> Layer<S> for RecordLayer<K, C> {
 pub struct Recorded<S, K, C = SystemClock> {
     inner: S,
     sink: K,
+    expose: bool,
     clock: C,
 }
 
@@ -107,6 +120,7 @@ where
         ResponseFuture {
             inner: self.inner.call(req),
             waiting,
+            expose: self.expose,
         }
     }
 }
@@ -120,6 +134,7 @@ pin_project! {
         #[pin]
         inner: F,
         waiting: Waiting<K, C>,
+        expose: bool,
     }
 }
 
@@ -143,6 +158,9 @@ where
         open.record.mark(Mark::Head, open.clock.now());
         open.record.set_status(response.status().as_u16());
         name(response.headers_mut(), &open.record);
+        if *this.expose {
+            expose(response.headers_mut(), &open.record);
+        }
         Poll::Ready(Ok(
             response.map(|body| Guarded::new(body, Passing::new(open)))
         ))
@@ -197,4 +215,24 @@ fn name(headers: &mut HeaderMap, record: &Record) {
     {
         headers.append(SERVER_TIMING, timing);
     }
+}
+
+/// Says who served the request.
+fn expose(headers: &mut HeaderMap, record: &Record) {
+    let mut say = |name, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    if let Some(route) = record.route() {
+        say("tollgate-route", route);
+    }
+    record.with_attempts(|attempts| {
+        say("tollgate-attempts", &attempts.len().to_string());
+        let Some(last) = attempts.last() else { return };
+        say("tollgate-provider", &last.provider);
+        if let Some(model) = &last.model {
+            say("tollgate-model", model);
+        }
+    });
 }
