@@ -82,7 +82,7 @@ where
                 inner: client.call(req),
             },
             Self::Mock(mock) => LeafFuture::Mock {
-                inner: mock.call(req),
+                inner: Box::pin(mock.call(req)),
             },
         }
     }
@@ -100,7 +100,8 @@ pin_project! {
         B: 'static,
     {
         Http { #[pin] inner: client::ResponseFuture<Response<HttpBody<B>>> },
-        Mock { #[pin] inner: mock::ResponseFuture<B> },
+        // Boxed: its size would be that of every request's future.
+        Mock { inner: Pin<Box<mock::ResponseFuture<B>>> },
     }
 }
 
@@ -117,6 +118,7 @@ where
                 .poll(cx)
                 .map_ok(|res| res.map(|body| LeafBody::Http { body })),
             FutureProj::Mock { inner } => inner
+                .as_mut()
                 .poll(cx)
                 .map_ok(|res| res.map(|body| LeafBody::Mock { body }))
                 .map_err(|never: Infallible| match never {}),

@@ -236,3 +236,47 @@ fn timeouts(limits: &config::Timeout) -> Timeouts {
         total: limits.total.limit(),
     }
 }
+
+#[cfg(test)]
+mod sizes {
+    use super::*;
+    use crate::telemetry::sink::Told;
+    #[test]
+    fn print() {
+        type Fut = <Stack<Told> as Service<Request<Incoming>>>::Future;
+        println!("future {}", size_of::<Fut>());
+        println!("stack {}", size_of::<Stack<Told>>());
+        println!("body {}", size_of::<Body<Told>>());
+        println!(
+            "route fut {}",
+            size_of::<<RouteStack as Service<Request<RequestStream>>>::Future>()
+        );
+        println!(
+            "target fut {}",
+            size_of::<<TargetStack as Service<Request<RequestStream>>>::Future>()
+        );
+        println!(
+            "leaf fut {}",
+            size_of::<<Leaf<RequestStream> as Service<Request<RequestStream>>>::Future>()
+        );
+        println!("leaf body {}", size_of::<LeafBody<RequestStream>>());
+        println!(
+            "trunc body {}",
+            size_of::<truncation::ResponseBody<LeafBody<RequestStream>>>()
+        );
+        println!("target body {}", size_of::<TargetBody>());
+        println!("route body {}", size_of::<TimedBody<TargetBody>>());
+        println!(
+            "seal body {}",
+            size_of::<seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>>()
+        );
+        println!("request {}", size_of::<Request<RequestStream>>());
+        println!("judge {}", size_of::<tollgate_middleware::dialect::Judge>());
+        println!("sleep {}", size_of::<tokio::time::Sleep>());
+        println!(
+            "router fut {}",
+            size_of::<<Router<RouteStack> as Service<Request<RequestStream>>>::Future>()
+        );
+        println!("edge {}", size_of::<Edge<Told>>());
+    }
+}

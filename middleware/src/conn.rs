@@ -6,6 +6,7 @@
 //! acknowledge nothing.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
@@ -19,6 +20,8 @@ pub struct Conn(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Who is at the other end.
+    peer: Option<SocketAddr>,
     /// How often everything written so far has reached the socket.
     flushes: AtomicU64,
     /// Somebody waits for the next one.
@@ -41,6 +44,19 @@ impl Conn {
     /// A handle for a connection that was just accepted.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A handle for a connection from `peer`; `None` over a unix socket.
+    pub fn of(peer: Option<SocketAddr>) -> Self {
+        Self(Arc::new(State {
+            peer,
+            ..State::default()
+        }))
+    }
+
+    /// Who is at the other end; `None` over a unix socket, or where nobody said.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
     }
 
     /// Said by the transport: everything that was written to it has reached the socket.

@@ -1,4 +1,69 @@
-//! tower layers for LLM traffic over raw HTTP.
+//! tower layers for LLM traffic over plain HTTP: they pass bytes on and take care of everything else.
+//!
+//! Every layer is a [`tower_layer::Layer`] over `http::Request<B>` and `http::Response<B>`. It does one
+//! thing, names what it reads and writes, works without its neighbours and can stand in a service of
+//! your own. Nothing here parses a message into a type and writes it again.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tollgate_middleware::{error::BoxError, peek::PeekLayer, respond::RespondLayer, seal::SealLayer};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let service = ServiceBuilder::new()
+//!     // Breaks a broken answer so that nobody takes it for whole.
+//!     .layer(SealLayer::new())
+//!     // Turns the refusals of what is inside into answers; the service cannot fail any more.
+//!     .layer(RespondLayer::new())
+//!     // Reads the request once.
+//!     .layer(PeekLayer::new(1024 * 1024))
+//!     .service(service_fn(async |_| {
+//!         let body = Full::<Bytes>::from("hello").map_err(|never| match never {}).boxed();
+//!         Ok::<_, BoxError>(Response::new(body))
+//!     }));
+//! let request = Request::post("/v1/chat/completions").body(Full::<Bytes>::from("{]")).unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap().status(), 400);
+//! # });
+//! ```
+//!
+//! # Layers, outermost first
+//!
+//! | module and feature | does |
+//! |---|---|
+//! | `wire` | below the server: says when what was written is on the socket |
+//! | `record` | names a request and tells, once, how it ended |
+//! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
+//! | `respond` | turns a refusal into an answer in the caller's dialect |
+//! | `peek` | reads a body once and says what it asks for |
+//! | `route` | picks the route, resolves the model |
+//! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
+//! | `truncation` | finds streams that end before they are complete |
+//! | `upstream` | makes a request fit a provider: authority, path, model, credential |
+//! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
+//!
+//! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing
+//! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
+//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`record`] (the record itself)
+//! and [`sse`].
+//!
+//! Why the layers stand in this order, what they tell each other, how refusals become answers and how
+//! to add a layer: the pages of `docs`.
+
+#[cfg(all(any(doc, doctest), feature = "full"))]
+pub mod docs {
+    //! Pages about the whole.
+
+    #[doc = include_str!("../docs/adding_a_layer.md")]
+    pub mod adding_a_layer {}
+    #[doc = include_str!("../docs/errors.md")]
+    pub mod errors {}
+    #[doc = include_str!("../docs/facts.md")]
+    pub mod facts {}
+    #[doc = include_str!("../docs/order.md")]
+    pub mod order {}
+}
 
 pub mod body;
 pub mod clock;

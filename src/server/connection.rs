@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
@@ -23,7 +24,7 @@ use tollgate_middleware::{
 };
 
 use super::{
-    Limits, Peer,
+    Limits,
     service::{Requests, Stack},
     stream::{Socket, Stream},
 };
@@ -85,13 +86,12 @@ pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream>>, Requests<S>>;
 pub(super) fn open<S: Stack>(
     builder: &Builder,
     socket: Socket,
-    peer: Peer,
     stack: S,
     shared: &Arc<Shared>,
 ) -> Http<S> {
     let stream = Stream::new(socket, shared.clone());
     let io = TokioIo::new(Wire::new(stream, shared.conn.clone()));
-    builder.serve_connection(io, Requests::new(stack, peer, shared.clone()))
+    builder.serve_connection(io, Requests::new(stack, shared.clone()))
 }
 
 /// Serves a connection to its end.
@@ -240,6 +240,14 @@ impl<'a> Run<'a> {
 // ===== impl Shared =====
 
 impl Shared {
+    /// What is shared of a connection from `peer`; `None` over a unix socket.
+    pub(super) fn of(peer: Option<SocketAddr>) -> Self {
+        Self {
+            conn: Conn::of(peer),
+            ..Self::default()
+        }
+    }
+
     /// Gives an order and wakes the task.
     pub(super) fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);

@@ -23,7 +23,6 @@ use std::{
     convert::Infallible,
     error::Error,
     fmt, io,
-    net::SocketAddr,
     sync::{Arc, mpsc as ready},
     thread,
     time::Duration,
@@ -67,10 +66,6 @@ pub trait Stacks: Send + Sync + 'static {
     /// Called once a second for each worker, on its runtime: closes idle pooled connections.
     fn sweep(&self, stack: &Self::Stack);
 }
-
-/// Who is at the other end; in the extensions of each request. `None` over a unix socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub Option<SocketAddr>);
 
 /// How to serve.
 #[derive(Clone, Debug)]

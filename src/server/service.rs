@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tollgate_middleware::error::BoxError;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::{Peer, connection::Shared};
+use super::connection::Shared;
 
 /// A worker's stack, in one word. Implemented for all that fit.
 pub(super) trait Stack:
@@ -38,17 +38,12 @@ where
 #[derive(Debug)]
 pub(super) struct Requests<S> {
     stack: S,
-    peer: Peer,
     shared: Arc<Shared>,
 }
 
 impl<S> Requests<S> {
-    pub(super) fn new(stack: S, peer: Peer, shared: Arc<Shared>) -> Self {
-        Self {
-            stack,
-            peer,
-            shared,
-        }
+    pub(super) fn new(stack: S, shared: Arc<Shared>) -> Self {
+        Self { stack, shared }
     }
 }
 
@@ -61,13 +56,19 @@ where
     type Future = ResponseFuture<S>;
 
     fn call(&self, mut req: Request<Incoming>) -> Self::Future {
-        let extensions = req.extensions_mut();
-        extensions.insert(self.shared.conn.clone());
-        extensions.insert(self.peer);
-        ResponseFuture {
-            inner: Oneshot::new(self.stack.clone(), req),
-            busy: Some(Busy::new(self.shared.clone())),
-        }
+        req.extensions_mut().insert(self.shared.conn.clone());
+        let mut stack = self.stack.clone();
+        // A stack that is ready, as ours always is, is called without moving the request again.
+        let step = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Step::Called {
+                inner: stack.call(req),
+            },
+            Poll::Pending => Step::Waiting {
+                inner: Oneshot::new(stack, req),
+            },
+        };
+        let busy = Some(Busy::new(self.shared.clone()));
+        ResponseFuture { step, busy }
     }
 }
 
@@ -78,8 +79,16 @@ pin_project! {
         S: Service<Request<Incoming>>,
     {
         #[pin]
-        inner: Oneshot<S, Request<Incoming>>,
+        step: Step<Oneshot<S, Request<Incoming>>, S::Future>,
         busy: Option<Busy>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<W, F> {
+        Waiting { #[pin] inner: W },
+        Called { #[pin] inner: F },
     }
 }
 
@@ -91,7 +100,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(this.inner.poll(cx));
+        let Ok(response) = ready!(match this.step.project() {
+            StepProj::Waiting { inner } => inner.poll(cx),
+            StepProj::Called { inner } => inner.poll(cx),
+        });
         let busy = this.busy.take();
         Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, busy })))
     }

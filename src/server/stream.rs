@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -14,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 
-use super::{Peer, connection::Shared};
+use super::connection::Shared;
 use crate::listen::{self, Listener};
 
 /// A listener of one worker, in its runtime.
@@ -50,16 +51,19 @@ impl Acceptor {
     }
 
     /// The next connection.
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
+    pub(super) fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, at) = ready!(listener.poll_accept(cx))?;
                 listen::accepted(&stream)?;
-                Poll::Ready(Ok((Socket::Tcp(stream), Peer(Some(at)))))
+                Poll::Ready(Ok((Socket::Tcp(stream), Some(at))))
             }
             Self::Unix(listener) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
-                Poll::Ready(Ok((Socket::Unix(stream), Peer(None))))
+                Poll::Ready(Ok((Socket::Unix(stream), None)))
             }
         }
     }

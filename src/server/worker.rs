@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io::{self, ErrorKind},
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Common, Limits, Peer, Stacks, Stage, Tally,
+    Common, Limits, Stacks, Stage, Tally,
     connection::{self, Shared},
     registry::Registry,
     service::Stack,
@@ -180,14 +181,14 @@ where
 
     /// The next connection, and room for it. The room comes second: a loop to which nobody
     /// connects holds none.
-    async fn accept(&mut self) -> io::Result<(Socket, Peer, OwnedSemaphorePermit)> {
+    async fn accept(&mut self) -> io::Result<(Socket, Option<SocketAddr>, OwnedSemaphorePermit)> {
         let (socket, peer) = poll_fn(|cx| self.acceptor.poll_accept(cx)).await?;
         let room = self.room.clone().acquire_owned().await;
         Ok((socket, peer, room.map_err(io::Error::other)?))
     }
 
     /// A connection that is there already.
-    async fn waiting(&mut self) -> Option<(Socket, Peer)> {
+    async fn waiting(&mut self) -> Option<(Socket, Option<SocketAddr>)> {
         poll_fn(|cx| match self.acceptor.poll_accept(cx) {
             Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
@@ -195,14 +196,14 @@ where
         .await
     }
 
-    fn serve(&self, socket: Socket, peer: Peer, room: OwnedSemaphorePermit) {
+    fn serve(&self, socket: Socket, peer: Option<SocketAddr>, room: OwnedSemaphorePermit) {
         self.tally.connection_accepted();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::of(peer));
         let entry = self
             .registry
             .clone()
             .enter(shared.clone(), self.tally.clone(), room);
-        let http = connection::open(&self.builder, socket, peer, self.stack.clone(), &shared);
+        let http = connection::open(&self.builder, socket, self.stack.clone(), &shared);
         let limits = self.limits;
         spawn(async move {
             connection::serve(http, shared, limits).await;

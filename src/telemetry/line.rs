@@ -3,10 +3,7 @@
 //! What no layer reports yet is null. Names come from the configuration, reasons are fixed words;
 //! bodies, prompts, keys and queries are never in it. Texts of the caller's are cut to a length.
 
-use std::{
-    io::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use tollgate_middleware::{
@@ -20,187 +17,178 @@ const LONGEST: usize = 512;
 
 /// Appends the line of a request that has ended, without a line break.
 pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
-    let mut line = Line { out, first: true };
-    line.out.push(b'{');
-    line.key("time");
-    time(line.out, record.arrived());
-    line.text("request_id", Some(record.request_id()));
-    line.number("generation", Some(generation));
-    line.text("method", Some(record.method().as_str()));
-    line.text("path", Some(record.path()));
-    line.number("status", record.status().map(u64::from));
-    who(&mut line, record);
-    what(&mut line, record);
-    line.key("attempts");
-    record.with_attempts(|all| attempts(line.out, all));
-    times(&mut line, record);
-    for unbuilt in [
-        "usage",
-        "charged",
-        "waste",
-        "cost_usd",
-        "finish_reasons",
-        "tool_calls",
-    ] {
-        line.null(unbuilt);
-    }
-    line.null("events");
-    line.number("bytes_in", Some(record.bytes_in()));
-    line.number("bytes_out", Some(record.bytes_out()));
+    out.extend_from_slice(b"{\"time\":");
+    time(out, record.arrived());
+    let mut line = Line(out);
+    line.text(r#","request_id":"#, Some(record.request_id()));
+    line.number(r#","generation":"#, Some(generation));
+    line.text(r#","method":"#, Some(record.method().as_str()));
+    line.text(r#","path":"#, Some(record.path()));
+    line.number(r#","status":"#, record.status().map(u64::from));
+    line.text(r#","caller":"#, record.caller().map(|name| &**name));
+    line.text(r#","route":"#, record.route().map(|name| &**name));
+    record.with_attempts(|all| {
+        target(&mut line, record, all.last());
+        line.raw(r#","attempts":["#);
+        for (at, one) in all.iter().enumerate() {
+            attempt(&mut line, one, at == 0);
+        }
+        line.raw("]");
+    });
+    line.millis(r#","duration_ms":"#, record.at(Mark::End));
+    line.millis(r#","first_byte_ms":"#, record.at(Mark::FirstByte));
+    line.millis(r#","first_token_ms":"#, record.at(Mark::FirstToken));
+    line.millis(r#","gateway_ms":"#, record.gateway_time());
+    line.raw(UNBUILT);
+    line.number(r#","bytes_in":"#, Some(record.bytes_in()));
+    line.number(r#","bytes_out":"#, Some(record.bytes_out()));
     digest(&mut line, record);
     ending(&mut line, record);
-    line.out.push(b'}');
+    line.raw("}");
 }
 
-fn who(line: &mut Line<'_>, record: &Record) {
-    line.text("caller", record.caller().map(|name| &**name));
-    line.text("route", record.route().map(|name| &**name));
-    record.with_attempts(|all| {
-        let last = all.last();
-        line.text("provider", last.map(|it| &*it.provider));
-        line.text("target", last.map(|it| &*it.target));
-        line.text("label", last.and_then(|it| it.label.as_deref()));
-    });
-}
+/// Fields of layers that are not built.
+const UNBUILT: &str = concat!(
+    r#","usage":null,"charged":null,"waste":null,"cost_usd":null"#,
+    r#","finish_reasons":null,"tool_calls":null,"events":null"#,
+);
 
-fn what(line: &mut Line<'_>, record: &Record) {
+fn target(line: &mut Line<'_>, record: &Record, last: Option<&Attempt>) {
+    line.text(r#","provider":"#, last.map(|it| &*it.provider));
+    line.text(r#","target":"#, last.map(|it| &*it.target));
+    line.text(r#","label":"#, last.and_then(|it| it.label.as_deref()));
     let (surface, intent) = (record.surface(), record.intent());
-    line.text("dialect", surface.map(|surface| surface.dialect.as_str()));
+    line.text(
+        r#","dialect":"#,
+        surface.map(|surface| surface.dialect.as_str()),
+    );
     let named = || surface.and_then(|surface| surface.model_in(record.path()));
     match intent {
-        Some(intent) => line.text("model", intent.model()),
-        None => line.text("model", named().as_deref()),
+        Some(intent) => line.text(r#","model":"#, intent.model()),
+        None => line.text(r#","model":"#, named().as_deref()),
     }
-    record.with_attempts(|all| {
-        line.text(
-            "upstream_model",
-            all.last().and_then(|it| it.model.as_deref()),
-        );
-    });
+    line.text(
+        r#","upstream_model":"#,
+        last.and_then(|it| it.model.as_deref()),
+    );
     let unread = || {
         surface
             .and_then(|surface: &Surface| surface.stream)
             .unwrap_or(false)
     };
     let stream = intent.map_or_else(unread, |intent| intent.stream());
-    line.raw("stream", if stream { "true" } else { "false" });
+    line.raw(if stream {
+        r#","stream":true"#
+    } else {
+        r#","stream":false"#
+    });
 }
 
-fn attempts(out: &mut Vec<u8>, all: &[Attempt]) {
-    out.push(b'[');
-    for (at, attempt) in all.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let mut line = Line { out, first: true };
-        line.out.push(b'{');
-        line.text("provider", Some(&attempt.provider));
-        line.text("model", attempt.model.as_deref());
-        if let Some(status) = attempt.status {
-            line.number("status", Some(status.into()));
-        }
-        if let Some(error) = attempt.error {
-            line.text("error", Some(error));
-        }
-        line.millis("ms", Some(attempt.took));
-        line.out.push(b'}');
+fn attempt(line: &mut Line<'_>, attempt: &Attempt, first: bool) {
+    let provider = if first {
+        r#"{"provider":"#
+    } else {
+        r#",{"provider":"#
+    };
+    line.text(provider, Some(&attempt.provider));
+    line.text(r#","model":"#, attempt.model.as_deref());
+    if let Some(status) = attempt.status {
+        line.number(r#","status":"#, Some(status.into()));
     }
-    out.push(b']');
-}
-
-fn times(line: &mut Line<'_>, record: &Record) {
-    line.millis("duration_ms", record.at(Mark::End));
-    line.millis("first_byte_ms", record.at(Mark::FirstByte));
-    line.millis("first_token_ms", record.at(Mark::FirstToken));
-    line.millis("gateway_ms", record.gateway_time());
+    if let Some(error) = attempt.error {
+        line.text(r#","error":"#, Some(error));
+    }
+    line.millis(r#","ms":"#, Some(attempt.took));
+    line.raw("}");
 }
 
 fn digest(line: &mut Line<'_>, record: &Record) {
     // What is answered by us was received from nobody.
     let relayed = record.at(Mark::UpstreamHead).is_some() && record.refused().is_none();
-    match record.digest().filter(|_| relayed) {
-        None => line.null("digest"),
-        Some(digest) => {
-            line.key("digest");
-            let (upstream, client) = (digest.upstream, digest.client);
-            // Writing to memory does not fail.
-            let _ = write!(
-                line.out,
-                r#"{{"upstream":"{upstream:032x}","client":"{client:032x}"}}"#
-            );
-        }
-    }
+    let Some(digest) = record.digest().filter(|_| relayed) else {
+        return line.raw(r#","digest":null"#);
+    };
+    line.raw(r#","digest":{"upstream":""#);
+    line.hex(digest.upstream);
+    line.raw(r#"","client":""#);
+    line.hex(digest.client);
+    line.raw("\"}");
 }
 
 fn ending(line: &mut Line<'_>, record: &Record) {
     let ended = record.ended().unwrap_or(Ended::Internal);
-    line.text("ended", Some(ended.as_str()));
+    line.text(r#","ended":"#, Some(ended.as_str()));
     let refused = record.refused();
-    line.text("refused_by", refused.map(|it| it.layer));
+    line.text(r#","refused_by":"#, refused.map(|it| it.layer));
     let reason = refused.map(|it| it.reason).or_else(|| record.broke());
-    line.text("error", reason.map(|it| it.as_str()));
-    line.key("edited_by");
-    line.out.push(b'[');
-    for (at, layer) in record.edited_by().iter().enumerate() {
-        if at > 0 {
-            line.out.push(b',');
+    line.text(r#","error":"#, reason.map(|it| it.as_str()));
+    line.raw(r#","edited_by":["#);
+    if record.is_edited() {
+        for (at, layer) in record.edited_by().into_iter().enumerate() {
+            line.text(if at == 0 { "" } else { "," }, Some(layer));
         }
-        json::escape_into(layer, line.out);
     }
-    line.out.push(b']');
+    line.raw("]");
 }
 
-/// An object being written.
-struct Line<'a> {
-    out: &'a mut Vec<u8>,
-    first: bool,
-}
+/// A line being written. Names come with their quotes, comma and colon: this runs for every request,
+/// and takes no formatter's detour.
+struct Line<'a>(&'a mut Vec<u8>);
 
 impl Line<'_> {
-    /// A name that needs no escape, and the colon.
-    fn key(&mut self, name: &str) {
-        if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn raw(&mut self, name: &str, value: &str) {
-        self.key(name);
-        self.out.extend_from_slice(value.as_bytes());
-    }
-
-    fn null(&mut self, name: &str) {
-        self.raw(name, "null");
+    fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
     }
 
     fn text(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value else {
-            return self.null(name);
-        };
-        self.key(name);
-        let end = value.floor_char_boundary(LONGEST);
-        json::escape_into(&value[..end], self.out);
+        self.raw(name);
+        match value {
+            Some(value) => json::escape_into(&value[..value.floor_char_boundary(LONGEST)], self.0),
+            None => self.raw("null"),
+        }
     }
 
     fn number(&mut self, name: &str, value: Option<u64>) {
-        let Some(value) = value else {
-            return self.null(name);
-        };
-        self.key(name);
-        let _ = write!(self.out, "{value}");
+        self.raw(name);
+        match value {
+            Some(value) => self.decimal(value, 1),
+            None => self.raw("null"),
+        }
     }
 
     /// Milliseconds with three decimals.
     fn millis(&mut self, name: &str, value: Option<Duration>) {
+        self.raw(name);
         let Some(value) = value else {
-            return self.null(name);
+            return self.raw("null");
         };
-        self.key(name);
-        let micros = value.as_micros();
-        let _ = write!(self.out, "{}.{:03}", micros / 1000, micros % 1000);
+        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        self.decimal(micros / 1000, 1);
+        self.raw(".");
+        self.decimal(micros % 1000, 3);
+    }
+
+    /// A number of at least so many digits.
+    fn decimal(&mut self, mut value: u64, digits: usize) {
+        let mut text = [b'0'; 20];
+        let mut at = text.len();
+        while value > 0 {
+            at -= 1;
+            text[at] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+        let from = at.min(text.len() - digits);
+        self.0.extend_from_slice(&text[from..]);
+    }
+
+    /// 32 digits.
+    fn hex(&mut self, value: u128) {
+        let mut text = [0; 32];
+        for (two, byte) in text.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+            let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+            two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        self.0.extend_from_slice(&text);
     }
 }
 
@@ -300,6 +288,28 @@ mod tests {
         assert_eq!(line["ended"], "refused");
         assert!(line["digest"].is_null());
         assert!(!line.to_string().contains("told"));
+    }
+
+    #[test]
+    fn numbers_are_written_as_a_formatter_would() {
+        for value in [0, 1, 9, 10, 999, 1000, 123_456, u64::MAX] {
+            let mut out = Vec::new();
+            Line(&mut out).decimal(value, 1);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
+        for (micros, text) in [
+            (0, "0.000"),
+            (7, "0.007"),
+            (1_050, "1.050"),
+            (12_345_678, "12345.678"),
+        ] {
+            let mut out = Vec::new();
+            Line(&mut out).millis("", Some(Duration::from_micros(micros)));
+            assert_eq!(out, text.as_bytes());
+        }
+        let mut out = Vec::new();
+        Line(&mut out).hex(0x0123_4567_89ab_cdef_u128 << 64 | 0xf0);
+        assert_eq!(out, b"0123456789abcdef00000000000000f0");
     }
 
     #[test]

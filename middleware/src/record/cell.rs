@@ -28,7 +28,8 @@ struct Cell {
     arrived: SystemTime,
     request_id: Box<str>,
     method: Method,
-    uri: Uri,
+    // Copied: a slice of the head would keep the server's whole read buffer.
+    path: Box<str>,
     recognised: Recognised,
     intent: OnceLock<Intent>,
     caller: OnceLock<Arc<str>>,
@@ -195,7 +196,7 @@ impl Record {
             arrived,
             request_id: request_id.into(),
             method: method.clone(),
-            uri: uri.clone(),
+            path: uri.path().into(),
             recognised: dialect::recognise(method, uri.path(), uri.query(), headers),
             intent: OnceLock::new(),
             caller: OnceLock::new(),
@@ -238,7 +239,7 @@ impl Record {
 
     /// Its path, without the query.
     pub fn path(&self) -> &str {
-        self.0.uri.path()
+        &self.0.path
     }
 
     /// What its head turned out to ask for.

@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use http::{Request, Response};
@@ -116,12 +116,20 @@ where
             name: choice.name,
             model: choice.model,
         });
-        let inner = self.routes[choice.index].clone();
-        ResponseFuture {
-            step: Step::Readying {
+        let mut inner = self.routes[choice.index].clone();
+        // One that is ready is called without moving the request again.
+        let step = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Step::Called {
+                inner: inner.call(req),
+            },
+            Poll::Ready(Err(error)) => Step::Refused {
+                error: Some(error.into()),
+            },
+            Poll::Pending => Step::Readying {
                 ready: Some((inner, req)),
             },
-        }
+        };
+        ResponseFuture { step }
     }
 }
 

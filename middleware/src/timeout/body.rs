@@ -24,7 +24,7 @@ pub(super) struct Clocks {
     pub(super) total: Option<Instant>,
     pub(super) first_token: Option<Instant>,
     /// Some while the first output is waited for.
-    pub(super) judge: Option<Judge>,
+    pub(super) judge: Option<Box<Judge>>,
     pub(super) record: Option<Record>,
 }
 

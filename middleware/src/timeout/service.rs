@@ -126,14 +126,16 @@ struct Call {
 
 impl Call {
     /// What finds the first output, if it is waited for.
-    fn judge(&self, status: u16, headers: &HeaderMap) -> Option<Judge> {
+    fn judge(&self, status: u16, headers: &HeaderMap) -> Option<Box<Judge>> {
         let intent = self.intent.as_ref()?;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
         let encoded = !coding.trim().eq_ignore_ascii_case("identity");
         let (surface, kind) = (Some(intent.surface()), text(header::CONTENT_TYPE));
         let framing = dialect::framing(surface, true, status, kind, encoded);
-        Some(Judge::new(surface, framing, intent.choices(), true).with_first_output())
+        let judge = Judge::new(surface, framing, intent.choices(), true);
+        // Boxed: few wait for a first output, and every body would be as large.
+        Some(Box::new(judge.with_first_output()))
     }
 }
 

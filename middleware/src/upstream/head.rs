@@ -8,32 +8,55 @@ use super::target::{Credential, Target};
 use crate::dialect::{self, Dialect, Operation, Recognised, Surface};
 
 /// Headers that belong to one connection (RFC 9110 section 7.6.1, and those in common use).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
-/// Where callers put their credentials: never forwarded.
-const CALLERS_OWN: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("tollgate-key"),
-    header::COOKIE,
-];
+/// What of a request is for us alone: where callers put their credentials, and what was asked of the
+/// connection.
+fn is_callers_own(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "x-api-key"
+            | "api-key"
+            | "x-goog-api-key"
+            | "proxy-authorization"
+            | "tollgate-key"
+            | "cookie"
+            | "expect"
+    )
+}
+
+/// Removes the headers that `stops` names. Reading the names once costs less than asking the map for
+/// each that might be there.
+fn remove(headers: &mut HeaderMap, stops: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| stops(name)) {
+        let name = name.clone();
+        headers.remove(name);
+    }
+}
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// Removes what belongs to the connection that a message came over.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip_nominated(headers);
+    remove(headers, is_hop_by_hop);
+}
+
+/// Removes the headers that `connection` names.
+fn strip_nominated(headers: &mut HeaderMap) {
     if let Some(nominated) = headers.get(header::CONNECTION) {
         // Most say `keep-alive` or `close` and nominate nothing else.
         let plain = [&b"keep-alive"[..], b"Keep-Alive", b"close"];
@@ -43,9 +66,6 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 headers.remove(name);
             }
         }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
@@ -65,11 +85,8 @@ pub(super) fn edit_request(
     surface: Option<&Surface>,
     request_id: Option<&str>,
 ) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::EXPECT);
-    for name in &CALLERS_OWN {
-        headers.remove(name);
-    }
+    strip_nominated(headers);
+    remove(headers, |name| is_hop_by_hop(name) || is_callers_own(name));
     if surface.is_some_and(is_read)
         && let Some(coding) = headers.get_mut(header::ACCEPT_ENCODING)
     {

@@ -30,8 +30,7 @@ async fn beside<C: Future>(delay: Duration, client: impl FnOnce(UnixStream) -> C
     let shared = Arc::new(Shared::default());
     let mut builder = Builder::new();
     builder.header_read_timeout(None);
-    let peer = Peer(None);
-    let http = open(&builder, Socket::Unix(ours), peer, stack, &shared);
+    let http = open(&builder, Socket::Unix(ours), stack, &shared);
     let ((), output) = tokio::join!(serve(http, shared, LIMITS), client(theirs));
     output
 }
