@@ -7,14 +7,21 @@
 
 use std::{fmt, str::FromStr};
 
+pub mod ending;
 pub mod errors;
+pub mod eventstream;
 pub mod framing;
 pub mod multipart;
+pub mod pieces;
 pub mod request;
 pub mod surface;
 pub mod usage;
 
+#[cfg(test)]
+mod recordings;
+
 pub use self::{
+    ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
     framing::{Framing, framing},
     multipart::Parts,

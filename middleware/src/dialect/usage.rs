@@ -33,17 +33,17 @@ pub struct Usage {
 pub fn usage(surface: &Surface, event: Value<'_>) -> Option<Usage> {
     let mut found = Usage::default();
     if surface.operation == Operation::CountTokens {
-        found.read(event, surface.dialect);
+        found.read(event);
     } else if MAY_REPORT
         .iter()
         .any(|word| word.find(event.raw()).is_some())
     {
         match surface.dialect {
-            Dialect::Ollama => found.read(event, Dialect::Ollama),
+            Dialect::Ollama => found.read(event),
             Dialect::Cohere => found.read_cohere(event),
-            Dialect::Gemini => found.read_member(event, "usageMetadata", Dialect::Gemini),
+            Dialect::Gemini => found.read_member(event, "usageMetadata"),
             Dialect::Bedrock => found.read_bedrock(event),
-            dialect => found.read_places(event, dialect),
+            _ => found.read_places(event),
         }
     }
     (found != Usage::default()).then_some(found)
@@ -64,13 +64,11 @@ impl Usage {
 
     /// The places of OpenAI and Anthropic: beside the choices, in Groq's extension, in the message or
     /// response that an event wraps.
-    fn read_places(&mut self, event: Value<'_>, dialect: Dialect) {
+    fn read_places(&mut self, event: Value<'_>) {
         for (name, value) in event.members() {
             match name.as_str().as_deref() {
-                Some("usage") => self.read(value, dialect),
-                Some("x_groq" | "message" | "response") => {
-                    self.read_member(value, "usage", dialect)
-                }
+                Some("usage") => self.read(value),
+                Some("x_groq" | "message" | "response") => self.read_member(value, "usage"),
                 _ => {}
             }
         }
@@ -95,31 +93,31 @@ impl Usage {
 
     /// Cohere's tokens as the model saw them; what is billed only where those are not told.
     fn read_billing(&mut self, usage: Value<'_>) {
-        self.read(usage, Dialect::Cohere);
+        self.read(usage);
         match usage.get("tokens") {
-            Some(tokens) => self.read(tokens, Dialect::Cohere),
-            None => self.read_member(usage, "billed_units", Dialect::Cohere),
+            Some(tokens) => self.read(tokens),
+            None => self.read_member(usage, "billed_units"),
         }
     }
 
     /// Converse's own words, or those of the model that InvokeModel wraps, with Bedrock's as a last resort.
     fn read_bedrock(&mut self, event: Value<'_>) {
-        self.read_member(event, "amazon-bedrock-invocationMetrics", Dialect::Bedrock);
-        self.read_places(event, Dialect::Bedrock);
+        self.read_member(event, "amazon-bedrock-invocationMetrics");
+        self.read_places(event);
         if let Some(metadata) = event.get("metadata") {
-            self.read_member(metadata, "usage", Dialect::Bedrock);
+            self.read_member(metadata, "usage");
         }
-        self.read(event, Dialect::Bedrock);
+        self.read(event);
     }
 
-    fn read_member(&mut self, of: Value<'_>, name: &str, dialect: Dialect) {
+    fn read_member(&mut self, of: Value<'_>, name: &str) {
         if let Some(usage) = of.get(name) {
-            self.read(usage, dialect);
+            self.read(usage);
         }
     }
 
     /// Reads a usage object. A field that is null or no whole number counts as not told.
-    fn read(&mut self, usage: Value<'_>, dialect: Dialect) {
+    fn read(&mut self, usage: Value<'_>) {
         for (name, value) in usage.members() {
             let Some(name) = name.as_str() else { continue };
             let field = match &*name {
@@ -138,10 +136,11 @@ impl Usage {
                 | "totalOutputTextTokenCount"
                 | "outputTokenCount" => &mut self.completion,
                 "total_tokens" | "totalTokens" | "totalTokenCount" => &mut self.total,
-                "cache_read_input_tokens" | "cacheReadInputTokens" | "cachedContentTokenCount" => {
-                    &mut self.cached
-                }
-                "cached_tokens" if dialect == Dialect::Cohere => &mut self.cached,
+                "cache_read_input_tokens"
+                | "cacheReadInputTokens"
+                | "cached_tokens"
+                | "cachedContentTokenCount" => &mut self.cached,
+
                 "prompt_cache_hit_tokens" if self.cached.is_none() => &mut self.cached,
                 "cache_creation_input_tokens" | "cacheWriteInputTokens" => &mut self.cache_write,
                 "thoughtsTokenCount" => &mut self.reasoning,
@@ -172,3 +171,6 @@ fn whole(of: Value<'_>, name: &str) -> Option<u64> {
 /// Words without which nothing is reported: `usage`, Cohere's `meta`, Ollama's and Titan's counts.
 static MAY_REPORT: LazyLock<[Finder<'static>; 4]> =
     LazyLock::new(|| ["\"usage", "_count\"", "\"meta\"", "TokenCount\""].map(Finder::new));
+
+#[cfg(test)]
+mod tests;

@@ -288,3 +288,19 @@ fn texts_of_prompts_inputs_and_batches_are_found() {
     );
     assert_eq!(last_user_text(&rerank, checked("{}")), None);
 }
+
+#[test]
+fn a_body_that_nests_without_end_is_survived() {
+    let body = format!(
+        "{{\"prompt\":{}\"x\"{}}}",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    let mut told = 0;
+    texts(
+        &CHAT,
+        Value::parse(body.as_bytes()).expect("a value"),
+        &mut |_, _| told += 1,
+    );
+    assert_eq!(told, 0);
+}

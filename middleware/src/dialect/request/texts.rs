@@ -59,17 +59,17 @@ fn request<'a>(surface: &Surface, root: Value<'a>, outermost: bool, on: On<'_, '
             Some(
                 "system" | "systemInstruction" | "system_instruction" | "instructions" | "preamble",
             ) => {
-                part(Role::System, value, on);
+                part(Role::System, value, NESTING, on);
             }
             Some("input") if surface.operation == Operation::Responses => turns(value, on),
             Some("input" | "content" | "query" | "message" | "suffix" | "inputText" | "texts") => {
-                part(Role::User, value, on);
+                part(Role::User, value, NESTING, on);
             }
-            Some("prompt") if value.kind() == Kind::Object => deep(Role::User, value, on),
-            Some("prompt") => part(Role::User, value, on),
-            Some("inputs" | "documents" | "instances") => deep(Role::User, value, on),
-            Some("prediction") => part(Role::Assistant, value, on),
-            Some("tool_results") => deep(Role::Tool, value, on),
+            Some("prompt") if value.kind() == Kind::Object => deep(Role::User, value, NESTING, on),
+            Some("prompt") => part(Role::User, value, NESTING, on),
+            Some("inputs" | "documents" | "instances") => deep(Role::User, value, NESTING, on),
+            Some("prediction") => part(Role::Assistant, value, NESTING, on),
+            Some("tool_results") => deep(Role::Tool, value, NESTING, on),
             Some("requests") if outermost => {
                 value
                     .items()
@@ -86,21 +86,23 @@ fn turns<'a>(value: Value<'a>, on: On<'_, 'a>) {
     match value.kind() {
         Kind::Array => value
             .items()
-            .for_each(|turn| part(role_of(turn, Role::User), turn, on)),
-        _ => part(role_of(value, Role::User), value, on),
+            .for_each(|turn| part(role_of(turn, Role::User), turn, NESTING, on)),
+        _ => part(role_of(value, Role::User), value, NESTING, on),
     }
 }
 
 /// A message or a part of one: a string, parts in a row, or an object whose members hold them.
-fn part<'a>(role: Role, value: Value<'a>, on: On<'_, 'a>) {
+fn part<'a>(role: Role, value: Value<'a>, room: u8, on: On<'_, 'a>) {
     match value.kind() {
         Kind::String => on(role, value),
+        // Deeper than any checked body goes.
+        _ if room == 0 => {}
         Kind::Array => value
             .items()
-            .for_each(|item| part(role_of(item, role), item, on)),
+            .for_each(|item| part(role_of(item, role), item, room - 1, on)),
         Kind::Object => value.members().for_each(|(name, member)| {
             if let Some(name) = name.as_str() {
-                inside(role, &name, member, on);
+                inside(role, &name, member, room - 1, on);
             }
         }),
         _ => {}
@@ -108,17 +110,17 @@ fn part<'a>(role: Role, value: Value<'a>, on: On<'_, 'a>) {
 }
 
 /// The member `name` of a message or part.
-fn inside<'a>(role: Role, name: &str, member: Value<'a>, on: On<'_, 'a>) {
+fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: On<'_, 'a>) {
     match name {
         "text" | "content" | "parts" | "thinking" | "reasoning" | "reasoning_content"
         | "refusal" | "output" | "summary" | "message" | "guardContent" | "reasoningContent"
         | "reasoningText" | "title" | "context" => {
-            part(role, member, on);
+            part(role, member, room, on);
         }
         "tool_calls" | "function_call" | "function" | "functionCall" | "toolUse" => {
-            part(Role::Assistant, member, on);
+            part(Role::Assistant, member, room, on);
         }
-        "toolResult" | "functionResponse" => part(Role::Tool, member, on),
+        "toolResult" | "functionResponse" => part(Role::Tool, member, room, on),
         "arguments"
         | "args"
         | "input"
@@ -127,11 +129,11 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, on: On<'_, 'a>) {
         | "code"
         | "executableCode"
         | "codeExecutionResult"
-        | "tool_plan" => deep(role, member, on),
+        | "tool_plan" => deep(role, member, room, on),
         // A document of text carries it where one of bytes carries its bytes.
         "source" if member.get("type").is_some_and(|kind| kind.is_str("text")) => {
             if let Some(data) = member.get("data") {
-                part(role, data, on);
+                part(role, data, room, on);
             }
         }
         "source" => {
@@ -139,14 +141,14 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, on: On<'_, 'a>) {
                 .into_iter()
                 .filter_map(|held| member.get(held))
             {
-                part(role, held, on);
+                part(role, held, room, on);
             }
         }
         // Cohere's holds fields under `data`, the others' a source.
         "document" => {
-            part(role, member, on);
+            part(role, member, room, on);
             if let Some(data) = member.get("data") {
-                deep(role, data, on);
+                deep(role, data, room, on);
             }
         }
         _ => {}
@@ -154,13 +156,16 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, on: On<'_, 'a>) {
 }
 
 /// Every string value at any depth.
-fn deep<'a>(role: Role, value: Value<'a>, on: On<'_, 'a>) {
+fn deep<'a>(role: Role, value: Value<'a>, room: u8, on: On<'_, 'a>) {
     match value.kind() {
         Kind::String => on(role, value),
-        Kind::Array => value.items().for_each(|item| deep(role, item, on)),
+        _ if room == 0 => {}
+        Kind::Array => value
+            .items()
+            .for_each(|item| deep(role, item, room - 1, on)),
         Kind::Object => value
             .members()
-            .for_each(|(_, member)| deep(role, member, on)),
+            .for_each(|(_, member)| deep(role, member, room - 1, on)),
         _ => {}
     }
 }
@@ -195,3 +200,6 @@ fn role_of(turn: Value<'_>, around: Role) -> Role {
 
 /// Who takes the texts.
 type On<'f, 'a> = &'f mut dyn FnMut(Role, Value<'a>);
+
+/// How deep texts are looked for: as deep as a body may nest by default.
+const NESTING: u8 = 128;

@@ -296,6 +296,47 @@ fn the_model_in_a_path_is_decoded() {
 }
 
 #[test]
+fn recorded_paths_are_known_unless_they_have_no_version() {
+    use crate::dialect::recordings;
+    let mut bare = Vec::new();
+    for recording in recordings::all() {
+        let path = recording.meta["path"].as_str().expect("a path");
+        let method = recording.meta["method"]
+            .as_str()
+            .expect("a method")
+            .parse()
+            .expect("a method");
+        match recognised(&method, path, &[]) {
+            Recognised::Surface(found) => {
+                let named = if found.dialect == Dialect::Azure {
+                    Dialect::OpenAi
+                } else {
+                    found.dialect
+                };
+                let operation = match found.operation {
+                    Operation::ImageEdits => Operation::Images,
+                    operation => operation,
+                };
+                let expected = (recording.surface.dialect, recording.surface.operation);
+                assert_eq!((named, operation), expected, "{}", recording.name);
+            }
+            _ => bare.push(path.split('?').next().expect("a path").to_owned()),
+        }
+    }
+    bare.sort();
+    bare.dedup();
+    let versionless = [
+        "/chat/completions",
+        "/models/chat/completions",
+        "/serving-endpoints/chat/completions",
+    ];
+    assert!(
+        bare.iter().all(|path| versionless.contains(&path.as_str())),
+        "{bare:?}"
+    );
+}
+
+#[test]
 fn a_base_path_replaces_the_prefix() {
     let joined = |base: &str, path: &str| {
         let prefix = match recognised(&Method::POST, path, &[]) {

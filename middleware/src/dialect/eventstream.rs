@@ -1,0 +1,307 @@
+//! Amazon's binary event stream, cut into messages while the bytes pass.
+//!
+//! A message is a prelude of twelve bytes (total length, length of the headers, checksum), the headers, the payload
+//! and a checksum: the encoding of `application/vnd.amazon.eventstream`. Checksums are not verified: nothing here
+//! decides what is forwarded.
+
+use crate::json::Value;
+
+/// The most of one message that is kept: what is longer is passed without being told.
+pub const CAP: usize = 1024 * 1024;
+
+/// One message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// What it is: the value of `:event-type`, or of `:exception-type`.
+    pub name: &'a [u8],
+    /// Whether it tells an error: its `:message-type` is `exception` or `error`.
+    pub failed: bool,
+    /// What it carries, JSON as a rule.
+    pub payload: &'a [u8],
+}
+
+/// Cuts the messages of a body that comes in pieces. What is malformed ends it.
+#[derive(Clone, Debug, Default)]
+pub struct Messages {
+    kept: Vec<u8>,
+    /// Bytes of a message over the cap that are still to come.
+    skipped: usize,
+    broken: bool,
+    told: u64,
+}
+
+// ===== impl Messages =====
+
+impl Messages {
+    /// Takes the next frame and tells the messages that end in it.
+    pub fn feed(&mut self, mut frame: &[u8], mut on: impl FnMut(Message<'_>)) {
+        while !frame.is_empty() && !self.broken {
+            if self.skipped > 0 {
+                let passed = self.skipped.min(frame.len());
+                self.skipped -= passed;
+                frame = &frame[passed..];
+            } else if self.kept.is_empty() && frame.len() >= PRELUDE {
+                frame = self.begin(frame, &mut on);
+            } else {
+                frame = self.complete(frame, &mut on);
+            }
+        }
+    }
+
+    /// Whether no message is cut at this place.
+    pub fn at_boundary(&self) -> bool {
+        self.kept.is_empty() && self.skipped == 0 && !self.broken
+    }
+
+    /// How many messages have come; those over the cap count.
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// Takes a message from its first byte on.
+    fn begin<'f>(&mut self, frame: &'f [u8], on: &mut impl FnMut(Message<'_>)) -> &'f [u8] {
+        match lengths(frame) {
+            None => self.broken = true,
+            Some((total, _)) if total > CAP => {
+                self.told += 1;
+                self.skipped = total;
+            }
+            Some((total, headers)) if total <= frame.len() => {
+                self.told += 1;
+                on(message(&frame[..total], headers));
+                return &frame[total..];
+            }
+            Some(_) => {
+                self.kept.extend_from_slice(frame);
+                return &[];
+            }
+        }
+        frame
+    }
+
+    /// Goes on with a message whose beginning came in an earlier frame, or is shorter than a prelude.
+    fn complete<'f>(&mut self, frame: &'f [u8], on: &mut impl FnMut(Message<'_>)) -> &'f [u8] {
+        if self.kept.len() < PRELUDE {
+            let (lent, rest) = frame.split_at((PRELUDE - self.kept.len()).min(frame.len()));
+            self.kept.extend_from_slice(lent);
+            if self.kept.len() == PRELUDE {
+                match lengths(&self.kept) {
+                    None => self.broken = true,
+                    Some((total, _)) if total > CAP => {
+                        self.told += 1;
+                        self.skipped = total - PRELUDE;
+                        self.kept.clear();
+                    }
+                    Some(_) => {}
+                }
+            }
+            return rest;
+        }
+        let Some((total, headers)) = lengths(&self.kept) else {
+            self.broken = true;
+            return &[];
+        };
+        let (lent, rest) = frame.split_at((total - self.kept.len()).min(frame.len()));
+        self.kept.extend_from_slice(lent);
+        if self.kept.len() == total {
+            self.told += 1;
+            on(message(&self.kept, headers));
+            self.kept.clear();
+        }
+        rest
+    }
+}
+
+/// The document inside of a payload of InvokeModel: `{"bytes":"<base64>"}`; none if the payload is no such thing.
+pub fn invoked(payload: &[u8]) -> Option<Vec<u8>> {
+    base64(Value::parse(payload)?.get("bytes")?.as_str()?.as_bytes())
+}
+
+/// Total length and length of the headers; none if they cannot be.
+fn lengths(prelude: &[u8]) -> Option<(usize, usize)> {
+    let (total, rest) = prelude.split_first_chunk()?;
+    let (headers, _) = rest.split_first_chunk()?;
+    let total = usize::try_from(u32::from_be_bytes(*total)).ok()?;
+    let headers = usize::try_from(u32::from_be_bytes(*headers)).ok()?;
+    (headers.checked_add(PRELUDE + CHECKSUM)? <= total).then_some((total, headers))
+}
+
+/// A whole message, whose lengths have been found to fit.
+fn message(whole: &[u8], headers: usize) -> Message<'_> {
+    let (headers, payload) = whole[PRELUDE..whole.len() - CHECKSUM].split_at(headers);
+    let mut told = Message {
+        name: b"",
+        failed: false,
+        payload,
+    };
+    let mut rest = headers;
+    while let Some((name, value, next)) = header(rest) {
+        match name {
+            b":event-type" | b":exception-type" => told.name = value,
+            b":message-type" => told.failed = value == b"exception" || value == b"error",
+            _ => {}
+        }
+        rest = next;
+    }
+    told
+}
+
+/// Name and value of the first header, and what follows it.
+fn header(headers: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (length, rest) = headers.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (kind, rest) = rest.split_first()?;
+    let (length, rest) = match kind {
+        0 | 1 => (0, rest),
+        2 => (1, rest),
+        3 => (2, rest),
+        4 => (4, rest),
+        5 | 8 => (8, rest),
+        6 | 7 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(*length)), rest)
+        }
+        9 => (16, rest),
+        _ => return None,
+    };
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((name, value, rest))
+}
+
+/// RFC 4648, section 4; padding may be missing.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in text.iter().take_while(|byte| **byte != b'=') {
+        let six = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            decoded.push((bits >> held & 0xff) as u8);
+        }
+    }
+    Some(decoded)
+}
+
+/// Two lengths and their checksum.
+const PRELUDE: usize = 12;
+
+/// The checksum at the end.
+const CHECKSUM: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dialect::recordings;
+
+    fn told<'p>(
+        pieces: impl IntoIterator<Item = &'p [u8]>,
+    ) -> (Vec<(String, bool, Vec<u8>)>, bool) {
+        let mut messages = Messages::default();
+        let mut told = Vec::new();
+        for piece in pieces {
+            messages.feed(piece, |message| {
+                let name = String::from_utf8_lossy(message.name).into_owned();
+                told.push((name, message.failed, message.payload.to_vec()));
+            });
+        }
+        (told, messages.at_boundary())
+    }
+
+    fn encoded(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+        let mut head = Vec::new();
+        for (name, value) in headers {
+            head.push(name.len() as u8);
+            head.extend_from_slice(name.as_bytes());
+            head.push(7);
+            head.extend_from_slice(&(value.len() as u16).to_be_bytes());
+            head.extend_from_slice(value.as_bytes());
+        }
+        let mut message = ((16 + head.len() + payload.len()) as u32)
+            .to_be_bytes()
+            .to_vec();
+        message.extend_from_slice(&(head.len() as u32).to_be_bytes());
+        message.extend_from_slice(&[0; 4]);
+        message.extend_from_slice(&head);
+        message.extend_from_slice(payload);
+        message.extend_from_slice(&[0; 4]);
+        message
+    }
+
+    #[test]
+    fn recorded_messages_are_told_over_every_split() {
+        let mut seen = 0;
+        for recording in recordings::all() {
+            let Some(count) = recording.expected["eventstream"]["messages"].as_u64() else {
+                continue;
+            };
+            let body = recording.body.as_slice();
+            let whole = told([body]);
+            assert_eq!(
+                (whole.0.len() as u64, whole.1),
+                (count, true),
+                "{}",
+                recording.name
+            );
+            assert_eq!(told(body.chunks(1)), whole, "{}", recording.name);
+            for cut in 0..=body.len() {
+                assert_eq!(told([&body[..cut], &body[cut..]]).0.len() as u64, count);
+            }
+            seen += 1;
+        }
+        assert!(seen >= 2, "{seen} streams");
+    }
+
+    #[test]
+    fn an_exception_is_told_as_a_failure() {
+        let headers = [
+            (":message-type", "exception"),
+            (":exception-type", "throttlingException"),
+        ];
+        let body = encoded(&headers, b"{}");
+        assert_eq!(
+            told([&body[..]]).0,
+            [("throttlingException".to_owned(), true, b"{}".to_vec())]
+        );
+    }
+
+    #[test]
+    fn a_message_over_the_cap_is_passed() {
+        let mut body = encoded(&[(":event-type", "a")], &vec![b'x'; CAP]);
+        body.extend(encoded(&[(":event-type", "b")], b"{}"));
+        for size in [1000, 7] {
+            let (told, ended) = told(body.chunks(size));
+            assert_eq!((told.len(), told[0].0.as_str(), ended), (1, "b", true));
+        }
+    }
+
+    #[test]
+    fn base64_is_decoded() {
+        assert_eq!(
+            invoked(br#"{"bytes":"eyJhIjoxfQ==","p":"abc"}"#).as_deref(),
+            Some(&br#"{"a":1}"#[..])
+        );
+        assert_eq!(invoked(br#"{"bytes":"!"}"#), None);
+        assert_eq!(invoked(b"{}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_told_alike_however_split(
+            body in prop::collection::vec(prop_oneof![Just(0u8), Just(16), Just(20), any::<u8>()], 0..80),
+            size in 1usize..20,
+        ) {
+            prop_assert_eq!(told(body.chunks(size)), told([&body[..]]));
+        }
+    }
+}
