@@ -14,7 +14,10 @@
 //! | JSON on a known surface | read whole, checked, held; `Intent` with spans |
 //! | multipart on a known surface | read until its part `model` is known, then streamed; `Intent` with the model |
 //! | compressed, another type, an unknown surface | streamed, counted against the limit; no `Intent` |
-//! | none | no `Intent` |
+//! | of a GET, HEAD or OPTIONS | not read; no `Intent` |
+//!
+//! An empty body is no JSON: on a JSON surface it is refused. Trailers of a body that is read whole
+//! are let go of; those of a streamed one pass.
 //!
 //! What is on a JSON surface is taken for JSON whatever its label says (`curl -d` labels it a form),
 //! unless the label is one of multipart, audio, image or octets. Checked means: UTF-8, the grammar,

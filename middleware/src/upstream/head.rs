@@ -87,10 +87,9 @@ pub(super) fn edit_request(
 ) {
     strip_nominated(headers);
     remove(headers, |name| is_hop_by_hop(name) || is_callers_own(name));
-    if surface.is_some_and(is_read)
-        && let Some(coding) = headers.get_mut(header::ACCEPT_ENCODING)
-    {
-        *coding = HeaderValue::from_static("identity");
+    if surface.is_some_and(is_read) && headers.contains_key(header::ACCEPT_ENCODING) {
+        let identity = HeaderValue::from_static("identity");
+        headers.insert(header::ACCEPT_ENCODING, identity);
     }
     headers.insert(header::HOST, target.host.clone());
     if let Some(id) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
@@ -113,7 +112,8 @@ fn is_read(surface: &Surface) -> bool {
     !binary && surface.dialect != Dialect::Raw
 }
 
-/// The target of the request, in origin form, at the provider.
+/// The target of the request, in origin form, at the provider; `None` if it cannot be made, or if the
+/// model's name would lead to another path.
 pub(super) fn edit_target(
     uri: &Uri,
     base_path: &str,
@@ -126,6 +126,10 @@ pub(super) fn edit_target(
         _ => (None, None),
     };
     let path = match (own_name, surface.and_then(|surface| surface.model.clone())) {
+        // A caller can have a say in the name (`provider/model`), and providers resolve dot segments.
+        (Some(name), Some(_)) if name.split('/').any(|part| matches!(part, "." | "..")) => {
+            return None;
+        }
         (Some(name), Some(at)) => {
             let path = uri.path();
             let (before, after) = (path.get(..at.start)?, path.get(at.end..)?);

@@ -89,7 +89,14 @@ where
         let recognised = record
             .as_ref()
             .map_or_else(|| recognise(req), |it| it.recognised().clone());
-        let asked = intent.as_ref().and_then(Intent::model);
+        // A body that nobody could read may still have its model in the path.
+        let named = match &recognised {
+            Recognised::Surface(surface) if intent.is_none() => surface
+                .model_in(req.uri().path())
+                .map(std::borrow::Cow::into_owned),
+            _ => None,
+        };
+        let asked = intent.as_ref().map_or(named.as_deref(), Intent::model);
         let model = routed.or_else(|| asked.map(Into::into));
         let own = model
             .as_deref()
