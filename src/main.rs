@@ -15,12 +15,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::diagnostics();
     match cli.command {
-        Command::Check(args) => run::check(args),
-        Command::Demo(args) => run::demo(args),
-        Command::Explain(args) => run::explain(args),
+        Command::Check(args) => run::check(&args),
+        Command::Demo(args) => run::demo(&args),
+        Command::Explain(args) => run::explain(&args),
         Command::Key(command) => cli::key(command, &mut io::stdin(), &mut io::stdout()),
         Command::Mock(args) => run::mock(args),
-        Command::Serve(args) => run::serve(args),
+        Command::Serve(args) => run::serve(&args),
         Command::Version => cli::version(&mut io::stdout()),
     }
 }

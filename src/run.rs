@@ -32,7 +32,7 @@ const FAILED: ExitCode = ExitCode::FAILURE;
 const USAGE: u8 = 2;
 
 /// Serves a configuration until a signal ends it.
-pub fn serve(args: ServeArgs) -> ExitCode {
+pub fn serve(args: &ServeArgs) -> ExitCode {
     let config = match loaded(&args.file, &args.listen) {
         Ok(config) => config,
         Err(code) => return code,
@@ -47,7 +47,7 @@ pub fn serve(args: ServeArgs) -> ExitCode {
 }
 
 /// Serves the built-in provider, and shows that it works.
-pub fn demo(args: DemoArgs) -> ExitCode {
+pub fn demo(args: &DemoArgs) -> ExitCode {
     match with_inputs(&args.listen, config::demo) {
         Ok(loaded) if args.quiet => run(&loaded.config, |_| Ok(())),
         Ok(loaded) => run(&loaded.config, show::show),
@@ -81,7 +81,7 @@ fn ended(outcome: Outcome) -> ExitCode {
 }
 
 /// Checks a configuration; opens no socket.
-pub fn check(args: CheckArgs) -> ExitCode {
+pub fn check(args: &CheckArgs) -> ExitCode {
     let found = match read_and_load(&args.file, &ListenArgs::default()) {
         Ok(Some(found)) => found,
         Ok(None) => {
@@ -104,7 +104,7 @@ pub fn check(args: CheckArgs) -> ExitCode {
 }
 
 /// Says what would happen to a request; sends nothing.
-pub fn explain(args: ExplainArgs) -> ExitCode {
+pub fn explain(args: &ExplainArgs) -> ExitCode {
     if args.caller.is_some() {
         eprintln!("tollgate: callers are not built yet: --caller has nobody to name");
         return ExitCode::from(USAGE);
@@ -276,9 +276,9 @@ fn print(text: &str, code: ExitCode) -> ExitCode {
 fn failed(error: &dyn Display) -> ExitCode {
     let text = error.to_string();
     if text.starts_with("error") {
-        eprintln!("{text}")
+        eprintln!("{text}");
     } else {
-        eprintln!("tollgate: {text}")
+        eprintln!("tollgate: {text}");
     }
     FAILED
 }

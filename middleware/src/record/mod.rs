@@ -4,7 +4,7 @@
 //! `record`.
 //!
 //! Contract of the layer
-//! - *Reads*: `x-request-id`; the extension [`Peer`](crate::facts) is not needed.
+//! - *Reads*: `x-request-id`.
 //! - *Writes*: [`Record`], into the request's extensions; its name, times, byte counts, digest, status
 //!   and ending.
 //! - *Refuses*: nothing.
@@ -23,7 +23,7 @@
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::{BodyExt, Full};
-//! use tollgate_middleware::record::{Ended, Record, RecordLayer, Sink};
+//! use tollgate_middleware::{error::BoxError, record::{Ended, Record, RecordLayer, Sink}};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! #[derive(Clone, Default)]
@@ -38,7 +38,10 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let seen = Endings::default();
 //! let service = ServiceBuilder::new().layer(RecordLayer::new(seen.clone())).service(service_fn(
-//!     async |_: Request<_>| Ok::<_, std::convert::Infallible>(Response::new(Full::from("hello"))),
+//!     async |_: Request<_>| {
+//!         let body = Full::<Bytes>::from("hello").map_err(|never| -> BoxError { match never {} });
+//!         Ok::<_, BoxError>(Response::new(body))
+//!     },
 //! ));
 //! let answer = service.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
 //! assert!(answer.headers().contains_key("x-request-id"));
@@ -60,5 +63,6 @@ pub use self::{
     layer::{RecordLayer, Recorded, ResponseFuture},
     watch::{RequestBody, ResponseBody, Sink},
 };
-#[cfg(all(test, feature = "record"))]
+#[cfg(feature = "record")]
+#[cfg(test)]
 mod tests;
