@@ -215,7 +215,7 @@ mod tests {
         let uri: Uri = uri.parse().unwrap();
         let arrived = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
         Record::new(
-            "id-1",
+            http::HeaderValue::from_static("id-1"),
             (&Method::POST, &uri, &HeaderMap::new()),
             started,
             arrived,

@@ -114,6 +114,11 @@ impl<B> Held<B> {
         self.rest.is_none()
     }
 
+    /// Whether what will be sent is not what arrived.
+    pub fn is_edited(&self) -> bool {
+        !self.edits.is_empty()
+    }
+
     /// Bytes of the frames that were read, after the edits, that have not been sent.
     pub fn held_len(&self) -> u64 {
         self.left

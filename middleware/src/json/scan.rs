@@ -38,19 +38,17 @@ pub(super) fn plain(text: &[u8], mut pos: usize) -> usize {
         .unwrap_or(rest.len())
 }
 
-/// The start of the first block from `pos` on that is not plain throughout, or of the rest shorter than a block.
-fn plain_blocks(text: &[u8], mut pos: usize) -> usize {
-    while let Some(block) = text[pos..].first_chunk::<BLOCK>() {
-        if block
-            .iter()
-            .fold(0, |found, &byte| found | u8::from(is_special(byte)))
-            != 0
-        {
-            break;
-        }
-        pos += BLOCK;
+/// An offset from `pos` on before which all is plain: at or a little before the first special byte.
+fn plain_blocks(text: &[u8], pos: usize) -> usize {
+    let rest = &text[pos..];
+    let run = &rest[..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
+    // No early way out: each block is a vector loop.
+    let control = |block: &&[u8; BLOCK]| block.iter().fold(0, |or, &it| or | u8::from(it < 0x20));
+    let (blocks, _) = run.as_chunks::<BLOCK>();
+    match blocks.iter().position(|block| control(&block) != 0) {
+        Some(block) => pos + block * BLOCK,
+        None => pos + blocks.len() * BLOCK,
     }
-    pos
 }
 
 /// The end of the string whose opening quote stands at `pos`, or None if it has no end or holds a control character.

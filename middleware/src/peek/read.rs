@@ -40,6 +40,10 @@ impl Plan {
             return Self::Pass;
         }
         let label = text(header::CONTENT_TYPE).unwrap_or_default();
+        // What nearly all say.
+        if label == "application/json" && surface.is_json() {
+            return Self::Json;
+        }
         if let Some(parts) = Parts::new(label) {
             return Self::Multipart(Box::new(parts));
         }

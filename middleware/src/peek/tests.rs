@@ -138,7 +138,12 @@ async fn the_record_gets_the_intent_and_says_what_the_path_is() {
         &CHAT.parse().unwrap(),
         &http::HeaderMap::new(),
     );
-    let record = Record::new("id", chat, SystemClock.now(), SystemTime::UNIX_EPOCH);
+    let record = Record::new(
+        http::HeaderValue::from_static("id"),
+        chat,
+        SystemClock.now(),
+        SystemTime::UNIX_EPOCH,
+    );
     let mut req = post("/elsewhere", "application/json", whole(r#"{"model":"m"}"#));
     req.extensions_mut().insert(record.clone());
     assert!(peek(req).await.unwrap().held);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use crate::{
     dialect::{self, Recognised, Surface},
@@ -26,7 +26,7 @@ pub struct Record(Arc<Cell>);
 struct Cell {
     started: Instant,
     arrived: SystemTime,
-    request_id: Box<str>,
+    request_id: HeaderValue,
     method: Method,
     // Copied: a slice of the head would keep the server's whole read buffer.
     path: Box<str>,
@@ -185,7 +185,7 @@ impl fmt::Display for Ended {
 impl Record {
     /// A record for a request that arrived now.
     pub fn new(
-        request_id: impl Into<Box<str>>,
+        request_id: HeaderValue,
         head: (&Method, &Uri, &HeaderMap),
         started: Instant,
         arrived: SystemTime,
@@ -194,7 +194,7 @@ impl Record {
         Self(Arc::new(Cell {
             started,
             arrived,
-            request_id: request_id.into(),
+            request_id,
             method: method.clone(),
             path: uri.path().into(),
             recognised: dialect::recognise(method, uri.path(), uri.query(), headers),
@@ -219,6 +219,12 @@ impl Record {
 
     /// The name of this request.
     pub fn request_id(&self) -> &str {
+        // Whoever makes a record gives it a name in visible ASCII.
+        self.0.request_id.to_str().unwrap_or_default()
+    }
+
+    /// The name of this request as a header; a clone costs no copy.
+    pub fn request_id_header(&self) -> &HeaderValue {
         &self.0.request_id
     }
 

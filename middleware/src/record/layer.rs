@@ -1,5 +1,4 @@
 use std::{
-    fmt::Write as _,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -176,32 +175,29 @@ where
 }
 
 /// The caller's own id if it is harmless, else one that sorts by time.
-fn request_id(headers: &HeaderMap, wall: SystemTime) -> Box<str> {
-    let theirs = headers
-        .get(REQUEST_ID)
-        .map(HeaderValue::as_bytes)
-        .filter(|id| {
-            let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-            (1..=128).contains(&id.len()) && id.iter().all(harmless)
-        });
-    if let Some(Ok(id)) = theirs.map(std::str::from_utf8) {
-        return id.into();
+fn request_id(headers: &HeaderMap, wall: SystemTime) -> HeaderValue {
+    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    if let Some(id) = headers.get(REQUEST_ID)
+        && (1..=128).contains(&id.len())
+        && id.as_bytes().iter().all(harmless)
+    {
+        // Copied: a slice of the head would keep the server's whole read buffer.
+        return HeaderValue::from_bytes(id.as_bytes()).unwrap_or_else(|_| id.clone());
     }
     let since = wall
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
     let time = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
-    uuid::Uuid::new_v7(time)
+    let mut text = [0; 36];
+    let id = uuid::Uuid::new_v7(time)
         .hyphenated()
-        .encode_lower(&mut [0; 36])
-        .into()
+        .encode_lower(&mut text);
+    HeaderValue::from_str(id).expect("hexadecimal digits and hyphens are visible ASCII")
 }
 
 /// Names the answer, and says how long we held the request up before its head.
 fn name(headers: &mut HeaderMap, record: &Record) {
-    let Ok(id) = HeaderValue::from_str(record.request_id()) else {
-        return;
-    };
+    let id = record.request_id_header().clone();
     match headers.entry(REQUEST_ID) {
         Entry::Vacant(free) => {
             free.insert(id);
@@ -210,19 +206,39 @@ fn name(headers: &mut HeaderMap, record: &Record) {
             headers.insert(OUR_REQUEST_ID, id);
         }
     }
-    let mut timing = String::with_capacity(48);
     if let Some(own) = record.gateway_time() {
-        let _ = write!(timing, "tollgate;dur={:.3}", own.as_secs_f64() * 1e3);
+        let sent = record.at(Mark::Sent).zip(record.at(Mark::UpstreamHead));
+        let waited = sent.map(|(sent, head)| head.saturating_sub(sent));
+        headers.append(SERVER_TIMING, timing(own, waited));
     }
-    if let (Some(sent), Some(head)) = (record.at(Mark::Sent), record.at(Mark::UpstreamHead)) {
-        let waited = head.saturating_sub(sent);
-        let _ = write!(timing, ", up;dur={:.3}", waited.as_secs_f64() * 1e3);
+}
+
+/// `tollgate;dur=0.045, up;dur=812.003`: milliseconds of ours, and of the provider's until its head.
+fn timing(own: Duration, waited: Option<Duration>) -> HeaderValue {
+    let mut text = Vec::with_capacity(64);
+    text.extend_from_slice(b"tollgate;dur=");
+    millis(&mut text, own);
+    if let Some(waited) = waited {
+        text.extend_from_slice(b", up;dur=");
+        millis(&mut text, waited);
     }
-    if let Ok(timing) = HeaderValue::from_str(&timing)
-        && !timing.is_empty()
-    {
-        headers.append(SERVER_TIMING, timing);
+    HeaderValue::try_from(text).expect("letters, digits and punctuation are visible ASCII")
+}
+
+/// Milliseconds with three decimals; by hand, because every answer carries two of them.
+fn millis(text: &mut Vec<u8>, time: Duration) {
+    let mut micros = (time.as_nanos() + 500) / 1000;
+    let start = text.len();
+    let mut digits = 0;
+    while micros > 0 || digits < 4 {
+        if digits == 3 {
+            text.push(b'.');
+        }
+        text.push(b'0' + (micros % 10) as u8);
+        micros /= 10;
+        digits += 1;
     }
+    text[start..].reverse();
 }
 
 /// Says who served the request.

@@ -433,7 +433,12 @@ async fn who_knows_the_ending_first_is_right() {
 fn a_refusal_is_kept_once_and_settles_the_ending() {
     let req = asked();
     let head = (req.method(), req.uri(), req.headers());
-    let record = Record::new("id", head, SystemClock.now(), SystemTime::UNIX_EPOCH);
+    let record = Record::new(
+        http::HeaderValue::from_static("id"),
+        head,
+        SystemClock.now(),
+        SystemTime::UNIX_EPOCH,
+    );
     record.set_refused(&Rejection::new(Reason::RateLimit, "rate_limit", ""));
     record.set_refused(&Rejection::new(Reason::Internal, "respond", ""));
     let refused = record.refused().unwrap();

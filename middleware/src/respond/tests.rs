@@ -62,7 +62,12 @@ fn refused(reason: Reason) -> Rejection {
 fn record(path: &str) -> Record {
     let req = Request::post(path).body(()).unwrap();
     let head = (req.method(), req.uri(), req.headers());
-    Record::new("id-1", head, SystemClock.now(), SystemTime::UNIX_EPOCH)
+    Record::new(
+        http::HeaderValue::from_static("id-1"),
+        head,
+        SystemClock.now(),
+        SystemTime::UNIX_EPOCH,
+    )
 }
 
 const CHAT: &str = "/v1/chat/completions";

@@ -134,7 +134,12 @@ fn poll(body: &mut Sealed) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
 fn record(path: &str) -> Record {
     let req = Request::post(path).body(()).unwrap();
     let head = (req.method(), req.uri(), req.headers());
-    Record::new("id-1", head, SystemClock.now(), SystemTime::UNIX_EPOCH)
+    Record::new(
+        http::HeaderValue::from_static("id-1"),
+        head,
+        SystemClock.now(),
+        SystemTime::UNIX_EPOCH,
+    )
 }
 
 // ===== laws =====

@@ -83,7 +83,7 @@ pub(super) fn edit_request(
     headers: &mut HeaderMap,
     target: &Target,
     surface: Option<&Surface>,
-    request_id: Option<&str>,
+    request_id: Option<&HeaderValue>,
 ) {
     strip_nominated(headers);
     remove(headers, |name| is_hop_by_hop(name) || is_callers_own(name));
@@ -92,8 +92,10 @@ pub(super) fn edit_request(
         headers.insert(header::ACCEPT_ENCODING, identity);
     }
     headers.insert(header::HOST, target.host.clone());
-    if let Some(id) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-        headers.entry(CLIENT_REQUEST_ID).or_insert(id);
+    if let Some(id) = request_id {
+        headers
+            .entry(CLIENT_REQUEST_ID)
+            .or_insert_with(|| id.clone());
     }
     for name in target.headers.keys() {
         headers.remove(name);

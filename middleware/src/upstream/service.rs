@@ -118,7 +118,7 @@ where
             Recognised::Surface(surface) => Some(surface),
             _ => None,
         };
-        let id = record.as_ref().map(Record::request_id);
+        let id = record.as_ref().map(Record::request_id_header);
         head::edit_request(req.headers_mut(), &self.target, surface, id);
         fit_length(req);
         if let Some(record) = &record {
@@ -142,7 +142,8 @@ fn recognise<B>(req: &Request<B>) -> Recognised {
 /// The announced length is that of the body as it will be sent; a body whose length is not known is
 /// sent in chunks.
 fn fit_length<B>(req: &mut Request<Held<B>>) {
-    if req.headers().contains_key(header::CONTENT_LENGTH) && req.body().is_whole() {
+    let announced = req.headers().contains_key(header::CONTENT_LENGTH);
+    if announced && req.body().is_whole() && req.body().is_edited() {
         let length = req.body().held_len();
         req.headers_mut()
             .insert(header::CONTENT_LENGTH, length.into());

@@ -54,7 +54,12 @@ fn post(path: &str, body: &str) -> Request<Held<Script>> {
 
 fn record(path: &str) -> Record {
     let head = (&Method::POST, &path.parse().unwrap(), &HeaderMap::new());
-    Record::new("id-1", head, SystemClock.now(), SystemTime::UNIX_EPOCH)
+    Record::new(
+        HeaderValue::from_static("id-1"),
+        head,
+        SystemClock.now(),
+        SystemTime::UNIX_EPOCH,
+    )
 }
 
 /// What arrives at the provider.

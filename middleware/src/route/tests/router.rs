@@ -97,7 +97,12 @@ async fn what_the_body_asks_for_decides_and_the_route_is_told() {
     let mut req = request(CHAT, body);
     req.extensions_mut().insert(intent(CHAT, body));
     let head = (&Method::POST, &CHAT.parse().unwrap(), &HeaderMap::new());
-    let record = Record::new("id", head, SystemClock.now(), SystemTime::UNIX_EPOCH);
+    let record = Record::new(
+        http::HeaderValue::from_static("id"),
+        head,
+        SystemClock.now(),
+        SystemTime::UNIX_EPOCH,
+    );
     req.extensions_mut().insert(record.clone());
     router.oneshot(req).await.unwrap();
     let [seen] = &calls[0].take()[..] else {
