@@ -55,7 +55,7 @@ impl Clock for SystemClock {
 
 impl Timer for tokio::time::Sleep {
     fn reset(self: std::pin::Pin<&mut Self>, at: Instant) {
-        tokio::time::Sleep::reset(self, at.into());
+        Self::reset(self, at.into());
     }
 }
 

@@ -403,7 +403,7 @@ mod tests {
         ) {
             let marks: Vec<_> = marks.into_iter().filter(|mark| *mark <= text.len()).collect();
             let mut body = Plain::whole(frames(text.as_bytes(), &cuts));
-            let mut expected = text.clone();
+            let mut expected = text;
             for pair in marks.chunks_exact(2).rev() {
                 body.edit(pair[0]..pair[1], with.clone());
                 expected.replace_range(pair[0]..pair[1], &with);

@@ -55,7 +55,11 @@ where
     /// An answer without a body ends with its head.
     pub(super) async fn settle_if_ended(&mut self) {
         if self.incoming.is_end_stream() {
-            poll_fn(|cx| Poll::Ready(self.settle(cx))).await;
+            poll_fn(|cx| {
+                self.settle(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
     }
 

@@ -168,6 +168,9 @@ fn surface<B>(req: &Request<B>) -> Option<Surface> {
     }
 }
 
+/// The instance that is ready, and the request for it.
+type Readied<S, B> = (S, Request<Held<Limited<B>>>);
+
 struct Reading<S, B> {
     inner: S,
     head: http::request::Parts,
@@ -220,11 +223,7 @@ where
     }
 
     /// The request, with everything that was read in it.
-    fn request(
-        self,
-        found: Option<Intent>,
-        over: bool,
-    ) -> Result<(S, Request<Held<Limited<B>>>), BoxError> {
+    fn request(self, found: Option<Intent>, over: bool) -> Result<Readied<S, B>, BoxError> {
         let Self {
             inner,
             mut head,

@@ -60,5 +60,6 @@ pub use self::{
     layer::{RecordLayer, Recorded, ResponseFuture},
     watch::{RequestBody, ResponseBody, Sink},
 };
-#[cfg(all(test, feature = "record"))]
+#[cfg(feature = "record")]
+#[cfg(test)]
 mod tests;

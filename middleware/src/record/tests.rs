@@ -442,5 +442,5 @@ fn a_refusal_is_kept_once_and_settles_the_ending() {
         ("rate_limit", Reason::RateLimit)
     );
     assert_eq!(record.ended(), Some(Ended::Refused));
-    assert!(record.settle() && !record.clone().settle(), "settled once");
+    assert!(record.settle() && !record.settle(), "settled once");
 }
