@@ -23,7 +23,7 @@
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::{BodyExt, Full};
-//! use tollgate_middleware::record::{Ended, Record, RecordLayer, Sink};
+//! use tollgate_middleware::{error::BoxError, record::{Ended, Record, RecordLayer, Sink}};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! #[derive(Clone, Default)]
@@ -38,7 +38,10 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let seen = Endings::default();
 //! let service = ServiceBuilder::new().layer(RecordLayer::new(seen.clone())).service(service_fn(
-//!     async |_: Request<_>| Ok::<_, std::convert::Infallible>(Response::new(Full::from("hello"))),
+//!     async |_: Request<_>| {
+//!         let hello = Full::<Bytes>::from("hello").map_err(BoxError::from);
+//!         Ok::<_, std::convert::Infallible>(Response::new(hello))
+//!     },
 //! ));
 //! let answer = service.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
 //! assert!(answer.headers().contains_key("x-request-id"));

@@ -24,34 +24,21 @@
 //! task, in which a server with room in its socket writes what it has.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::{BodyExt, StreamBody};
-//! use http_body::Frame;
-//! use tollgate_middleware::{error::{BoxError, Reason, Rejection}, seal::SealLayer};
+//! use http_body_util::BodyExt;
+//! use tollgate_middleware::{error::BoxError, seal::SealLayer};
+//! # use tollgate_testing::body::{Item, Script};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let service = ServiceBuilder::new().layer(SealLayer::new()).service(service_fn(async |_| {
-//!     let frames: [Result<_, BoxError>; 2] = [
-//!         Ok(Frame::data(Bytes::from("data: {}\n\n"))),
-//!         Err(Rejection::new(Reason::Truncated, "upstream", "it broke off").into()),
-//!     ];
+//!     // A body that fails behind its first event.
+//!     let body = Script::new([Item::Data("data: {}\n\n".into()), Item::Error]);
 //!     let answer = Response::builder().header("content-type", "text/event-stream");
-//!     Ok::<_, BoxError>(answer.body(StreamBody::new(tokio_stream(frames))).unwrap())
+//!     Ok::<_, BoxError>(answer.body(body).unwrap())
 //! }));
-//! # fn tokio_stream<T: Unpin>(items: impl IntoIterator<Item = T>) -> impl futures_core::Stream<Item = T> {
-//! #     struct Iter<I>(I);
-//! #     impl<I: Iterator + Unpin> futures_core::Stream for Iter<I> {
-//! #         type Item = I::Item;
-//! #         fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<I::Item>> {
-//! #             std::task::Poll::Ready(self.0.next())
-//! #         }
-//! #     }
-//! #     Iter(items.into_iter().collect::<Vec<_>>().into_iter())
-//! # }
 //! let request = Request::post("/v1/chat/completions").body(()).unwrap();
-//! let mut body = service.oneshot(request).await.unwrap().into_body();
+//! let mut body = Box::pin(service.oneshot(request).await.unwrap().into_body());
 //! assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: {}\n\n");
 //! let told = body.frame().await.unwrap().unwrap().into_data().unwrap();
 //! assert!(told.starts_with(b"data: {\"error\":"));
