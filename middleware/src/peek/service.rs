@@ -168,8 +168,8 @@ fn surface<B>(req: &Request<B>) -> Option<Surface> {
     }
 }
 
-/// What is called once enough is known: the service that was made ready, and the request.
-type Peeked<S, B> = (S, Request<Held<Limited<B>>>);
+/// The instance that is ready, and the request for it.
+type Readied<S, B> = (S, Request<Held<Limited<B>>>);
 
 struct Reading<S, B> {
     inner: S,
@@ -223,7 +223,7 @@ where
     }
 
     /// The request, with everything that was read in it.
-    fn request(self, found: Option<Intent>, over: bool) -> Result<Peeked<S, B>, BoxError> {
+    fn request(self, found: Option<Intent>, over: bool) -> Result<Readied<S, B>, BoxError> {
         let Self {
             inner,
             mut head,

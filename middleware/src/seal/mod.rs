@@ -24,7 +24,6 @@
 //! task, in which a server with room in its socket writes what it has.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::BodyExt;
 //! use tollgate_middleware::{error::{BoxError, Reason, Rejection}, seal::SealLayer};

@@ -62,7 +62,7 @@ fn truncated(_: BoxError) -> BoxError {
     reason = "it stands where errors are mapped"
 )]
 fn silent(error: BoxError) -> BoxError {
-    assert!(error.is::<Fault>());
+    error.downcast::<Fault>().expect("the scripted one");
     let told = Rejection::new(Reason::Truncated, "upstream", "it was told");
     told.silent().into()
 }

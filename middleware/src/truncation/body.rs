@@ -29,17 +29,24 @@ struct Watch {
     judge: Option<Judge>,
     record: Option<Record>,
     error_told: bool,
+    /// The client knows how long the body is, and takes it for whole once that has come.
+    announced: bool,
+    /// The failure that is still to be handed over.
+    cut: Option<BoxError>,
     over: bool,
 }
 
-impl<B> ResponseBody<B> {
+impl<B: Body> ResponseBody<B> {
     pub(super) fn new(inner: B, judge: Option<Judge>, record: Option<Record>) -> Self {
+        let announced = inner.size_hint().exact().is_some();
         Self {
             inner,
             watch: Watch {
                 judge,
                 record,
                 error_told: false,
+                announced,
+                cut: None,
                 over: false,
             },
         }
@@ -101,15 +108,20 @@ impl Watch {
         }
     }
 
-    /// The announced length has passed: the client will take this for a whole message, so all that
-    /// can be done is to say that it is not.
-    fn length_reached(&mut self) {
+    /// Nothing follows. Where the length was announced the client will take this for a whole message, so
+    /// all that can be done is to say that it is not; elsewhere the failure follows instead of the end.
+    fn nothing_follows(&mut self) {
         self.over = true;
         if let Some(judge) = &mut self.judge
             && judge.finish() == Ending::Truncated
             && !judge.error_seen()
         {
-            self.settle(Ended::UpstreamTruncated, "truncated");
+            if self.announced {
+                self.settle(Ended::UpstreamTruncated, "truncated");
+            } else {
+                self.word("truncated");
+                self.cut = Some(truncated().into());
+            }
         }
     }
 }
@@ -131,6 +143,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
+        if let Some(error) = this.watch.cut.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if this.watch.over {
             return Poll::Ready(None);
         }
@@ -141,7 +156,7 @@ where
                     this.watch.feed(data);
                 }
                 if this.inner.is_end_stream() {
-                    this.watch.length_reached();
+                    this.watch.nothing_follows();
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
@@ -152,7 +167,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.watch.over || self.inner.is_end_stream()
+        self.watch.cut.is_none() && (self.watch.over || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
