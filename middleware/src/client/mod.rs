@@ -226,13 +226,13 @@ where
                 Sent::Answered(response) => return Ok(self.answer(response, link).await),
                 // Not a byte of it was written: the connection had been closed while it was idle.
                 Sent::Unwritten(message, _) => req = message,
-                Sent::Failed(error) => return Err(unanswered(error).into()),
+                Sent::Failed(error) => return Err(unanswered(error)),
             }
         }
         let mut link = self.open().await?;
         match link.send(req).await {
             Sent::Answered(response) => Ok(self.answer(response, link).await),
-            Sent::Unwritten(_, error) | Sent::Failed(error) => Err(unanswered(error).into()),
+            Sent::Unwritten(_, error) | Sent::Failed(error) => Err(unanswered(error)),
         }
     }
 
@@ -288,21 +288,18 @@ fn unreached(error: impl Into<BoxError>) -> BoxError {
 }
 
 /// An error between the request and a response head.
-fn unanswered(error: hyper::Error) -> Rejection {
+fn unanswered(error: hyper::Error) -> BoxError {
     let (reason, told) = if error.is_parse() {
         (Reason::Protocol, "the provider's answer is not HTTP/1.1")
     } else if error.is_user() {
-        (
-            Reason::Malformed,
-            "the request body could not be read to its end",
-        )
+        return Rejection::unread(LAYER, error);
     } else {
         (
             Reason::Closed,
             "the provider closed the connection without an answer",
         )
     };
-    Rejection::new(reason, LAYER, told).because(error)
+    Rejection::new(reason, LAYER, told).because(error).into()
 }
 
 /// The future of a [`Client`]'s answer. Dropping it closes the connection that it uses.
