@@ -5,7 +5,7 @@
 //! speaks, a sentence that is safe to show to the caller, and whatever caused it. One layer at the
 //! edge (`respond`) finds it with [`Rejection::find`] and turns it into an answer.
 
-use std::{borrow::Cow, error::Error, fmt, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, io, time::Duration};
 
 /// The error type that travels through the stack, and that every body may end with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -16,6 +16,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
+    /// The client left while its request was being read.
+    ClientGone,
     /// The provider closed the connection before it sent a response head.
     Closed,
     /// No connection to the provider could be made.
@@ -80,6 +82,7 @@ impl Reason {
     /// The fixed word of the request log's `error` field and of the error body's `code`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ClientGone => "client_gone",
             Self::Closed => "closed",
             Self::Connect => "connect",
             Self::ContentBlocked => "content_blocked",
@@ -180,6 +183,27 @@ impl Rejection {
         }
     }
 
+    /// The refusal of a request whose body ended with `error`: the one in its chain of causes, if there is one, else
+    /// [`Reason::ClientGone`] where the transport says that it was cut, else [`Reason::Malformed`].
+    pub fn unread(layer: &'static str, error: impl Into<BoxError>) -> BoxError {
+        let error = error.into();
+        if Self::find(&*error).is_some() {
+            return error;
+        }
+        let reason = if is_cut(&*error) {
+            Reason::ClientGone
+        } else {
+            Reason::Malformed
+        };
+        Self::new(
+            reason,
+            layer,
+            "the request body could not be read to its end",
+        )
+        .because(error)
+        .into()
+    }
+
     /// The same request may be served after this time.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
@@ -239,6 +263,25 @@ impl Rejection {
     }
 }
 
+/// Whether a transport has ended or failed, by what is in this chain of causes.
+fn is_cut(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::UnexpectedEof
+            );
+        }
+        next = error.source();
+    }
+    false
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} refused: {}", self.layer, self.reason)
@@ -283,6 +326,31 @@ mod tests {
             (found.reason(), found.layer()),
             (Reason::Connect, "upstream")
         );
+    }
+
+    #[test]
+    fn a_body_that_was_cut_is_told_from_one_that_is_malformed() {
+        let reason = |error: BoxError| {
+            let refused = Rejection::unread("peek", error);
+            Rejection::find(&*refused).map(Rejection::reason)
+        };
+        let io = |kind| Box::new(Wrapped(io::Error::new(kind, "x").into())).into();
+        assert_eq!(
+            reason(io(io::ErrorKind::UnexpectedEof)),
+            Some(Reason::ClientGone)
+        );
+        assert_eq!(
+            reason(io(io::ErrorKind::ConnectionReset)),
+            Some(Reason::ClientGone)
+        );
+        assert_eq!(
+            reason(io(io::ErrorKind::InvalidInput)),
+            Some(Reason::Malformed)
+        );
+        assert_eq!(reason("a bad chunk".into()), Some(Reason::Malformed));
+        let refused = Rejection::new(Reason::TooLarge, "peek", "too large");
+        let wrapped = Wrapped(refused.into());
+        assert_eq!(reason(Box::new(wrapped)), Some(Reason::TooLarge));
     }
 
     #[test]

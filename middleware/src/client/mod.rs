@@ -287,19 +287,12 @@ fn unreached(error: impl Into<BoxError>) -> BoxError {
         .into()
 }
 
-/// An error between the request and a response head; the request's body may have explained it
-/// already.
+/// An error between the request and a response head.
 fn unanswered(error: hyper::Error) -> BoxError {
-    if Rejection::find(&error).is_some() {
-        return error.into();
-    }
     let (reason, told) = if error.is_parse() {
         (Reason::Protocol, "the provider's answer is not HTTP/1.1")
     } else if error.is_user() {
-        (
-            Reason::Malformed,
-            "the request body could not be read to its end",
-        )
+        return Rejection::unread(LAYER, error);
     } else {
         (
             Reason::Closed,

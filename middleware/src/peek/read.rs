@@ -132,12 +132,5 @@ pub(super) fn too_slow() -> Rejection {
 }
 
 pub(super) fn broken(error: impl Into<crate::error::BoxError>) -> crate::error::BoxError {
-    let error = error.into();
-    if Rejection::find(&*error).is_some() {
-        return error;
-    }
-    let told = "the request body could not be read to its end";
-    Rejection::new(Reason::Malformed, LAYER, told)
-        .because(error)
-        .into()
+    Rejection::unread(LAYER, error)
 }

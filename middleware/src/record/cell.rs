@@ -165,6 +165,7 @@ impl Ended {
 impl From<Reason> for Ended {
     fn from(reason: Reason) -> Self {
         match reason {
+            Reason::ClientGone => Self::ClientGone,
             Reason::Draining => Self::Drain,
             Reason::Internal => Self::Internal,
             Reason::SlowReader => Self::SlowReader,

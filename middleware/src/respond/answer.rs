@@ -87,6 +87,8 @@ fn terms(reason: Reason) -> (StatusCode, &'static str, &'static str) {
         Reason::ContentBlocked | Reason::Malformed | Reason::ModelUnpriced | Reason::TokenCap => {
             (StatusCode::BAD_REQUEST, INVALID, code)
         }
+        // Read by a client that has closed its sending side only.
+        Reason::ClientGone => (StatusCode::BAD_REQUEST, INVALID, Reason::Malformed.as_str()),
         Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_error", code),
         Reason::Forbidden => (StatusCode::FORBIDDEN, "permission_error", code),
         Reason::ModelNotFound | Reason::NotFound => (StatusCode::NOT_FOUND, INVALID, code),

@@ -65,6 +65,7 @@ async fn connection(
         message: Message::request(),
         shared: Arc::clone(&shared),
         exchange: None,
+        recorded: false,
     };
     let mut mouth = Mouth {
         writer,
@@ -76,6 +77,7 @@ async fn connection(
         ear.head().await?;
         let (exchange, script) = shared.record(&ear.message, number);
         ear.exchange = Some(exchange);
+        ear.recorded = true;
         mouth.exchange = exchange;
         let after = answer(&mut ear, &mut mouth, &script).await?;
         shared.edit(exchange, |exchange| exchange.done = true);
@@ -86,6 +88,7 @@ async fn connection(
         }
         let rest = ear.message.rest();
         ear.message = Message::request();
+        ear.recorded = false;
         ear.message.feed(&rest);
     }
 }
@@ -112,7 +115,10 @@ struct Ear {
     reader: ReadHalf<Box<dyn Wire>>,
     message: Message,
     shared: Arc<Shared>,
+    /// The exchange that was recorded last.
     exchange: Option<usize>,
+    /// Whether that is the message being read, and not the one before it.
+    recorded: bool,
 }
 
 impl Ear {
@@ -154,7 +160,7 @@ impl Ear {
             Ok(size) => {
                 let had = self.message.body.len();
                 self.message.feed(&bytes[..size]);
-                if let Some(number) = self.exchange.filter(|_| !self.message.head.is_empty()) {
+                if let Some(number) = self.exchange.filter(|_| self.recorded) {
                     let (new, ended) = (&self.message.body[had..], self.message.ended);
                     self.shared.edit(number, |exchange| {
                         exchange.body.extend_from_slice(new);

@@ -470,3 +470,19 @@ proptest! {
         prop_assert_eq!(response.body, body);
     }
 }
+
+#[tokio::test]
+async fn each_request_of_a_kept_connection_has_its_own_body() {
+    let upstream = Upstream::start().await;
+    let conn = Conn::open(upstream.addr()).await;
+    for (id, body) in [("one", "first"), ("two", "second")] {
+        conn.next("POST");
+        conn.send(request("POST", "/", &[(ID, id)], body))
+            .await
+            .unwrap();
+        assert!(conn.response().await.whole());
+    }
+    assert_eq!(upstream.connections(), 1);
+    assert_eq!(upstream.seen("one")[0].body, b"first");
+    assert_eq!(upstream.seen("two")[0].body, b"second");
+}

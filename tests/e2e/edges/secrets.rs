@@ -1,0 +1,190 @@
+//! What is never forwarded, and what nobody can make the gateway dial.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tollgate_testing::upstream::Upstream;
+
+use super::{BODY, CHAT, all_dialects};
+use crate::harness::{Ask, CALLER, KEY, Stage, provider};
+
+/// C14: every slot in which callers put credentials, and what else is theirs alone.
+#[tokio::test]
+async fn credentials_and_cookies_of_the_caller_are_never_forwarded() {
+    let upstream = Upstream::start().await;
+    let port = upstream.port();
+    let stage = Stage::start(&format!(
+        "version: 1\nproviders:\n{}  bare: {{ dialect: openai, base_url: \"http://127.0.0.1:{port}/v1\", credentials: [] }}\n\
+         routes:\n  - {{ name: bare, match: {{ model: bare }}, targets: [bare] }}\n  - {{ name: keyed, match: {{}}, targets: [keyed] }}\n",
+        provider("keyed", "openai", &upstream, "/v1", "")
+    ));
+    let bearer = format!("Bearer {CALLER}");
+    let slots = [
+        ("authorization", bearer.as_str()),
+        ("x-api-key", CALLER),
+        ("api-key", CALLER),
+        ("x-goog-api-key", CALLER),
+        ("proxy-authorization", bearer.as_str()),
+        ("tollgate-key", CALLER),
+        ("cookie", CALLER),
+    ];
+    for (n, slot) in slots.into_iter().enumerate() {
+        for (model, credential) in [("m", Some(format!("Bearer {KEY}"))), ("bare", None)] {
+            let id = format!("slot-{n}-{model}");
+            let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+            let headers = [("content-type", "application/json"), slot];
+            let answer = stage
+                .ask(&Ask {
+                    headers: &headers,
+                    ..Ask::post(&id, CHAT, body.as_bytes())
+                })
+                .await;
+            assert_eq!(answer.status(), 200, "{id}: {}", answer.text());
+            let seen = upstream.seen(&id).remove(0);
+            let head = String::from_utf8_lossy(&seen.head).into_owned();
+            assert!(!head.contains(CALLER), "{id}: {head}");
+            assert_eq!(seen.header("authorization"), credential.as_deref(), "{id}");
+            assert!(!stage.line(&id).await.to_string().contains("sk-"), "{id}");
+        }
+    }
+    stage.stop().await;
+}
+
+/// X01: nothing in a request chooses an address.
+#[tokio::test]
+async fn nothing_in_a_request_is_dialled() {
+    let (stage, upstream) = all_dialects("").await;
+    let decoy = Upstream::start().await;
+    let url = format!("http://{}/v1", decoy.addr());
+    let host = decoy.addr().to_string();
+    let members = format!(
+        r#"{{"model":"m","messages":[],"api_base":"{url}","base_url":"{url}","api_key":"x","host":"{host}"}}"#
+    );
+    let query = format!("{CHAT}?api_base={url}&base_url={url}&proxy={url}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-api-base", url.as_str()),
+        ("api-base", url.as_str()),
+        ("x-base-url", url.as_str()),
+        ("openai-base-url", url.as_str()),
+        ("x-portkey-custom-host", url.as_str()),
+        ("helicone-target-url", url.as_str()),
+        ("x-target-url", url.as_str()),
+    ];
+    let asks = [
+        Ask::post("in-body", CHAT, members.as_bytes()),
+        Ask::post("in-query", &query, BODY),
+        Ask {
+            headers: &headers,
+            ..Ask::post("in-headers", CHAT, BODY)
+        },
+    ];
+    for ask in asks {
+        let answer = stage.ask(&ask).await;
+        assert_eq!(answer.status(), 200, "{}: {}", ask.id, answer.text());
+        assert_eq!(upstream.attempts(ask.id), 1, "{}", ask.id);
+        let seen = upstream.seen(ask.id).remove(0);
+        assert_eq!(
+            seen.header("host"),
+            Some(&*upstream.addr().to_string()),
+            "{}",
+            ask.id
+        );
+    }
+    let absolute = String::from_utf8(Ask::post("absolute", CHAT, BODY).bytes()).expect("ASCII");
+    let conn = stage
+        .open(absolute.replacen(CHAT, &format!("http://{host}{CHAT}"), 1))
+        .await;
+    let answer = conn.response().await;
+    assert!(
+        [200, 400, 403, 421].contains(&answer.status()),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(decoy.connections(), 0);
+    stage.stop().await;
+}
+
+/// The program, killed when the test is over.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// X07: the variables by which programs are told of proxies.
+#[tokio::test]
+async fn proxies_of_the_environment_are_ignored() {
+    let (upstream, proxy) = (Upstream::start().await, Upstream::start().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, socket, admin) = (
+        folder.path().join("t.yaml"),
+        folder.path().join("data"),
+        folder.path().join("admin"),
+    );
+    let config = format!(
+        "version: 1\nproviders:\n{}",
+        provider("p", "openai", &upstream, "/v1", "")
+    );
+    std::fs::write(&file, config).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.arg("serve").arg("--config").arg(&file);
+    for (flag, path) in [("--listen", &socket), ("--admin", &admin)] {
+        command.arg(flag).arg(format!("unix:{}", path.display()));
+    }
+    let url = format!("http://{}", proxy.addr());
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        command.env(name, &url);
+    }
+    command
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .env_remove("RUST_LOG");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut program = Program(command.spawn().expect("the program starts"));
+    let told = program.0.stderr.take().expect("it is piped");
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut told = BufReader::new(told).lines();
+        let listening = told
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains("listening"));
+        assert!(listening, "the program did not say that it listens");
+        ask_unix(&socket, &Ask::post("proxied", CHAT, BODY).bytes())
+    });
+    let answer = answer.await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(upstream.attempts("proxied"), 1);
+    assert_eq!(proxy.connections(), 0);
+    drop(program);
+}
+
+fn ask_unix(socket: &Path, request: &[u8]) -> String {
+    let mut conn = UnixStream::connect(socket).expect("it listens");
+    conn.set_read_timeout(Some(tollgate_testing::DEADLINE))
+        .expect("a limit");
+    let request = String::from_utf8_lossy(request).replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    conn.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    conn.read_to_string(&mut answer)
+        .expect("it answers and closes");
+    answer
+}

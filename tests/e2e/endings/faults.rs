@@ -1,0 +1,227 @@
+//! Many runs with seeded chance: exact bytes however they are cut, and no fault that looks like an end.
+
+use std::{sync::Arc, time::Duration};
+
+use tollgate_testing::{
+    recordings::all,
+    splits::{Random, Split},
+    upstream::{Framing, Script},
+};
+
+use super::{APIS, Api, CHAT, FRAMINGS, Theatre};
+use crate::harness::{each, seed};
+
+/// Runs at a time.
+const AT_ONCE: usize = 8;
+
+/// S01: pieces of 1 byte to 64 KiB.
+#[tokio::test]
+async fn a_stream_is_exact_however_the_provider_writes_it() {
+    let theatre = Theatre::shared().await;
+    let mut random = Random::new(seed());
+    let runs = (0..100).map(|n| {
+        let api = APIS[n % APIS.len()];
+        let (size, seed, end) = (1 + random.below(120_000), random.bits(), random.below(2));
+        let (theatre, id) = (Arc::clone(&theatre), format!("exact-{n}"));
+        async move {
+            let mut sent = String::new();
+            while sent.len() < size {
+                sent += &(api.event)(&"token ".repeat(1 + sent.len() % 700));
+            }
+            sent += last(&api);
+            let framing = [Framing::Chunked, Framing::Close][end];
+            let script = Script::new().head(200, &[("content-type", api.kind)], framing);
+            let script = script.body_in(sent.clone(), Split::Random(seed)).end();
+            let answer = theatre.play(&api, &id, script).await;
+            assert!(
+                answer.text() == sent,
+                "{id}: seed {seed}: {} bytes of {}",
+                answer.body.len(),
+                sent.len()
+            );
+            assert!(answer.whole(), "{id}");
+            let line = theatre.told(&id, "complete").await;
+            assert_eq!(line["digest"]["upstream"], line["digest"]["client"]);
+        }
+    });
+    each(AT_ONCE, runs).await;
+    theatre.close().await;
+}
+
+/// What makes a stream of this surface complete.
+fn last(api: &Api) -> &'static str {
+    match api.name {
+        "anthropic" => "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        "responses" => {
+            "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n"
+        }
+        "gemini" => "data: {\"candidates\":[{\"finishReason\":\"STOP\",\"index\":0}]}\r\n\r\n",
+        "ollama" => "{\"model\":\"m\",\"done\":true,\"done_reason\":\"stop\"}\n",
+        _ => "data: [DONE]\n\n",
+    }
+}
+
+/// S02: recorded streams in two pieces; the places are sampled, each run takes others.
+#[tokio::test]
+async fn a_recorded_stream_is_exact_wherever_it_is_cut_in_two() {
+    let theatre = Theatre::shared().await;
+    let mut random = Random::new(seed());
+    let small: Vec<_> = all()
+        .iter()
+        .filter(|it| {
+            it.shape == "openai.chat"
+                && it.format == "sse"
+                && !it.unmarked
+                && it.ended() == ["complete"]
+        })
+        .filter(|it| it.body.len() < 8000)
+        .collect();
+    assert!(small.len() >= 2, "only {} small streams", small.len());
+    let runs = (0..150).map(|n| {
+        let recording = small[n % small.len()];
+        let at = 1 + random.below(recording.body.len() - 1);
+        let (theatre, id) = (Arc::clone(&theatre), format!("two-{n}"));
+        async move {
+            let (first, second) = recording.body.split_at(at);
+            let script = Script::new().head(
+                200,
+                &[("content-type", "text/event-stream")],
+                Framing::Chunked,
+            );
+            // The pause lets the gateway see the first piece alone.
+            let script = script
+                .body(first)
+                .sleep(Duration::from_millis(5))
+                .body(second)
+                .end();
+            let answer = theatre.play(&CHAT, &id, script).await;
+            assert!(
+                answer.body == recording.body && answer.whole(),
+                "{} cut at {at}",
+                recording.name
+            );
+            theatre.told(&id, "complete").await;
+        }
+    });
+    each(AT_ONCE, runs).await;
+    theatre.close().await;
+}
+
+/// One run of S24.
+struct Fault {
+    api: Api,
+    framing: Framing,
+    /// Bytes of the stream that are sent, at least one.
+    cut: usize,
+    reset: bool,
+    pause: bool,
+    split: Split,
+}
+
+impl Fault {
+    fn any(random: &mut Random, length: impl Fn(&Api) -> usize) -> Self {
+        let api = APIS[random.below(APIS.len())];
+        Self {
+            api,
+            framing: FRAMINGS[random.below(FRAMINGS.len())],
+            cut: 1 + random.below(length(&api)),
+            reset: random.below(2) == 0,
+            pause: random.below(2) == 0,
+            split: Split::Random(random.bits()),
+        }
+    }
+
+    fn script(&self, sent: &str) -> Script {
+        let script = Script::new().head(200, &[("content-type", self.api.kind)], self.framing);
+        let mut script = script.body_in(sent.as_bytes()[..self.cut].to_vec(), self.split.clone());
+        if self.pause {
+            script = script.sleep(Duration::from_millis(20));
+        }
+        if self.reset {
+            script.rst()
+        } else {
+            script.fin()
+        }
+    }
+}
+
+/// S24: any fault after the first byte.
+#[tokio::test]
+async fn no_fault_after_the_first_byte_looks_like_an_end_or_is_tried_again() {
+    let theatre = Theatre::shared().await;
+    let mut random = Random::new(seed());
+    let runs = (0..320).map(|n| {
+        let fault = Fault::any(&mut random, |api| api.events(12).concat().len());
+        let (theatre, id) = (Arc::clone(&theatre), format!("fault-{n}"));
+        async move {
+            let stream = fault.api.events(12).concat();
+            let what = format!(
+                "{id}: {} {:?} cut at {}, reset {}, pause {}, {:?}",
+                fault.api.name, fault.framing, fault.cut, fault.reset, fault.pause, fault.split
+            );
+            let answer = theatre.play(&fault.api, &id, fault.script(&stream)).await;
+            let line = theatre.stage.line(&id).await;
+            assert_eq!(
+                line["attempts"].as_array().map(Vec::len),
+                Some(1),
+                "{what}: {line}"
+            );
+            assert_eq!(theatre.upstream.attempts(&id), 1, "{what}");
+            assert!(!answer.whole(), "{what}: {:?}", answer.ended);
+            if answer.status() == 502 && fault.reset && !fault.pause {
+                // The reset has overtaken the head.
+                assert_eq!(line["ended"], "upstream_error", "{what}: {line}");
+                return;
+            }
+            assert_eq!(line["ended"], "upstream_truncated", "{what}: {line}");
+            assert_eq!(answer.status(), 200, "{what}");
+            let sent = &stream.as_bytes()[..fault.cut];
+            let same = answer
+                .body
+                .iter()
+                .zip(sent)
+                .take_while(|(a, b)| a == b)
+                .count();
+            let told = same < answer.body.len();
+            assert!(
+                !told || told_behind(&fault.api, &answer.body, sent),
+                "{what}: {:?}",
+                answer.text()
+            );
+            if !fault.reset || fault.pause {
+                assert!(same == sent.len(), "{what}: {same} of {} bytes", sent.len());
+            }
+        }
+    });
+    each(AT_ONCE, runs).await;
+    theatre.close().await;
+}
+
+/// Whether what stands behind some whole events of these is an error event.
+fn told_behind(api: &Api, body: &[u8], sent: &[u8]) -> bool {
+    (0..=body.len().min(sent.len()))
+        .any(|at| body[..at] == sent[..at] && api.is_error_event(&body[at..]))
+}
+
+/// S06: the last good event and the error event arrive before the break, each time.
+#[tokio::test]
+async fn the_last_event_arrives_before_the_break_every_time() {
+    let theatre = Theatre::shared().await;
+    let mut random = Random::new(seed());
+    let runs = (0..200).map(|n| {
+        let api = APIS[n % APIS.len()];
+        let (count, framing) = (1 + random.below(20), FRAMINGS[random.below(FRAMINGS.len())]);
+        let split = Split::Random(random.bits());
+        let (theatre, id) = (Arc::clone(&theatre), format!("flush-{n}"));
+        async move {
+            let sent = api.events(count).concat();
+            let script = Script::new().head(200, &[("content-type", api.kind)], framing);
+            let script = script.body_in(sent.clone(), split).fin();
+            let answer = theatre.play(&api, &id, script).await;
+            super::assert_broken(&id, &api, &answer, sent.as_bytes());
+            theatre.told(&id, "upstream_truncated").await;
+        }
+    });
+    each(AT_ONCE, runs).await;
+    theatre.close().await;
+}

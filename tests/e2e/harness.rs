@@ -1,0 +1,269 @@
+//! A gateway in this process on ports of the system's choice, its request log as JSON, and how tests ask it.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tollgate::{
+    config::{self, Config, Inputs},
+    gateway::Gateway,
+    server::Outcome,
+    telemetry::log::Sink,
+};
+use tollgate_testing::{
+    DEADLINE,
+    client::{self, Conn, Message},
+    upstream::{ID, SCRIPT, Upstream},
+};
+
+/// The provider's key: must arrive upstream and nowhere else.
+pub(crate) const KEY: &str = "sk-provider-5f3a91c07e";
+/// The caller's key: must never arrive upstream.
+pub(crate) const CALLER: &str = "sk-caller-c2d8841b6e";
+
+/// A running gateway and its request log.
+pub(crate) struct Stage {
+    gateway: Gateway,
+    addr: SocketAddr,
+    log: Log,
+}
+
+/// The request log: the lines of each request, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Lines>>, watch::Sender<()>);
+
+#[derive(Default)]
+struct Lines {
+    by_id: HashMap<String, Vec<Value>>,
+    /// What came behind the last line break.
+    rest: Vec<u8>,
+}
+
+// ===== impl Stage =====
+
+impl Stage {
+    /// Starts what the text says; its `listen` keys are replaced by free ports of 127.0.0.1.
+    pub(crate) fn start(yaml: &str) -> Self {
+        let log = Log::default();
+        let gateway = Gateway::start_with(&load(yaml), Sink::writer(log.clone()))
+            .expect("a gateway that starts");
+        let addr = gateway.addresses()[0].socket_addr().expect("a TCP address");
+        Self { gateway, addr, log }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Sends a request of the test `id` on a connection of its own, with nothing waited for.
+    pub(crate) async fn open(&self, request: impl AsRef<[u8]>) -> Conn {
+        let conn = Conn::open(self.addr).await;
+        // A gateway that refuses by the head alone may close before it has read all.
+        let _took = conn.send(request).await;
+        conn
+    }
+
+    /// One exchange on a connection of its own; the answer as it ended.
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Message {
+        let conn = Conn::open(self.addr).await;
+        conn.next(ask.method);
+        let _took = conn.send(ask.bytes()).await;
+        let message = conn.response().await;
+        conn.close().await;
+        message
+    }
+
+    /// The first log line of a request, waited for.
+    pub(crate) async fn line(&self, id: &str) -> Value {
+        let mut news = self.log.1.subscribe();
+        let wait = async {
+            loop {
+                if let Some(line) = self.log.lines(id).into_iter().next() {
+                    return line;
+                }
+                news.changed().await.expect("the log lives");
+            }
+        };
+        match timeout(DEADLINE, wait).await {
+            Ok(line) => line,
+            Err(_) => panic!("no log line of the request {id}"),
+        }
+    }
+
+    /// The log, to be read when the gateway has stopped.
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Drains and stops; every request must have had one log line, and every worker must have ended well.
+    ///
+    /// Returns the number of answers that had to be cut.
+    pub(crate) async fn stop(self) -> usize {
+        let Self { gateway, log, .. } = self;
+        let stopped = tokio::task::spawn_blocking(|| gateway.stop());
+        let Outcome { cut, lost } = stopped.await.expect("stop does not panic");
+        assert_eq!(lost, 0, "a worker panicked");
+        log.each_once();
+        cut
+    }
+}
+
+/// A configuration from text, with nothing of this process's environment in it.
+pub(crate) fn load(yaml: &str) -> Config {
+    let inputs = Inputs {
+        env: &|_| None,
+        read: &|path| std::fs::read_to_string(path),
+        listen: Some("127.0.0.1:0"),
+        admin: Some("127.0.0.1:0"),
+    };
+    match config::load(yaml, "test.yaml", &inputs) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => panic!("{problems}\n{yaml}"),
+    }
+}
+
+/// One entry of `providers`: a scripted upstream behind this path, with [`KEY`]; `more` are further keys, `", name: value"`.
+pub(crate) fn provider(
+    name: &str,
+    dialect: &str,
+    upstream: &Upstream,
+    path: &str,
+    more: &str,
+) -> String {
+    let port = upstream.port();
+    format!(
+        "  {name}: {{ dialect: {dialect}, base_url: \"http://127.0.0.1:{port}{path}\", credentials: [{KEY}]{more} }}\n"
+    )
+}
+
+// ===== impl Log =====
+
+impl Log {
+    /// The line of a request that has ended.
+    pub(crate) fn first(&self, id: &str) -> Value {
+        let found = self.lines(id).into_iter().next();
+        found.unwrap_or_else(|| panic!("no log line of the request {id}"))
+    }
+
+    fn lines(&self, id: &str) -> Vec<Value> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.by_id.get(id).cloned().unwrap_or_default()
+    }
+
+    fn each_once(&self) {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, lines) in &lines.by_id {
+            assert_eq!(lines.len(), 1, "log lines of the request {id}: {lines:#?}");
+        }
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.rest.extend_from_slice(bytes);
+        while let Some(end) = lines.rest.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = lines.rest.drain(..=end).collect();
+            let line: Value = serde_json::from_slice(&line).expect("a log line is JSON");
+            let id = line["request_id"].as_str().unwrap_or_default().to_owned();
+            lines.by_id.entry(id).or_default().push(line);
+        }
+        drop(lines);
+        self.1.send_replace(());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// ===== asking =====
+
+/// A request of a test: `id` names it in the log and at the upstream, `script` the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) script: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Ask<'a> {
+    /// A POST of this body, answered by the script of the same name as the request.
+    pub(crate) fn post(id: &'a str, path: &'a str, body: &'a [u8]) -> Self {
+        Self {
+            id,
+            script: id,
+            method: "POST",
+            path,
+            headers: &[("content-type", "application/json")],
+            body,
+        }
+    }
+
+    /// All headers but `host` and the framing.
+    pub(crate) fn all_headers(&self) -> Vec<(&'a str, &'a str)> {
+        let own = [
+            ("x-request-id", self.id),
+            (ID, self.id),
+            (SCRIPT, self.script),
+        ];
+        own.into_iter()
+            .chain(self.headers.iter().copied())
+            .collect()
+    }
+
+    /// The bytes on the wire.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        client::request(self.method, self.path, &self.all_headers(), self.body)
+    }
+
+    /// The head alone, announcing this length.
+    pub(crate) fn head(&self, length: u64) -> Vec<u8> {
+        client::head(self.method, self.path, &self.all_headers(), Some(length))
+    }
+}
+
+/// The seed of this run: `TOLLGATE_SEED`, else one of the clock's; printed, so that a failure can be repeated.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("TOLLGATE_SEED").ok();
+    let seed = given.map_or_else(
+        || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos()))
+        },
+        |text| text.parse().expect("TOLLGATE_SEED is a number"),
+    );
+    println!("TOLLGATE_SEED={seed}");
+    seed
+}
+
+/// Runs all of these, so many at a time; a panic of one ends the test.
+pub(crate) async fn each<F>(at_once: usize, runs: impl IntoIterator<Item = F>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(at_once));
+    let mut tasks = JoinSet::new();
+    for run in runs {
+        let room = Arc::clone(&room);
+        tasks.spawn(async move {
+            let _room = room.acquire().await;
+            run.await;
+        });
+    }
+    tasks.join_all().await;
+}
