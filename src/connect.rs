@@ -244,3 +244,24 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only a connection that has carried some traffic shows by its delays that the option is missing; asked, it tells.
+    #[tokio::test]
+    async fn a_connection_to_a_provider_sends_small_writes_at_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}/", listener.local_addr().unwrap());
+        let mut connector = Connector::new(Scheme::Http, None).unwrap();
+        std::future::poll_fn(|cx| connector.poll_ready(cx))
+            .await
+            .unwrap();
+        let io = connector.call(origin.parse().unwrap()).await.unwrap();
+        let MaybeHttpsStream::Http(stream) = io else {
+            panic!("a plain address gave a connection with TLS")
+        };
+        assert!(stream.inner().nodelay().unwrap());
+    }
+}

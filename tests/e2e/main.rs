@@ -1,3 +1,14 @@
 //! The promises of the whole, over real sockets: one module per promise.
 
+mod binary;
 mod configs;
+mod edges;
+mod endings;
+mod harness;
+mod inside;
+mod operations;
+mod program;
+mod relay;
+mod sdk;
+mod sources;
+mod timing;
