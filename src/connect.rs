@@ -16,6 +16,7 @@ use std::{
 };
 
 use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{
     FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream,
 };
@@ -33,7 +34,15 @@ use tower_service::Service;
 use crate::config::{ProviderTls, Scheme};
 
 /// What a connection to a provider is.
-pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+///
+/// The state of TLS lies behind a pointer: a plain connection does not keep a kilobyte for it.
+#[derive(Debug)]
+pub enum Io {
+    /// TCP.
+    Plain(TokioIo<TcpStream>),
+    /// TLS over TCP.
+    Tls(Box<MaybeHttpsStream<TokioIo<TcpStream>>>),
+}
 
 /// How long the first address family has before the other one is tried beside it (RFC 8305).
 const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
@@ -184,6 +193,64 @@ impl fmt::Display for TlsError {
 
 impl Error for TlsError {}
 
+impl Read for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl Write for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+}
+
 impl Service<Uri> for Connector {
     type Response = Io;
     type Error = BoxError;
@@ -212,7 +279,11 @@ impl Future for Connecting {
     type Output = Result<Io, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx).map_err(|error| {
+        let connected = self.project().inner.poll(cx).map_ok(|io| match io {
+            MaybeHttpsStream::Http(tcp) => Io::Plain(tcp),
+            tls => Io::Tls(Box::new(tls)),
+        });
+        connected.map_err(|error| {
             if !is_tls(&*error) {
                 return error;
             }
@@ -259,7 +330,7 @@ mod tests {
             .await
             .unwrap();
         let io = connector.call(origin.parse().unwrap()).await.unwrap();
-        let MaybeHttpsStream::Http(stream) = io else {
+        let Io::Plain(stream) = io else {
             panic!("a plain address gave a connection with TLS")
         };
         assert!(stream.inner().nodelay().unwrap());

@@ -24,7 +24,10 @@ use crate::{
 };
 
 /// A client of one provider, of one worker.
-pub type HttpClient<B> = Client<Connector, B, Io>;
+pub type HttpClient<B> = Client<Connector, Boxed<B>, Io>;
+
+/// A request body as the client holds it: hyper keeps room for 32 requests on each connection.
+pub type Boxed<B> = Pin<Box<B>>;
 
 /// The built-in provider breaks off as one over the network does.
 fn broken(error: BoxError) -> BoxError {
@@ -69,7 +72,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
-            Self::Http(client) => client.poll_ready(cx),
+            Self::Http(client) => Service::<Request<Boxed<B>>>::poll_ready(client, cx),
             Self::Mock(mock) => {
                 Service::<Request<B>>::poll_ready(mock, cx).map_err(|never| match never {})
             }
@@ -79,7 +82,7 @@ where
     fn call(&mut self, req: Request<B>) -> LeafFuture<B> {
         match self {
             Self::Http(client) => LeafFuture::Http {
-                inner: client.call(req),
+                inner: client.call(req.map(Box::pin)),
             },
             Self::Mock(mock) => LeafFuture::Mock {
                 inner: Box::pin(mock.call(req)),
@@ -88,7 +91,7 @@ where
     }
 }
 
-type HttpBody<B> = client::ResponseBody<Io, B, SystemClock>;
+type HttpBody<B> = client::ResponseBody<Io, Boxed<B>, SystemClock>;
 
 pin_project! {
     /// The future of [`Leaf`].

@@ -88,14 +88,20 @@ pub(super) fn open<S: Stack>(
     socket: Socket,
     stack: S,
     shared: &Arc<Shared>,
-) -> Http<S> {
+) -> Box<Http<S>> {
     let stream = Stream::new(socket, shared.clone());
     let io = TokioIo::new(Wire::new(stream, shared.conn.clone()));
-    builder.serve_connection(io, Requests::new(stack, shared.clone()))
+    // Boxed: the task keeps room for it more than once otherwise.
+    Box::new(builder.serve_connection(io, Requests::new(stack, shared.clone())))
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve<S: Stack>(mut http: Http<S>, shared: Arc<Shared>, limits: Limits) {
+/// Serves a connection to its end; `entry` is let go of when the socket is closed.
+pub(super) async fn serve<S: Stack, E>(
+    mut http: Box<Http<S>>,
+    shared: Arc<Shared>,
+    limits: Limits,
+    entry: E,
+) {
     let end = {
         let mut clock = pin!(sleep_until(Instant::now() + limits.head_timeout));
         let mut run = Run::new(&shared, limits, clock.deadline());
@@ -103,6 +109,7 @@ pub(super) async fn serve<S: Stack>(mut http: Http<S>, shared: Arc<Shared>, limi
     };
     let wire = http.into_parts().io.into_inner();
     close(wire, &shared, &end).await;
+    drop(entry);
 }
 
 /// Closes the socket so that the client can read what was written to it.

@@ -205,10 +205,7 @@ where
             .enter(shared.clone(), self.tally.clone(), room);
         let http = connection::open(&self.builder, socket, self.stack.clone(), &shared);
         let limits = self.limits;
-        spawn(async move {
-            connection::serve(http, shared, limits).await;
-            drop(entry);
-        });
+        spawn(connection::serve(http, shared, limits, entry));
     }
 
     /// No error ends the loop. A connection that is gone again is nothing; when descriptors or

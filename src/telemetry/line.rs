@@ -20,7 +20,7 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
     out.extend_from_slice(b"{\"time\":");
     time(out, record.arrived());
     let mut line = Line(out);
-    line.text(r#","request_id":"#, Some(record.request_id()));
+    line.word(r#","request_id":"#, Some(record.request_id()));
     line.number(r#","generation":"#, Some(generation));
     line.text(r#","method":"#, Some(record.method().as_str()));
     line.text(r#","path":"#, Some(record.path()));
@@ -58,7 +58,7 @@ fn target(line: &mut Line<'_>, record: &Record, last: Option<&Attempt>) {
     line.text(r#","target":"#, last.map(|it| &*it.target));
     line.text(r#","label":"#, last.and_then(|it| it.label.as_deref()));
     let (surface, intent) = (record.surface(), record.intent());
-    line.text(
+    line.word(
         r#","dialect":"#,
         surface.map(|surface| surface.dialect.as_str()),
     );
@@ -96,7 +96,7 @@ fn attempt(line: &mut Line<'_>, attempt: &Attempt, first: bool) {
         line.number(r#","status":"#, Some(status.into()));
     }
     if let Some(error) = attempt.error {
-        line.text(r#","error":"#, Some(error));
+        line.word(r#","error":"#, Some(error));
     }
     line.millis(r#","ms":"#, Some(attempt.took));
     line.raw("}");
@@ -117,11 +117,11 @@ fn digest(line: &mut Line<'_>, record: &Record) {
 
 fn ending(line: &mut Line<'_>, record: &Record) {
     let ended = record.ended().unwrap_or(Ended::Internal);
-    line.text(r#","ended":"#, Some(ended.as_str()));
+    line.word(r#","ended":"#, Some(ended.as_str()));
     let refused = record.refused();
-    line.text(r#","refused_by":"#, refused.map(|it| it.layer));
+    line.word(r#","refused_by":"#, refused.map(|it| it.layer));
     let reason = refused.map(|it| it.reason).or_else(|| record.broke());
-    line.text(r#","error":"#, reason.map(|it| it.as_str()));
+    line.word(r#","error":"#, reason.map(|it| it.as_str()));
     line.raw(r#","edited_by":["#);
     if record.is_edited() {
         for (at, layer) in record.edited_by().into_iter().enumerate() {
@@ -144,6 +144,19 @@ impl Line<'_> {
         self.raw(name);
         match value {
             Some(value) => json::escape_into(&value[..value.floor_char_boundary(LONGEST)], self.0),
+            None => self.raw("null"),
+        }
+    }
+
+    /// A fixed word, or a name that was found harmless: nothing in it needs an escape.
+    fn word(&mut self, name: &str, value: Option<&str>) {
+        self.raw(name);
+        match value {
+            Some(value) => {
+                self.raw("\"");
+                self.raw(value);
+                self.raw("\"");
+            }
             None => self.raw("null"),
         }
     }

@@ -177,7 +177,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("origin", &self.origin)
+            .field("host", &self.origin.host())
             .finish_non_exhaustive()
     }
 }

@@ -126,6 +126,16 @@ where
         match inner.poll_frame(cx) {
             Poll::Ready(frame) => {
                 *this.waiting = None;
+                // A body that always has more is never waited for.
+                if matches!(frame, Some(Ok(_)))
+                    && let Some(total) = this.clocks.total
+                    && let now = this.clock.now()
+                    && now >= total
+                {
+                    this.inner.set(None);
+                    let error = elapsed(this.clocks.record.as_ref(), now);
+                    return Poll::Ready(Some(Err(error.into())));
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {

@@ -383,3 +383,17 @@ async fn an_error_from_inside_is_passed_on() {
     let error = layer.layer(inner).oneshot(request(true)).await.unwrap_err();
     assert_eq!(error.to_string(), "from inside");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_always_has_more_is_over_when_the_whole_time_is() {
+    let limits = Timeouts {
+        total: Some(seconds(10)),
+        ..Timeouts::off()
+    };
+    // All is there at once: nothing is ever waited for.
+    let body = Timed::new(&[(0, "a"), (0, "b"), (0, "c")]).endless();
+    let mut body = Box::pin(answered(limits, request(true), 0, body).await.unwrap());
+    body.frame().await.unwrap().unwrap();
+    tokio::time::sleep(seconds(11)).await;
+    timed_out(body.frame().await.unwrap().err());
+}

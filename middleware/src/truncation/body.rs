@@ -39,17 +39,19 @@ struct Watch {
 impl<B: Body> ResponseBody<B> {
     pub(super) fn new(inner: B, judge: Option<Judge>, record: Option<Record>) -> Self {
         let announced = inner.size_hint().exact().is_some();
-        Self {
-            inner,
-            watch: Watch {
-                judge,
-                record,
-                error_told: false,
-                announced,
-                cut: None,
-                over: false,
-            },
+        let mut watch = Watch {
+            judge,
+            record,
+            error_told: false,
+            announced,
+            cut: None,
+            over: false,
+        };
+        // An answer that is announced as empty is never polled.
+        if inner.is_end_stream() {
+            watch.nothing_follows();
         }
+        Self { inner, watch }
     }
 }
 

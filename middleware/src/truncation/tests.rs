@@ -255,6 +255,14 @@ async fn an_incomplete_stream_of_the_announced_length_ends_but_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_announced_as_empty_is_recorded_as_incomplete() {
+    let case = Case::default();
+    let body = case.watched(Script::empty().exact().hinting()).await;
+    assert!(http_body::Body::is_end_stream(&body));
+    assert_eq!(case.record.ended(), Some(Ended::UpstreamTruncated));
+}
+
+#[tokio::test]
 async fn an_incomplete_stream_that_only_hints_at_its_end_is_broken() {
     let case = Case::default();
     let body = case.watched(script(&[BEGUN]).hinting()).await;

@@ -1,6 +1,6 @@
 //! Edits of heads, in place: a header map is never rebuilt.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 
@@ -140,7 +140,16 @@ pub(super) fn edit_target(
         _ => Cow::Borrowed(uri.path()),
     };
     let joined = dialect::join(base_path, &path, prefix);
-    let gemini = surface.is_some_and(|surface| surface.dialect == Dialect::Gemini);
+    // What is behind Gemini's own prefix is Gemini's, also where the surface is not known.
+    let beta = |prefix: &Range<usize>| {
+        uri.path()
+            .get(prefix.clone())
+            .is_some_and(|it| it.contains("/v1beta"))
+    };
+    let gemini = match surface {
+        Some(surface) => surface.dialect == Dialect::Gemini,
+        None => prefix.is_some_and(beta),
+    };
     let query = uri
         .query()
         .map(|query| if gemini { keyless(query) } else { query.into() });

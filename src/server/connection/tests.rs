@@ -31,7 +31,7 @@ async fn beside<C: Future>(delay: Duration, client: impl FnOnce(UnixStream) -> C
     let mut builder = Builder::new();
     builder.header_read_timeout(None);
     let http = open(&builder, Socket::Unix(ours), stack, &shared);
-    let ((), output) = tokio::join!(serve(http, shared, LIMITS), client(theirs));
+    let ((), output) = tokio::join!(serve(http, shared, LIMITS, ()), client(theirs));
     output
 }
 

@@ -64,6 +64,12 @@ async fn the_key_of_a_gemini_query_stays_here() {
         let got = arrives(bare(), post(&format!("{path}?{query}"), "{}")).await;
         assert_eq!(got.uri().to_string(), format!("{path}{left}"));
     }
+    let files = arrives(bare(), post("/v1beta/files?key=k&page=2", "{}")).await;
+    assert_eq!(
+        files.uri().query(),
+        Some("page=2"),
+        "its prefix is Gemini's"
+    );
     let chat = arrives(bare(), post("/v1/chat/completions?key=k", "{}")).await;
     assert_eq!(chat.uri().query(), Some("key=k"), "elsewhere it is no key");
 }
