@@ -60,11 +60,15 @@ async fn the_admin_listener_has_its_pages_and_nothing_else() {
 
 #[tokio::test]
 async fn the_data_listener_has_none_of_the_admin_pages() {
-    let inside = Inside::start(&config(MOCK));
-    for path in PAGES {
-        let page = get(inside.data(), path).await;
-        assert_eq!(page.status(), 404, "{path}: {}", shown(&page));
+    let upstream = Upstream::start().await;
+    for text in [MOCK.to_owned(), one(upstream.addr(), "")] {
+        let inside = Inside::start(&config(&text));
+        for path in PAGES {
+            let page = get(inside.data(), path).await;
+            assert_eq!(page.status(), 404, "{path}: {}", shown(&page));
+        }
     }
+    assert!(upstream.snapshot().exchanges.is_empty());
 }
 
 #[tokio::test]
