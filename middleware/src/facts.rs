@@ -11,7 +11,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use crate::dialect::{Asked, Limit, Surface};
+use crate::dialect::{Asked, Limit, Surface, multipart};
 
 /// What a request asks for.
 ///
@@ -24,6 +24,7 @@ struct Inner {
     surface: Surface,
     model: Option<Box<str>>,
     model_span: Option<Range<usize>>,
+    form_span: Option<Range<usize>>,
     stream: bool,
     choices: u32,
     limits: Box<[Limit]>,
@@ -46,6 +47,7 @@ impl Intent {
             surface,
             model: named.or(asked.model.as_deref()).map(Into::into),
             model_span: asked.model_span,
+            form_span: None,
             stream: asked.stream,
             choices: asked.choices,
             limits: asked.limits.into(),
@@ -56,13 +58,24 @@ impl Intent {
         }))
     }
 
-    /// What was found of a body that is not JSON: at most its model.
-    pub fn opaque(surface: Surface, model: Option<&str>) -> Self {
+    /// What is known of a body that is not JSON and names no model: at most the model that the path
+    /// names, decoded.
+    pub fn opaque(surface: Surface, named: Option<&str>) -> Self {
+        Self::unread(surface, named, None)
+    }
+
+    /// What was found in a form that names its model.
+    pub fn form(surface: Surface, model: &multipart::Model) -> Self {
+        Self::unread(surface, Some(&model.value), Some(model.span.clone()))
+    }
+
+    fn unread(surface: Surface, model: Option<&str>, form_span: Option<Range<usize>>) -> Self {
         let stream = surface.stream.unwrap_or(false);
         Self(Arc::new(Inner {
             surface,
             model: model.map(Into::into),
             model_span: None,
+            form_span,
             stream,
             choices: 1,
             limits: Box::default(),
@@ -83,9 +96,14 @@ impl Intent {
         self.0.model.as_deref()
     }
 
-    /// Where the model's string lies in the body, quotes included; `None` if the path names it.
+    /// Where the model's string lies in a JSON body, quotes included; `None` if the path names it.
     pub fn model_span(&self) -> Option<Range<usize>> {
         self.0.model_span.clone()
+    }
+
+    /// Where the model's name lies in a form, raw; `None` if the path names it, or the body is no form.
+    pub fn form_span(&self) -> Option<Range<usize>> {
+        self.0.form_span.clone()
     }
 
     /// Whether a streamed answer was asked for.

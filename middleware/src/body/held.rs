@@ -109,7 +109,7 @@ impl<B> Held<B> {
         }
     }
 
-    /// Whether nothing is left to read: the body can be edited, and sent more than once.
+    /// Whether nothing is left to read: the body can be edited anywhere, and sent more than once.
     pub fn is_whole(&self) -> bool {
         self.rest.is_none()
     }
@@ -122,6 +122,14 @@ impl<B> Held<B> {
     /// Bytes of the frames that were read, after the edits, that have not been sent.
     pub fn held_len(&self) -> u64 {
         self.left
+    }
+
+    /// How long a body that arrives with `length` bytes is after the edits; `None` if more bytes than
+    /// that were read. Right until sending has begun.
+    pub fn edited_len(&self, length: u64) -> Option<u64> {
+        length
+            .checked_sub(self.whole as u64)?
+            .checked_add(self.left)
     }
 
     /// The bytes that were read, as they arrived. Copies if they came in more than one frame.
@@ -342,6 +350,17 @@ mod tests {
         let body = Held::begun([Bytes::from("read ")], Full::new(Bytes::from("and unread")));
         assert!(!body.is_whole() && body.replay().is_none());
         assert_eq!(sent(body), b"read and unread");
+    }
+
+    #[test]
+    fn what_was_read_is_edited_and_what_was_not_follows() {
+        let mut body = Held::begun(
+            [Bytes::from("one "), Bytes::from("two ")],
+            Full::new(Bytes::from("and unread")),
+        );
+        body.edit(4..7, "zwei");
+        assert_eq!((body.edited_len(18), body.edited_len(7)), (Some(19), None));
+        assert_eq!(sent(body), b"one zwei and unread");
     }
 
     #[test]

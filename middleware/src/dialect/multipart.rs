@@ -1,6 +1,17 @@
 //! The model of a multipart request, read from the parts' headers while the bytes pass.
 
+use std::ops::Range;
+
 use memchr::memmem;
+
+/// The model that a form names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its name, without the white space around it.
+    pub value: String,
+    /// Where exactly that lies in the body as it arrived.
+    pub span: Range<usize>,
+}
 
 /// Finds the part named `model` in a `multipart/form-data` body that comes in pieces.
 ///
@@ -14,6 +25,8 @@ pub struct Parts {
     state: State,
     /// What is kept over a split: the end of skipped data, a head, or a model's bytes.
     held: Vec<u8>,
+    /// Bytes of the body that are behind us; what is held of them came last.
+    passed: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +55,14 @@ impl Parts {
             delimiter,
             state: State::Skipping,
             held: b"\r\n".to_vec(),
+            passed: 0,
         })
     }
 
-    /// Reads the next piece; the model's name as soon as it is whole, once.
-    pub fn feed(&mut self, mut piece: &[u8]) -> Option<String> {
+    /// Reads the next piece; the model as soon as its name is whole, once.
+    pub fn feed(&mut self, mut piece: &[u8]) -> Option<Model> {
         while !piece.is_empty() && self.state != State::Over {
-            piece = match self.state {
+            let rest = match self.state {
                 State::Skipping => self.skip(piece),
                 State::Delimited => self.after_delimiter(piece),
                 State::Head => self.head(piece),
@@ -61,6 +75,8 @@ impl Parts {
                 }
                 State::Over => return None,
             };
+            self.passed += piece.len() - rest.len();
+            piece = rest;
         }
         None
     }
@@ -137,20 +153,17 @@ impl Parts {
     }
 
     /// Collects the model's value up to the delimiter.
-    fn model<'a>(&mut self, piece: &'a [u8]) -> (&'a [u8], Option<String>) {
+    fn model<'a>(&mut self, piece: &'a [u8]) -> (&'a [u8], Option<Model>) {
+        // The break that ended the head is held too, so all that is held is text as it arrived.
+        let start = self.passed - self.held.len();
         let room = 2 + MAX_MODEL + self.delimiter.len() - self.held.len();
         let lent = piece.len().min(room);
         self.held.extend_from_slice(&piece[..lent]);
         match memmem::find(&self.held, &self.delimiter) {
             Some(end) => {
-                let model = std::str::from_utf8(&self.held[..end])
-                    .ok()
-                    .map(str::trim)
-                    .map(str::to_owned);
-                (
-                    self.enter(State::Over, &[]),
-                    model.filter(|model| !model.is_empty()),
-                )
+                let text = std::str::from_utf8(&self.held[..end]).ok();
+                let model = text.and_then(|text| trimmed(text, start));
+                (self.enter(State::Over, &[]), model)
             }
             None if lent == room => (self.enter(State::Over, &[]), None),
             None => (&[], None),
@@ -162,6 +175,23 @@ impl Parts {
         self.held.clear();
         rest
     }
+}
+
+/// Whether `value` can be written into a part of a body with this `content-type` and stay one value:
+/// it breaks no line and does not hold the boundary.
+pub fn fits(content_type: &str, value: &str) -> bool {
+    boundary(content_type)
+        .is_some_and(|boundary| !value.contains(['\r', '\n']) && !value.contains(boundary))
+}
+
+/// The model in a `text` that begins at `start` of the body.
+fn trimmed(text: &str, start: usize) -> Option<Model> {
+    let value = text.trim();
+    let start = start + text.len() - text.trim_start().len();
+    (!value.is_empty()).then(|| Model {
+        value: value.to_owned(),
+        span: start..start + value.len(),
+    })
 }
 
 /// The boundary parameter of a multipart content type. 1 to 70 bytes: RFC 2046, section 5.1.1.
@@ -242,7 +272,9 @@ mod tests {
         let mut found = None;
         for piece in pieces {
             if let Some(model) = parts.feed(piece) {
-                assert_eq!(found.replace(model), None, "told once");
+                let cut = &pieces.concat()[model.span.clone()];
+                assert_eq!(cut, model.value.as_bytes(), "{:?}", model.span);
+                assert_eq!(found.replace(model.value), None, "told once");
             }
         }
         found
@@ -287,6 +319,41 @@ mod tests {
     fn a_part_without_headers_or_value_is_passed() {
         let body = b"preamble\r\n--X-1\r\n\r\nno headers\r\n--X-1 \r\ncontent-disposition: form-data; name=model\r\n\r\nm\r\n--X-1--";
         assert_eq!(found(TYPE, &[body]).as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn the_span_is_that_of_the_name_without_the_white_space_around_it() {
+        let body = body(&[
+            ("name=\"a\"", b"m-1"),
+            ("name=\"model\"", b" \r\n\tm-1\xc2\xa0 \r\n"),
+        ]);
+        let start = body
+            .windows(5)
+            .position(|it| it == b"\tm-1\xc2")
+            .expect("it is there")
+            + 1;
+        for cut in 0..=body.len() {
+            let mut parts = Parts::new(TYPE).expect("multipart");
+            let model = parts
+                .feed(&body[..cut])
+                .or_else(|| parts.feed(&body[cut..]));
+            let expected = Model {
+                value: "m-1".to_owned(),
+                span: start..start + 3,
+            };
+            assert_eq!(model, Some(expected), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_would_break_the_form_does_not_fit() {
+        for value in ["m", "", "acme/x:free", "--X-", "x -1", "\u{e9}\u{2028}\""] {
+            assert!(fits(TYPE, value), "{value:?}");
+        }
+        for value in ["a\rb", "a\nb", "\r\n", "--X-1", "X-1", "aX-1b"] {
+            assert!(!fits(TYPE, value), "{value:?}");
+        }
+        assert!(!fits("application/json", "m") && !fits("multipart/form-data", "m"));
     }
 
     #[test]
@@ -349,9 +416,12 @@ mod tests {
         #[test]
         fn any_split_tells_the_same(
             junk in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'X'), Just(b'1'), any::<u8>()], 0..60),
+            blank in "[ \t\r\n]{0,3}",
+            name in "[a-z\u{e9}\u{1f600} ./:-]{1,12}",
             sizes in prop::collection::vec(1usize..9, 1..20),
         ) {
-            let body = body(&[("name=\"file\"", &junk), ("name=\"model\"", b"m-1")]);
+            let value = format!("{blank}{name}{blank}");
+            let body = body(&[("name=\"file\"", &junk), ("name=\"model\"", value.as_bytes())]);
             let whole = found(TYPE, &[&body]);
             let mut pieces = Vec::new();
             let mut rest = &body[..];

@@ -12,7 +12,7 @@
 //! | body | what happens |
 //! |---|---|
 //! | JSON on a known surface | read whole, checked, held; `Intent` with spans |
-//! | multipart on a known surface | read until its part `model` is known, then streamed; `Intent` with the model |
+//! | multipart on a known surface | read until its part `model` is known, then streamed; `Intent` with the model and its span |
 //! | compressed, another type, an unknown surface | streamed, counted against the limit; no `Intent` |
 //! | of a GET, HEAD or OPTIONS | not read; no `Intent` |
 //!

@@ -1,11 +1,13 @@
 //! The decisions: what a body is, and what it says.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 
 use crate::{
     body::Gather,
-    dialect::{self, Parts, Surface},
+    dialect::{self, Parts, Surface, multipart::Model},
     error::{Reason, Rejection},
     facts::Intent,
     json,
@@ -95,6 +97,15 @@ pub fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Reject
         asked,
         root.span(),
     ))
+}
+
+/// What a body that is not JSON asks for. As everywhere, the model of the path goes before that of the body.
+pub(super) fn opaque(surface: Surface, path: &str, found: Option<&Model>) -> Intent {
+    let named = surface.model_in(path).map(Cow::into_owned);
+    match (named, found) {
+        (None, Some(model)) => Intent::form(surface, model),
+        (named, _) => Intent::opaque(surface, named.as_deref()),
+    }
 }
 
 /// The text of what was read; joined only if it came in more than one frame.

@@ -1,5 +1,4 @@
 use std::{
-    borrow::Cow,
     fmt,
     future::Future,
     pin::Pin,
@@ -214,7 +213,8 @@ where
             (Plan::Multipart(parts), Some(surface)) => {
                 let model = parts.feed(&frame);
                 let known = model.is_some() || parts.is_over();
-                known.then(|| Intent::opaque(surface.clone(), model.as_deref()))
+                let path = self.head.uri.path();
+                known.then(|| read::opaque(surface.clone(), path, model.as_ref()))
             }
             _ => None,
         };
@@ -239,10 +239,7 @@ where
                 (frames, Some(read::json(&surface, path, &text)?))
             }
             (_, surface) => {
-                let unnamed = |surface: Surface| {
-                    let named = surface.model_in(path).map(Cow::into_owned);
-                    Intent::opaque(surface, named.as_deref())
-                };
+                let unnamed = |surface| read::opaque(surface, path, None);
                 (gather.frames(), found.or_else(|| surface.map(unnamed)))
             }
         };

@@ -4,7 +4,9 @@
 //! - *Reads*: [`Intent`](crate::facts::Intent), [`Route`](crate::facts::Route), [`Record`](crate::record::Record)
 //!   (or the head itself).
 //! - *Writes*: the attempt into the `Record`.
-//! - *Refuses*: [`Protocol`](crate::error::Reason::Protocol) for an answer that redirects.
+//! - *Refuses*: [`Protocol`](crate::error::Reason::Protocol) for an answer that redirects;
+//!   [`Malformed`](crate::error::Reason::Malformed) for a model whose name would lead to another path, or
+//!   break the form that it stands in.
 //! - *Bodies*: the request's gets the model's name and `extra_body` spliced in where configured, and is
 //!   otherwise what the caller sent; the answer's is untouched.
 //! - *Ready*: forwards.
@@ -20,8 +22,9 @@
 //! | `accept-encoding` | `identity`, where layers read the answer |
 //! | `x-client-request-id` | our id for the request, unless the caller sent one |
 //! | configured headers | set |
-//! | the model's name, in the body or the path | the name that the provider knows it by |
-//! | members of `extra_body` | added at the end of the body, where the caller did not set them |
+//! | the model's name, in the path, the JSON or the form | the name that the provider knows it by |
+//! | `content-length` | that of the body with its edits |
+//! | members of `extra_body` | added at the end of a JSON body, where the caller did not set them |
 //!
 //! From an answer the hop-by-hop headers are removed. A redirect is never followed and never passed
 //! on: its target was not configured, and the credential would go there.

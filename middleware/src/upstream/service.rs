@@ -107,7 +107,7 @@ where
             .as_deref()
             .filter(|own| asked.is_some_and(|asked| asked != *own));
         if let Some(intent) = &intent {
-            splice::edit_body(req.body_mut(), intent, &self.target, renamed);
+            splice::edit_body(req, intent, &self.target, renamed)?;
         }
         let target = head::edit_target(req.uri(), &self.target.base_path, &recognised, renamed);
         *req.uri_mut() = target.ok_or_else(|| {
@@ -142,12 +142,25 @@ fn recognise<B>(req: &Request<B>) -> Recognised {
 /// The announced length is that of the body as it will be sent; a body whose length is not known is
 /// sent in chunks.
 fn fit_length<B>(req: &mut Request<Held<B>>) {
-    let announced = req.headers().contains_key(header::CONTENT_LENGTH);
-    if announced && req.body().is_whole() && req.body().is_edited() {
-        let length = req.body().held_len();
-        req.headers_mut()
-            .insert(header::CONTENT_LENGTH, length.into());
+    let Some(announced) = req.headers().get(header::CONTENT_LENGTH) else {
+        return;
+    };
+    let body = req.body();
+    if !body.is_edited() {
+        return;
     }
+    let length = if body.is_whole() {
+        Some(body.held_len())
+    } else {
+        let arrives = announced.to_str().ok().and_then(|it| it.parse().ok());
+        arrives.and_then(|length| body.edited_len(length))
+    };
+    match length {
+        Some(length) => req
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length.into()),
+        None => req.headers_mut().remove(header::CONTENT_LENGTH),
+    };
 }
 
 impl<S, C, B, ResBody> Service<Request<Held<B>>> for Upstream<S, C>

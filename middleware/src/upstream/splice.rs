@@ -1,15 +1,46 @@
-//! Edits of a JSON body: spans and nothing else.
+//! Edits of a body: spans and nothing else.
 
-use crate::{body::Held, facts::Intent, json, upstream::Target};
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+
+use crate::{
+    body::Held,
+    dialect::multipart,
+    error::{Reason, Rejection},
+    facts::Intent,
+    json,
+    upstream::Target,
+};
 
 /// Puts the provider's name for the model in the place of the caller's, and adds the members that
-/// the caller did not set.
+/// the caller of a JSON body did not set.
 pub(super) fn edit_body<B>(
-    body: &mut Held<B>,
+    req: &mut Request<Held<B>>,
     intent: &Intent,
     target: &Target,
     own_name: Option<&str>,
-) {
+) -> Result<(), Rejection> {
+    // What was read of a form reaches behind its model.
+    if let (Some(name), Some(span)) = (own_name, intent.form_span()) {
+        if !fits_form(req.headers(), name) {
+            let told = "the model's name cannot be written into a form";
+            return Err(Rejection::new(Reason::Malformed, "upstream", told));
+        }
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        req.body_mut().edit(span, name);
+    }
+    edit_json(req.body_mut(), intent, target, own_name);
+    Ok(())
+}
+
+fn fits_form(headers: &HeaderMap, name: &str) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| multipart::fits(kind, name))
+}
+
+fn edit_json<B>(body: &mut Held<B>, intent: &Intent, target: &Target, own_name: Option<&str>) {
     if !body.is_whole() {
         return;
     }

@@ -1,4 +1,5 @@
 mod edits;
+mod forms;
 mod outcome;
 
 use std::time::SystemTime;

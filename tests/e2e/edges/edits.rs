@@ -1,6 +1,6 @@
 //! What is edited on the way to a provider, to the byte: nothing else changes.
 
-use tollgate_testing::upstream::Upstream;
+use tollgate_testing::upstream::{Reads, Script, Upstream};
 
 use super::CHAT;
 use crate::harness::{Ask, Stage, provider};
@@ -168,6 +168,54 @@ async fn a_model_in_the_path_is_renamed_there() {
         let seen = upstream.seen(id).remove(0);
         assert_eq!(seen.target(), arrives, "{id}");
         assert_eq!(seen.body, body, "{id}");
+    }
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_in_a_form_is_renamed_while_the_upload_comes() {
+    let (stage, upstream) = stage().await;
+    let headers = [("content-type", "multipart/form-data; boundary=b")];
+    // The public name stands in the file too, and a delimiter that is none.
+    let file = b"public\r\n--a\r\nname=\"model\"\r\n\r\npublic\0\xff".repeat(10_000);
+    for (id, asked, own) in [
+        ("form-renamed", "public", "own-model"),
+        ("form-alias", "older", "own-model"),
+        ("form-same", "plain", "plain"),
+    ] {
+        let form = |model| {
+            let start = format!(
+                "--b\r\ncontent-disposition: form-data; name=prompt\r\n\r\npublic\r\n\
+                 --b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n\
+                 --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"public\"\r\n\r\n"
+            );
+            [start.as_bytes(), &file, b"\r\n--b--\r\n"].concat()
+        };
+        let (body, expected) = (form(asked), form(own));
+        upstream.serve(id, Script::chat("heard").reads(Reads::Whole));
+        let ask = Ask {
+            headers: &headers,
+            path: "/v1/audio/transcriptions",
+            ..Ask::post(id, CHAT, b"")
+        };
+        let conn = stage.open(ask.head(body.len() as u64)).await;
+        let (first, second) = body.split_at(100_000);
+        conn.send(first).await.expect("the gateway reads");
+        let arrived = first.len() + expected.len() - body.len();
+        let seen = upstream
+            .wait_for(|seen| seen.of(id).any(|it| it.body.len() == arrived))
+            .await;
+        let begun = seen.of(id).next().expect("it has arrived");
+        assert_eq!(begun.request_ended, None, "{id}");
+        conn.send(second).await.expect("the gateway reads");
+        assert_eq!(conn.response().await.status(), 200, "{id}");
+        let seen = upstream.seen(id).remove(0);
+        assert!(seen.body == expected, "{id}: {} bytes", seen.body.len());
+        let length = expected.len().to_string();
+        assert_eq!(seen.header("content-length"), Some(&*length), "{id}");
+        let line = stage.line(id).await;
+        assert_eq!(line["upstream_model"], own, "{line}");
+        assert_eq!(line["bytes_in"], body.len(), "{line}");
     }
     stage.stop().await;
 }

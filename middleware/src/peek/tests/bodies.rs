@@ -189,6 +189,8 @@ proptest! {
         let intent = reached.intent.expect("a form on a known surface");
         prop_assert_eq!(intent.model(), Some("whisper-1"));
         prop_assert!(intent.model_span().is_none() && intent.object().is_none());
+        let span = intent.form_span().expect("the form names it");
+        prop_assert_eq!(&PARTS[span], "whisper-1");
         prop_assert_eq!(reached.body.text(), PARTS);
     }
 }
@@ -221,6 +223,18 @@ async fn a_form_without_a_model_is_held_whole_and_says_so() {
         assert_eq!(reached.body.text(), text);
         assert_eq!(reached.intent.expect("a known surface").model(), None);
     }
+}
+
+#[tokio::test]
+async fn the_model_of_the_path_goes_before_that_of_a_form() {
+    let azure = "/openai/deployments/own%2Dwhisper/audio/transcriptions";
+    let reached = peek(post(azure, FORM, whole(PARTS))).await.unwrap();
+    let intent = reached.intent.expect("a known surface");
+    assert_eq!(
+        (intent.model(), intent.form_span()),
+        (Some("own-whisper"), None)
+    );
+    assert_eq!(reached.body.text(), PARTS);
 }
 
 // ===== trailers =====
