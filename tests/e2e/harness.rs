@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -237,14 +238,12 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// The seed of this run: `TOLLGATE_SEED`, else one of the clock's; printed, so that a failure can be repeated.
+/// The seed of this run: `TOLLGATE_SEED`, else one of chance; printed, so that a failure can be repeated.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("TOLLGATE_SEED").ok();
     let seed = given.map_or_else(
-        || {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos()))
-        },
+        // The standard library's own source of chance.
+        || RandomState::new().build_hasher().finish(),
         |text| text.parse().expect("TOLLGATE_SEED is a number"),
     );
     println!("TOLLGATE_SEED={seed}");

@@ -1,10 +1,8 @@
 //! Streams that the provider ends too early, in every framing and dialect.
 
-use std::time::Duration;
-
 use tollgate_testing::{
-    client::{Conn, Ended},
-    upstream::{Framing, Script},
+    client::Ended,
+    upstream::{Framing, Gate, Script},
 };
 
 use super::{ANTHROPIC, APIS, CHAT, FRAMINGS, Theatre, assert_broken};
@@ -123,7 +121,7 @@ async fn a_reset_is_told_as_a_cut_is() {
         for count in [1, 4] {
             let id = format!("rst-{framing:?}-{count}").replace(['(', ')', ' '], "-");
             let events = CHAT.events(count);
-            let gate = tollgate_testing::upstream::Gate::new(&id);
+            let gate = Gate::new(&id);
             let script = CHAT.stream(framing, &events).wait(&gate).rst();
             let conn = theatre.begin(&CHAT, &id, script).await;
             let sent = events.concat();
@@ -298,13 +296,16 @@ async fn a_cut_document_never_looks_whole() {
             let script = Script::new()
                 .head(200, &[("content-type", "application/json")], framing)
                 .body(body);
-            let script = script.sleep(Duration::from_millis(20));
+            let gate = Gate::new(&id);
+            let script = script.wait(&gate);
             theatre
                 .upstream
                 .serve(&id, if reset { script.rst() } else { script.fin() });
             let mut ask = CHAT.ask(&id);
             ask.body = request.as_bytes();
-            let conn: Conn = theatre.stage.open(ask.bytes()).await;
+            let conn = theatre.stage.open(ask.bytes()).await;
+            assert!(conn.until(|answer| answer.text() == body).await, "{id}");
+            gate.open();
             let answer = conn.response().await;
             assert_eq!(answer.text(), body, "{id}");
             assert!(!answer.whole(), "{id}: {:?}", answer.ended);

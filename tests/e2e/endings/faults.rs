@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tollgate_testing::{
     recordings::all,
     splits::{Random, Split},
-    upstream::{Framing, Script},
+    upstream::{Framing, Gate, Script},
 };
 
 use super::{APIS, Api, CHAT, FRAMINGS, Theatre};
@@ -114,6 +114,7 @@ struct Fault {
     /// Bytes of the stream that are sent, at least one.
     cut: usize,
     reset: bool,
+    /// Whether the client has all that was sent before the fault.
     pause: bool,
     split: Split,
 }
@@ -131,11 +132,12 @@ impl Fault {
         }
     }
 
-    fn script(&self, sent: &str) -> Script {
+    /// Held at the gate, if it is to be, when all has been sent.
+    fn script(&self, sent: &str, gate: &Gate) -> Script {
         let script = Script::new().head(200, &[("content-type", self.api.kind)], self.framing);
         let mut script = script.body_in(sent.as_bytes()[..self.cut].to_vec(), self.split.clone());
         if self.pause {
-            script = script.sleep(Duration::from_millis(20));
+            script = script.wait(gate);
         }
         if self.reset {
             script.rst()
@@ -159,7 +161,19 @@ async fn no_fault_after_the_first_byte_looks_like_an_end_or_is_tried_again() {
                 "{id}: {} {:?} cut at {}, reset {}, pause {}, {:?}",
                 fault.api.name, fault.framing, fault.cut, fault.reset, fault.pause, fault.split
             );
-            let answer = theatre.play(&fault.api, &id, fault.script(&stream)).await;
+            let gate = Gate::new(&id);
+            let conn = theatre
+                .begin(&fault.api, &id, fault.script(&stream, &gate))
+                .await;
+            if fault.pause {
+                assert!(
+                    conn.until(|answer| answer.body.len() == fault.cut).await,
+                    "{what}"
+                );
+                gate.open();
+            }
+            let answer = conn.response().await;
+            conn.close().await;
             let line = theatre.stage.line(&id).await;
             assert_eq!(
                 line["attempts"].as_array().map(Vec::len),
