@@ -19,8 +19,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Where callers put their credentials: never forwarded.
-const CALLERS_OWN: [HeaderName; 7] = [
+/// Where callers put their credentials, and whose account they mean by them: never forwarded.
+const CALLERS_OWN: [HeaderName; 10] = [
     header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
@@ -28,6 +28,9 @@ const CALLERS_OWN: [HeaderName; 7] = [
     header::PROXY_AUTHORIZATION,
     HeaderName::from_static("tollgate-key"),
     header::COOKIE,
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("x-goog-user-project"),
 ];
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
