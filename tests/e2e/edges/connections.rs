@@ -36,7 +36,7 @@ async fn kept_connections_are_reused_on_both_sides() {
         "stream",
         Script::events(["data: {}\n\n", "data: [DONE]\n\n"]).end(),
     );
-    let conn = Conn::open(stage.addr()).await;
+    let conn = stage.connect().await;
     for n in 0..20 {
         let id = format!("again-{n}");
         let script = if n % 2 == 0 { "chat" } else { "stream" };
@@ -68,7 +68,7 @@ async fn a_pooled_connection_that_the_provider_has_closed_is_replaced_unseen() {
         .body("{}")
         .fin();
     upstream.serve_default(closing);
-    let conn = Conn::open(stage.addr()).await;
+    let conn = stage.connect().await;
     for n in 0..10 {
         let id = format!("closed-{n}");
         let answer = again(&conn, &Ask::post(&id, CHAT, BODY)).await;
