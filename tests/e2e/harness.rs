@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -20,8 +22,8 @@ use tollgate::{
     telemetry::log::Sink,
 };
 use tollgate_testing::{
-    DEADLINE,
     client::{self, Conn, Message},
+    splits::{Random, Split},
     upstream::{ID, SCRIPT, Upstream},
 };
 
@@ -29,6 +31,9 @@ use tollgate_testing::{
 pub(crate) const KEY: &str = "sk-provider-5f3a91c07e";
 /// The caller's key: must never arrive upstream.
 pub(crate) const CALLER: &str = "sk-caller-c2d8841b6e";
+
+/// How long a wait may take: met only by a failing test, and longer than many exchanges at once take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running gateway and its request log.
 pub(crate) struct Stage {
@@ -65,9 +70,14 @@ impl Stage {
         self.addr
     }
 
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Conn {
+        Conn::open(self.addr).await.deadline(PATIENCE)
+    }
+
     /// Sends a request of the test `id` on a connection of its own, with nothing waited for.
     pub(crate) async fn open(&self, request: impl AsRef<[u8]>) -> Conn {
-        let conn = Conn::open(self.addr).await;
+        let conn = self.connect().await;
         // A gateway that refuses by the head alone may close before it has read all.
         let _took = conn.send(request).await;
         conn
@@ -75,7 +85,7 @@ impl Stage {
 
     /// One exchange on a connection of its own; the answer as it ended.
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Message {
-        let conn = Conn::open(self.addr).await;
+        let conn = self.connect().await;
         conn.next(ask.method);
         let _took = conn.send(ask.bytes()).await;
         let message = conn.response().await;
@@ -94,7 +104,7 @@ impl Stage {
                 news.changed().await.expect("the log lives");
             }
         };
-        match timeout(DEADLINE, wait).await {
+        match timeout(PATIENCE, wait).await {
             Ok(line) => line,
             Err(_) => panic!("no log line of the request {id}"),
         }
@@ -237,18 +247,26 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// The seed of this run: `TOLLGATE_SEED`, else one of the clock's; printed, so that a failure can be repeated.
+/// The seed of this run: `TOLLGATE_SEED`, else one of chance; printed, so that a failure can be repeated.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("TOLLGATE_SEED").ok();
     let seed = given.map_or_else(
-        || {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos()))
-        },
+        // The standard library's own source of chance.
+        || RandomState::new().build_hasher().finish(),
         |text| text.parse().expect("TOLLGATE_SEED is a number"),
     );
     println!("TOLLGATE_SEED={seed}");
     seed
+}
+
+/// Random pieces, not so many of them that a body costs seconds.
+pub(crate) fn random_split(random: &mut Random, length: usize) -> Split {
+    loop {
+        let split = Split::Random(random.bits());
+        if split.sizes(length).len() <= 3000 {
+            return split;
+        }
+    }
 }
 
 /// Runs all of these, so many at a time; a panic of one ends the test.

@@ -1,5 +1,6 @@
 //! The promises of the whole, over real sockets: one module per promise.
 
+mod allocations;
 mod binary;
 mod configs;
 mod edges;

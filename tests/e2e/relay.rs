@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::Value;
 use tollgate_testing::{
-    client::{Conn, Message, request},
+    client::{Message, request},
     recordings::{Recording, all},
     splits::{Random, Split},
     upstream::{Exchange, Framing, Script, Upstream},
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::harness::{Ask, CALLER, KEY, Stage, each, provider, seed};
+use crate::harness::{Ask, CALLER, KEY, Stage, each, provider, random_split, seed};
 
 /// Below this many recordings nothing is shown.
 const LEAST: usize = 15;
@@ -168,7 +168,7 @@ fn script(recording: &Recording, framing: Framing, split: Split) -> Script {
 
 /// Sends the request in pieces of the same kind as the answer's.
 async fn send(stage: &Stage, ask: &Ask<'_>, split: &Split) -> Message {
-    let conn = Conn::open(stage.addr()).await;
+    let conn = stage.connect().await;
     conn.next(ask.method);
     let bytes = request(ask.method, ask.path, &ask.all_headers(), ask.body);
     let split = if bytes.len() <= SMALL {
@@ -327,7 +327,7 @@ fn plans(recording: &Recording, index: usize, seed: u64) -> Vec<(Framing, Split)
             2 => usual,
             _ => Framing::Chunked,
         };
-        plans.push((framing, Split::Random(random.bits())));
+        plans.push((framing, random_split(&mut random, size)));
     }
     plans
 }
@@ -357,7 +357,8 @@ async fn many_recordings_at_once_see_only_their_own_bytes() {
         } else {
             Framing::Length(None)
         };
-        (recording, (framing, Split::Random(random.bits())))
+        let split = random_split(&mut random, recording.body.len());
+        (recording, (framing, split))
     });
     replay("many", exchanges.collect(), 32).await;
 }

@@ -22,8 +22,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// What of a request is for us alone: where callers put their credentials, and what was asked of the
-/// connection.
+/// What of a request is for us alone: where callers put their credentials, whose account they mean by
+/// them, and what was asked of the connection.
 fn is_callers_own(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -34,6 +34,9 @@ fn is_callers_own(name: &HeaderName) -> bool {
             | "proxy-authorization"
             | "tollgate-key"
             | "cookie"
+            | "openai-organization"
+            | "openai-project"
+            | "x-goog-user-project"
             | "expect"
     )
 }

@@ -36,7 +36,7 @@ async fn kept_connections_are_reused_on_both_sides() {
         "stream",
         Script::events(["data: {}\n\n", "data: [DONE]\n\n"]).end(),
     );
-    let conn = Conn::open(stage.addr()).await;
+    let conn = stage.connect().await;
     for n in 0..20 {
         let id = format!("again-{n}");
         let script = if n % 2 == 0 { "chat" } else { "stream" };
@@ -68,7 +68,7 @@ async fn a_pooled_connection_that_the_provider_has_closed_is_replaced_unseen() {
         .body("{}")
         .fin();
     upstream.serve_default(closing);
-    let conn = Conn::open(stage.addr()).await;
+    let conn = stage.connect().await;
     for n in 0..10 {
         let id = format!("closed-{n}");
         let answer = again(&conn, &Ask::post(&id, CHAT, BODY)).await;
@@ -120,6 +120,41 @@ async fn an_upload_is_relayed_while_it_comes() {
         (&body.len().into(), &"m".into()),
         "{line}"
     );
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_goes_where_its_model_is_served() {
+    let upstream = Upstream::start().await;
+    let stage = Stage::start(&format!(
+        "version: 1\nproviders:\n{}{}",
+        provider("first", "openai", &upstream, "/v1", ", models: [other]"),
+        provider("second", "openai", &upstream, "/v1", ", models: [m]"),
+    ));
+    for (id, model, status) in [
+        ("second", "m", 200),
+        ("first", "other", 200),
+        ("nobody", "none", 404),
+    ] {
+        let start = START.replace("\r\n\r\nm\r\n", &format!("\r\n\r\n{model}\r\n"));
+        let body = [start.as_bytes(), b"x\r\n--b--\r\n"].concat();
+        let path = "/v1/audio/transcriptions";
+        let ask = Ask {
+            path,
+            headers: &FORM,
+            ..Ask::post(id, CHAT, &body)
+        };
+        let answer = stage.ask(&ask).await;
+        assert_eq!(answer.status(), status, "{id}: {}", answer.text());
+        let line = stage.line(id).await;
+        assert_eq!(line["model"], model, "{line}");
+        let seen = upstream.seen(id);
+        assert_eq!(seen.len(), usize::from(status == 200), "{id}");
+        assert!(seen.iter().all(|it| it.body == body), "{id}");
+        if status == 200 {
+            assert_eq!(line["provider"], id, "{line}");
+        }
+    }
     stage.stop().await;
 }
 

@@ -17,9 +17,9 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 async fn leave(conn: Conn, reset: bool) -> Instant {
     let now = Instant::now();
     if reset {
-        conn.reset().await
+        conn.reset().await;
     } else {
-        conn.close().await
+        conn.close().await;
     }
     now
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tollgate_testing::upstream::{Framing, Gate};
 
 use super::{APIS, CHAT, Theatre, assert_broken};
@@ -56,7 +56,8 @@ async fn a_stream_that_ends_within_the_window_is_whole() {
     assert!(conn.until(|answer| answer.body.len() == sent.len()).await);
     let Theatre { stage, upstream } = theatre;
     let (log, addr) = (stage.log(), stage.addr());
-    let stopping = tokio::spawn(stage.stop());
+    let mut stopping = JoinSet::new();
+    stopping.spawn(stage.stop());
     // The listeners close first: once nobody can connect, the drain has begun.
     while tokio::net::TcpStream::connect(addr).await.is_ok() {
         tokio::task::yield_now().await;
@@ -65,7 +66,7 @@ async fn a_stream_that_ends_within_the_window_is_whole() {
     let answer = conn.response().await;
     events.push("data: [DONE]\n\n".to_owned());
     assert_eq!((answer.text(), answer.whole()), (events.concat(), true));
-    assert_eq!(stopping.await.expect("stop does not panic"), 0);
+    assert_eq!(stopping.join_all().await, [0]);
     assert_eq!(log.first("in-time")["ended"], "complete");
     assert_eq!(upstream.attempts("in-time"), 1);
 }

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tollgate_testing::{
     recordings::all,
     splits::{Random, Split},
-    upstream::{Framing, Script},
+    upstream::{Framing, Gate, Script},
 };
 
 use super::{APIS, Api, CHAT, FRAMINGS, Theatre};
-use crate::harness::{each, seed};
+use crate::harness::{each, random_split, seed};
 
 /// Runs at a time.
 const AT_ONCE: usize = 8;
@@ -21,21 +21,22 @@ async fn a_stream_is_exact_however_the_provider_writes_it() {
     let mut random = Random::new(seed());
     let runs = (0..100).map(|n| {
         let api = APIS[n % APIS.len()];
-        let (size, seed, end) = (1 + random.below(120_000), random.bits(), random.below(2));
+        let (size, end) = (1 + random.below(100_000), random.below(2));
+        let mut sent = String::new();
+        while sent.len() < size {
+            sent += &(api.event)(&"token ".repeat(1 + sent.len() % 700));
+        }
+        sent += last(&api);
+        let split = random_split(&mut random, sent.len());
         let (theatre, id) = (Arc::clone(&theatre), format!("exact-{n}"));
         async move {
-            let mut sent = String::new();
-            while sent.len() < size {
-                sent += &(api.event)(&"token ".repeat(1 + sent.len() % 700));
-            }
-            sent += last(&api);
             let framing = [Framing::Chunked, Framing::Close][end];
             let script = Script::new().head(200, &[("content-type", api.kind)], framing);
-            let script = script.body_in(sent.clone(), Split::Random(seed)).end();
+            let script = script.body_in(sent.clone(), split.clone()).end();
             let answer = theatre.play(&api, &id, script).await;
             assert!(
                 answer.text() == sent,
-                "{id}: seed {seed}: {} bytes of {}",
+                "{id}: {split:?}: {} bytes of {}",
                 answer.body.len(),
                 sent.len()
             );
@@ -114,6 +115,7 @@ struct Fault {
     /// Bytes of the stream that are sent, at least one.
     cut: usize,
     reset: bool,
+    /// Whether the client has all that was sent before the fault.
     pause: bool,
     split: Split,
 }
@@ -131,11 +133,12 @@ impl Fault {
         }
     }
 
-    fn script(&self, sent: &str) -> Script {
+    /// Held at the gate, if it is to be, when all has been sent.
+    fn script(&self, sent: &str, gate: &Gate) -> Script {
         let script = Script::new().head(200, &[("content-type", self.api.kind)], self.framing);
         let mut script = script.body_in(sent.as_bytes()[..self.cut].to_vec(), self.split.clone());
         if self.pause {
-            script = script.sleep(Duration::from_millis(20));
+            script = script.wait(gate);
         }
         if self.reset {
             script.rst()
@@ -159,7 +162,19 @@ async fn no_fault_after_the_first_byte_looks_like_an_end_or_is_tried_again() {
                 "{id}: {} {:?} cut at {}, reset {}, pause {}, {:?}",
                 fault.api.name, fault.framing, fault.cut, fault.reset, fault.pause, fault.split
             );
-            let answer = theatre.play(&fault.api, &id, fault.script(&stream)).await;
+            let gate = Gate::new(&id);
+            let conn = theatre
+                .begin(&fault.api, &id, fault.script(&stream, &gate))
+                .await;
+            if fault.pause {
+                assert!(
+                    conn.until(|answer| answer.body.len() == fault.cut).await,
+                    "{what}"
+                );
+                gate.open();
+            }
+            let answer = conn.response().await;
+            conn.close().await;
             let line = theatre.stage.line(&id).await;
             assert_eq!(
                 line["attempts"].as_array().map(Vec::len),
