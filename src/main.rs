@@ -11,6 +11,11 @@ use tollgate::{
     run, telemetry,
 };
 
+/// Gives memory back, and holds a stream in a few kilobytes less than the system's allocator.
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::diagnostics();

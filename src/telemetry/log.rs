@@ -53,6 +53,8 @@ struct Shared {
     /// A line has come since the writer last looked.
     pending: AtomicBool,
     closing: AtomicBool,
+    /// The last flush was waited for in vain.
+    stuck: AtomicBool,
     dropped: AtomicU64,
     failed: AtomicU64,
     flushes: Mutex<Flushes>,
@@ -78,6 +80,7 @@ impl LogWriter {
             buffers: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             pending: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             flushes: Mutex::default(),
@@ -125,13 +128,16 @@ impl LogWriter {
             .shared
             .flushed
             .wait_timeout_while(flushes, FLUSH_TIME, |flushes| flushes.done < mine);
-        waited.is_ok_and(|(flushes, _)| flushes.done >= mine)
+        let written = waited.is_ok_and(|(flushes, _)| flushes.done >= mine);
+        self.shared.stuck.store(!written, Ordering::Release);
+        written
     }
 }
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        let written = self.flush();
+        // A sink that took nothing when it was last waited for is not waited for again.
+        let written = !self.shared.stuck.load(Ordering::Acquire) && self.flush();
         self.shared.closing.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
@@ -170,6 +176,17 @@ impl Lines {
 }
 
 impl Shared {
+    /// Lets lines gather. A wake-up that was meant for the wait before does not cut it short; a flush
+    /// or the end does.
+    fn gather(&self, asked: u64) {
+        for _ in 0..GATHER_STEPS {
+            if self.flushes().asked > asked || self.closing.load(Ordering::Acquire) {
+                return;
+            }
+            thread::sleep(GATHER / GATHER_STEPS);
+        }
+    }
+
     /// The life of the thread.
     fn run(&self, mut sink: Sink) {
         let mut spare = Vec::new();
@@ -183,8 +200,7 @@ impl Shared {
                     thread::park();
                     continue;
                 }
-                // A flush ends the wait.
-                thread::park_timeout(GATHER);
+                self.gather(asked);
             }
             self.write_all(&mut sink, &mut spare, &mut complained);
             self.flushes().done = asked;
@@ -287,6 +303,8 @@ const CAPACITY: usize = 1024 * 1024;
 const KEPT: usize = 64 * 1024;
 /// Wait for more lines after the first.
 const GATHER: Duration = Duration::from_millis(10);
+/// How often it looks whether somebody waits.
+const GATHER_STEPS: u32 = 5;
 /// How long a flush may take.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 

@@ -25,7 +25,7 @@ pub use self::{
     errors::{Shape, Told, error_body, error_event},
     framing::{Framing, framing},
     multipart::Parts,
-    request::{Asked, Limit, Role, Unfit, last_user_text, read, texts},
+    request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
     surface::{Recognised, Surface, decode, join, recognise},
     usage::{Usage, usage},
 };

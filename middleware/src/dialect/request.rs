@@ -56,6 +56,17 @@ pub struct Unfit {
     pub offset: usize,
 }
 
+/// A reading that is given the members of the body as they come, in the order of the body.
+///
+/// It is what [`read`] does, for who passes the body anyway: [`check_members`](crate::json::check_members).
+#[derive(Debug)]
+pub struct Reading<'s, 'a> {
+    surface: &'s Surface,
+    asked: Asked<'a>,
+    /// The first member that is not fit; what comes behind is not looked at.
+    unfit: Option<Unfit>,
+}
+
 /// Reads the checked body of a request. `null` is as good as absent.
 ///
 /// # Errors
@@ -63,79 +74,122 @@ pub struct Unfit {
 /// A body that is no object, a model or user that is no string, a switch that is no boolean, a number of choices that is no
 /// whole number. Output limits are told as they are: what is a good one is for a policy to say.
 pub fn read<'a>(surface: &Surface, root: Value<'a>) -> Result<Asked<'a>, Unfit> {
-    if root.kind() != Kind::Object {
-        return Err(Unfit {
-            member: "",
-            offset: root.span().start,
-        });
+    let mut reading = Reading::new(surface);
+    for (name, value) in root.members() {
+        reading.member(name, value);
     }
-    let streams = matches!(surface.operation, Operation::Chat | Operation::Generate);
-    let mut asked = Asked {
-        model: None,
-        model_span: None,
-        stream: surface.dialect == Dialect::Ollama && streams,
-        choices: 1,
-        limits: Vec::new(),
-        include_usage: false,
-        tools: false,
-        user: None,
-        metadata: None,
-    };
-    for (name, value) in root.members().filter(|(_, value)| !value.is_null()) {
-        if let Some(name) = name.as_str() {
-            asked.member(surface, &name, value)?;
+    reading.finish(root)
+}
+
+// ===== impl Reading =====
+
+impl<'s, 'a> Reading<'s, 'a> {
+    /// Before the first member.
+    pub fn new(surface: &'s Surface) -> Self {
+        let streams = matches!(surface.operation, Operation::Chat | Operation::Generate);
+        Self {
+            surface,
+            asked: Asked {
+                model: None,
+                model_span: None,
+                stream: surface.dialect == Dialect::Ollama && streams,
+                choices: 1,
+                limits: Vec::new(),
+                include_usage: false,
+                tools: false,
+                user: None,
+                metadata: None,
+            },
+            unfit: None,
         }
     }
-    if let Some(stream) = surface.stream {
-        asked.stream = stream;
+
+    /// Takes the next member.
+    #[inline]
+    pub fn member(&mut self, name: Value<'a>, value: Value<'a>) {
+        if self.unfit.is_some() || value.is_null() {
+            return;
+        }
+        if let Err(unfit) = self.named(name, value) {
+            self.unfit = Some(unfit);
+        }
     }
-    Ok(asked)
+
+    /// What was asked for, once `root` has had all its members taken.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`], of several the first in the text.
+    pub fn finish(self, root: Value<'a>) -> Result<Asked<'a>, Unfit> {
+        if root.kind() != Kind::Object {
+            return Err(unfit("", root));
+        }
+        if let Some(unfit) = self.unfit {
+            return Err(unfit);
+        }
+        let mut asked = self.asked;
+        if let Some(stream) = self.surface.stream {
+            asked.stream = stream;
+        }
+        Ok(asked)
+    }
+
+    /// A member whose name is compared as it is written first: hardly a client escapes one.
+    fn named(&mut self, name: Value<'a>, value: Value<'a>) -> Result<(), Unfit> {
+        let Some(written) = name.inner() else {
+            return Ok(());
+        };
+        if !self.asked.member(self.surface, written, value)?
+            && written.contains(&b'\\')
+            && let Some(name) = name.as_str()
+        {
+            self.asked.member(self.surface, name.as_bytes(), value)?;
+        }
+        Ok(())
+    }
 }
 
 // ===== impl Asked =====
 
 impl<'a> Asked<'a> {
-    fn member(&mut self, surface: &Surface, name: &str, value: Value<'a>) -> Result<(), Unfit> {
+    /// Takes a member; false if it is none that is known by this name.
+    fn member(&mut self, surface: &Surface, name: &[u8], value: Value<'a>) -> Result<bool, Unfit> {
         match name {
-            "model" if surface.model.is_none() => {
+            b"model" if surface.model.is_none() => {
                 self.model = Some(string("model", value)?);
                 self.model_span = Some(value.span());
             }
-            "stream" => self.stream = boolean("stream", value)?,
-            "n" => self.choices = self.choices.max(number("n", value)?),
-            "best_of" => self.choices = self.choices.max(number("best_of", value)?),
-            "max_tokens" => self.limit("max_tokens", value),
-            "max_completion_tokens" => self.limit("max_completion_tokens", value),
-            "max_output_tokens" => self.limit("max_output_tokens", value),
-            "generationConfig" | "generation_config" => self.generation(value)?,
-            "options" if surface.dialect == Dialect::Ollama => {
+            b"stream" => self.stream = boolean("stream", value)?,
+            b"n" => self.choices = self.choices.max(number("n", value)?),
+            b"best_of" => self.choices = self.choices.max(number("best_of", value)?),
+            b"max_tokens" => self.limit("max_tokens", value),
+            b"max_completion_tokens" => self.limit("max_completion_tokens", value),
+            b"max_output_tokens" => self.limit("max_output_tokens", value),
+            b"generationConfig" | b"generation_config" => self.generation(value)?,
+            b"options" if surface.dialect == Dialect::Ollama => {
                 self.limit_in(value, "num_predict", "options.num_predict");
             }
-            "inferenceConfig" => self.limit_in(value, "maxTokens", "inferenceConfig.maxTokens"),
-            "stream_options" => {
+            b"inferenceConfig" => self.limit_in(value, "maxTokens", "inferenceConfig.maxTokens"),
+            b"stream_options" => {
                 if let Some(usage) = value.get("include_usage").filter(|usage| !usage.is_null()) {
                     self.include_usage = boolean("stream_options.include_usage", usage)?;
                 }
             }
-            "tools" | "functions" => self.tools |= value.items().next().is_some(),
-            "toolConfig" => {
-                self.tools |= value
-                    .get("tools")
-                    .is_some_and(|tools| tools.items().next().is_some());
-            }
-            "user" => self.user = Some(string("user", value)?),
-            "safety_identifier" if self.user.is_none() => {
+            b"tools" | b"functions" => self.tools |= has_items(value),
+            b"toolConfig" => self.tools |= value.get("tools").is_some_and(has_items),
+            b"user" => self.user = Some(string("user", value)?),
+            b"safety_identifier" if self.user.is_none() => {
                 self.user = Some(string("safety_identifier", value)?);
             }
-            "metadata" => {
+            b"metadata" => {
                 self.metadata = (value.kind() == Kind::Object).then_some(Object(value));
                 if surface.dialect == Dialect::Anthropic {
                     self.user = value.get("user_id").and_then(|id| id.as_str());
                 }
             }
-            _ => {}
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gemini's settings, in either spelling.
@@ -162,6 +216,8 @@ impl<'a> Asked<'a> {
     }
 
     fn limit(&mut self, name: &'static str, value: Value<'a>) {
+        // A body has one limit or two, and is kept as long as its request: no room is left over.
+        self.limits.reserve_exact(1);
         self.limits.push(Limit {
             name,
             span: value.span(),
@@ -196,6 +252,11 @@ fn unfit(member: &'static str, value: Value<'_>) -> Unfit {
         member,
         offset: value.span().start,
     }
+}
+
+/// Whether an array has items. It is checked, so all but white space is one.
+fn has_items(value: Value<'_>) -> bool {
+    value.kind() == Kind::Array && value.raw()[1..].trim_ascii_start() != b"]"
 }
 
 fn string<'a>(member: &'static str, value: Value<'a>) -> Result<Cow<'a, str>, Unfit> {

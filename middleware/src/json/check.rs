@@ -1,10 +1,10 @@
 //! The one walk over a whole document that decides whether it is accepted.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use super::{
     error::{Error, ErrorKind},
-    names::Names,
+    names::{Names, Open},
     scan, text,
     value::Value,
 };
@@ -26,23 +26,43 @@ pub struct Limits {
 ///
 /// The first thing that is wrong; text that is not UTF-8 is told before anything else that is wrong with it.
 pub fn check<'a>(text: &'a [u8], limits: &Limits) -> Result<Value<'a>, Error> {
-    Walk::new(text, *limits)
-        .document()
+    check_members(text, limits, |_, _| {})
+}
+
+/// [`check`] that tells the members of the outermost object on the way, each as soon as it has been passed.
+///
+/// `on` is given the name and the value, as [`Value::members`] would give them, which therefore need not be asked. What
+/// comes later may still be refused, so what is made of the members holds only once this has returned a value.
+///
+/// # Errors
+///
+/// Those of [`check`].
+pub fn check_members<'a>(
+    text: &'a [u8],
+    limits: &Limits,
+    on: impl FnMut(Value<'a>, Value<'a>),
+) -> Result<Value<'a>, Error> {
+    let mut walk = Walk {
+        text,
+        pos: 0,
+        limits: *limits,
+        names: Names::new(),
+        member: (0..0, 0),
+        on,
+    };
+    walk.document()
         .map_err(|(kind, offset)| Error::new(kind, text, offset))
 }
 
-struct Walk<'a> {
+struct Walk<'a, F> {
     text: &'a [u8],
     pos: usize,
     limits: Limits,
-    open: Vec<Open>,
     names: Names<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Open {
-    Array,
-    Object,
+    /// Where the name of the last member of the outermost object lies, and where its value begins.
+    member: (Range<usize>, usize),
+    /// Is told the members of the outermost object.
+    on: F,
 }
 
 /// What is wrong, and the offset where.
@@ -61,22 +81,15 @@ impl Default for Limits {
 
 // ===== impl Walk =====
 
-impl<'a> Walk<'a> {
-    fn new(text: &'a [u8], limits: Limits) -> Self {
-        Self {
-            text,
-            pos: 0,
-            limits,
-            open: Vec::with_capacity(16),
-            names: Names::new(),
-        }
-    }
-
-    fn document(mut self) -> Result<Value<'a>, Fault> {
+impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
+    fn document(&mut self) -> Result<Value<'a>, Fault> {
         if self.text.starts_with(b"\xef\xbb\xbf") {
             return Err((ErrorKind::Bom, 0));
         }
-        if let Err(invalid) = std::str::from_utf8(self.text) {
+        // Nearly all text is ASCII, and that is seen sooner.
+        if !self.text.is_ascii()
+            && let Err(invalid) = std::str::from_utf8(self.text)
+        {
             return Err((ErrorKind::Utf8, invalid.valid_up_to()));
         }
         self.space();
@@ -117,8 +130,7 @@ impl<'a> Walk<'a> {
             self.pos += 1;
             return Ok(false);
         }
-        self.names.open();
-        self.open.push(Open::Object);
+        self.names.object();
         self.name()?;
         Ok(true)
     }
@@ -129,13 +141,13 @@ impl<'a> Walk<'a> {
             self.pos += 1;
             return Ok(false);
         }
-        self.open.push(Open::Array);
+        self.names.array();
         Ok(true)
     }
 
     /// Passes an opening bracket and the white space behind it.
     fn descend(&mut self) -> Result<(), Fault> {
-        if self.open.len() >= self.limits.depth {
+        if self.names.depth() >= self.limits.depth {
             return Err((ErrorKind::Depth, self.pos));
         }
         self.pos += 1;
@@ -146,7 +158,10 @@ impl<'a> Walk<'a> {
     /// After a value: passes the brackets that close and the comma, and returns true if another value comes next, false
     /// if the outermost value has ended.
     fn next(&mut self) -> Result<bool, Fault> {
-        while let Some(&innermost) = self.open.last() {
+        while let Some(innermost) = self.names.innermost() {
+            if self.names.depth() == 1 && !matches!(innermost, Open::Array) {
+                self.tell();
+            }
             self.space();
             match (self.byte()?, innermost) {
                 (b',', Open::Array) => {
@@ -154,20 +169,28 @@ impl<'a> Walk<'a> {
                     self.space();
                     return Ok(true);
                 }
-                (b',', Open::Object) => {
+                (b',', _) => {
                     self.pos += 1;
                     self.space();
                     self.name()?;
                     return Ok(true);
                 }
-                (b']', Open::Array) => {}
-                (b'}', Open::Object) => self.names.close(),
+                (b']', Open::Array) | (b'}', Open::Few(_) | Open::Many) => {}
                 _ => return Err((ErrorKind::Syntax, self.pos)),
             }
             self.pos += 1;
-            self.open.pop();
+            self.names.close();
         }
         Ok(false)
+    }
+
+    /// Tells a member of the outermost object whose value ends here.
+    fn tell(&mut self) {
+        let (name, value) = self.member.clone();
+        (self.on)(
+            Value::checked(self.text, name),
+            Value::checked(self.text, value..self.pos),
+        );
     }
 
     /// Passes a member name, its colon and the white space around that.
@@ -181,41 +204,52 @@ impl<'a> Walk<'a> {
         }
         let escaped = self.string()?;
         let inner = &self.text[start + 1..self.pos - 1];
-        let name = if escaped {
-            Cow::Owned(text::decode(inner).ok_or((ErrorKind::Escape, start))?)
+        let is_new = if escaped {
+            self.names
+                .add_decoded(text::decode(inner).ok_or((ErrorKind::Escape, start))?)
         } else {
-            Cow::Borrowed(inner)
+            self.names.add(inner)
         };
-        if !self.names.add(name) {
+        if !is_new {
             return Err((ErrorKind::Duplicate, start));
         }
+        let end = self.pos;
         self.space();
         if self.byte()? != b':' {
             return Err((ErrorKind::Syntax, self.pos));
         }
         self.pos += 1;
         self.space();
+        if self.names.depth() == 1 {
+            self.member = (start..end, self.pos);
+        }
         Ok(())
     }
 
     /// Passes a string; true if it holds escapes.
+    #[inline]
     fn string(&mut self) -> Result<bool, Fault> {
-        let mut escaped = false;
-        let mut pos = self.pos + 1;
+        let pos = scan::plain(self.text, self.pos + 1);
+        if self.text.get(pos) == Some(&b'"') {
+            self.pos = pos + 1;
+            return Ok(false);
+        }
+        self.pos = self.escaped(pos)?;
+        Ok(true)
+    }
+
+    /// The end of a string of which something other than its closing quote stands at `pos`.
+    #[inline(never)]
+    fn escaped(&self, mut pos: usize) -> Result<usize, Fault> {
         loop {
-            pos = scan::plain(self.text, pos);
             match self.text.get(pos) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    pos = self.escape(pos)?;
-                }
+                Some(b'"') => return Ok(pos + 1),
+                Some(b'\\') => pos = self.escape(pos)?,
                 Some(_) => return Err((ErrorKind::Control, pos)),
                 None => return Err((ErrorKind::Eof, pos)),
             }
+            pos = scan::plain(self.text, pos);
         }
-        self.pos = pos + 1;
-        Ok(escaped)
     }
 
     /// The end of the escape at `pos`.

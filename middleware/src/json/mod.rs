@@ -3,7 +3,7 @@
 //! A gateway needs a handful of members of a body that can be megabytes long, and it has to forward that body byte for
 //! byte. So nothing here builds a tree: [`check`] walks the text once and says whether it is one JSON document that every
 //! reader understands alike, and [`Value`] is a view that knows where a value lies and finds members and items by
-//! skipping over the rest.
+//! skipping over the rest. [`check_members`] tells the members of the outermost object while it checks, for whom that is enough.
 //!
 //! **What `check` refuses** beside what [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259) does: a byte order mark, text
 //! that is not UTF-8, nesting and member counts over the [`Limits`], and a member name that occurs twice in one object, in
@@ -15,7 +15,8 @@
 //! that differ in lone surrogates only count as the same name.
 //!
 //! **Cost.** Every function here is linear in the bytes it passes, whatever the bytes are. Nothing recurses. `check` keeps
-//! the names of the objects that are open, a few words for each; a view allocates only to decode a string with escapes.
+//! the names of the objects that are open, a few words for each, and allocates only for unusual nesting, unusually many
+//! names and names with escapes; a view allocates only to decode a string with escapes.
 //!
 //! ```
 //! use tollgate_middleware::json::{Limits, check};
@@ -35,11 +36,12 @@ mod error;
 mod names;
 mod number;
 mod scan;
+mod stack;
 mod text;
 mod value;
 
 pub use self::{
-    check::{Limits, check},
+    check::{Limits, check, check_members},
     depth::Depth,
     error::{Error, ErrorKind},
     text::escape_into,

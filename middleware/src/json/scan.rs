@@ -11,44 +11,95 @@ pub(super) fn space(text: &[u8], mut pos: usize) -> usize {
 
 /// The first offset from `pos` on that holds `"`, `\` or a control character, or the length of the text.
 ///
-/// Short strings are the rule and go by words; a long one goes by blocks that the compiler turns into vector code.
+/// Names and words are the rule and end in their first eight bytes, so these are looked at here and the rest elsewhere.
 #[inline]
-pub(super) fn plain(text: &[u8], mut pos: usize) -> usize {
-    let short = pos + SHORT;
-    while let Some(word) = text.get(pos..).and_then(<[u8]>::first_chunk) {
-        if let Some(at) = special_in_word(*word) {
-            return pos + at;
+pub(super) fn plain(text: &[u8], pos: usize) -> usize {
+    match text.get(pos..).and_then(<[u8]>::first_chunk) {
+        Some(word) => match special_in_word(u64::from_le_bytes(*word)) {
+            Some(at) => pos + at,
+            None => plain_steps(text, pos + WORD),
+        },
+        None => plain_tail(text, pos),
+    }
+}
+
+/// [`plain`] for strings of some length: by steps that become vector code, and after a while by windows.
+#[inline(never)]
+fn plain_steps(text: &[u8], pos: usize) -> usize {
+    let (steps, _) = text.get(pos..).unwrap_or_default().as_chunks();
+    let (near, far) = steps.split_at(steps.len().min(SHORT));
+    if let Some(at) = special_in_steps(near) {
+        return pos + at;
+    }
+    let pos = pos + near.len() * STEP;
+    if far.is_empty() {
+        return plain_end(text, pos);
+    }
+    // What stops the windows is in the next one.
+    let pos = plain_windows(text, pos);
+    let (steps, _) = text.get(pos..).unwrap_or_default().as_chunks();
+    match special_in_steps(steps) {
+        Some(at) => pos + at,
+        None => plain_end(text, pos + steps.len() * STEP),
+    }
+}
+
+/// The index of the first special byte.
+#[inline]
+fn special_in_steps(steps: &[[u8; STEP]]) -> Option<usize> {
+    // No early way out of the fold: it is one vector comparison.
+    let special = |step: &[u8; STEP]| step.iter().fold(false, |any, &it| any | is_special(it));
+    let at = steps.iter().position(special)?;
+    let step = u128::from_le_bytes(steps[at]);
+    let in_step = special_in_word(step as u64)
+        .or_else(|| special_in_word((step >> 64) as u64).map(|at| WORD + at));
+    in_step.map(|in_step| at * STEP + in_step)
+}
+
+/// [`plain`] for the last bytes, fewer than a step.
+fn plain_end(text: &[u8], pos: usize) -> usize {
+    match text.get(pos..).and_then(<[u8]>::first_chunk) {
+        Some(word) => match special_in_word(u64::from_le_bytes(*word)) {
+            Some(at) => pos + at,
+            None => plain_tail(text, pos + WORD),
+        },
+        None => plain_tail(text, pos),
+    }
+}
+
+/// An offset from `pos` on before which all is plain: at the first special byte or less than a window before it.
+///
+/// The windows are for texts of which every line is asked for anew: no byte is looked at again from far away.
+#[inline(never)]
+fn plain_windows(text: &[u8], mut pos: usize) -> usize {
+    while let Some(window) = text.get(pos..).and_then(<[u8]>::first_chunk::<WINDOW>) {
+        let found = memchr::memchr2(b'"', b'\\', window);
+        let run = &window[..found.unwrap_or(WINDOW)];
+        // No early way out here either.
+        if run.iter().fold(u8::MAX, |least, &it| least.min(it)) < b' ' {
+            break;
         }
-        pos += word.len();
-        if pos >= short {
-            pos = plain_blocks(text, pos);
+        pos += run.len();
+        if found.is_some() {
             break;
         }
     }
-    while let Some(word) = text.get(pos..).and_then(<[u8]>::first_chunk) {
-        if let Some(at) = special_in_word(*word) {
-            return pos + at;
-        }
-        pos += word.len();
+    pos
+}
+
+/// [`plain`] for the last bytes, fewer than a word.
+fn plain_tail(text: &[u8], pos: usize) -> usize {
+    let left = text.len().saturating_sub(pos);
+    if let Some(word) = text.last_chunk().filter(|_| left > 0) {
+        // The last word of the text without what stands before `pos`; the zeros behind count as special.
+        let word = u64::from_le_bytes(*word) >> (8 * (WORD - left));
+        return pos + special_in_word(word).unwrap_or(left);
     }
     let rest = text.get(pos..).unwrap_or_default();
     pos + rest
         .iter()
         .position(|&byte| is_special(byte))
-        .unwrap_or(rest.len())
-}
-
-/// An offset from `pos` on before which all is plain: at or a little before the first special byte.
-fn plain_blocks(text: &[u8], pos: usize) -> usize {
-    let rest = &text[pos..];
-    let run = &rest[..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
-    // No early way out: each block is a vector loop.
-    let control = |block: &&[u8; BLOCK]| block.iter().fold(0, |or, &it| or | u8::from(it < 0x20));
-    let (blocks, _) = run.as_chunks::<BLOCK>();
-    match blocks.iter().position(|block| control(&block) != 0) {
-        Some(block) => pos + block * BLOCK,
-        None => pos + blocks.len() * BLOCK,
-    }
+        .unwrap_or(left)
 }
 
 /// The end of the string whose opening quote stands at `pos`, or None if it has no end or holds a control character.
@@ -151,31 +202,39 @@ fn digits(text: &[u8], pos: usize) -> Result<usize, usize> {
     if end == pos { Err(pos) } else { Ok(end) }
 }
 
+/// A control character, a quote or a backslash.
+///
+/// The quote is the one character before `#` that is neither space nor `!`: with its second bit flipped it comes right
+/// behind the control characters, and they stay where they are.
 #[inline]
 fn is_special(byte: u8) -> bool {
     // No short circuit: this is the body of a vector loop.
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    ((byte ^ FLIP) <= b' ') | (byte == b'\\')
 }
 
-/// The index of the first special byte of a word.
+/// The index of the first special byte of a word, the lowest byte being the first.
 ///
 /// The zero-in-word test of Bit Twiddling Hacks ("Determine if a word has a byte less than n"): a borrow can only make
-/// bytes above a match look like one, so the lowest mark is exact.
+/// bytes above a match look like one, so the lowest mark is exact. Quotes and control characters as in [`is_special`].
 #[inline]
-fn special_in_word(word: [u8; 8]) -> Option<usize> {
+fn special_in_word(word: u64) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES * 0x80;
-    let word = u64::from_le_bytes(word);
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
-    let marks = below(word, 0x20)
-        | below(word ^ (ONES * u64::from(b'"')), 1)
-        | below(word ^ (ONES * u64::from(b'\\')), 1);
+    let low = (word ^ (ONES * u64::from(FLIP))).wrapping_sub(ONES * (u64::from(b' ') + 1));
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    let marks = (low | backslash) & !word & HIGH;
     (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
 }
 
-/// Strings longer than this go by blocks.
-const SHORT: usize = 32;
+/// `"` is `b' ' ^ FLIP`.
+const FLIP: u8 = b'"' ^ b' ';
+/// Bytes of a word.
+const WORD: usize = 8;
+/// Bytes of a vector that every x86-64 and aarch64 has.
+const STEP: usize = 16;
+/// Steps of a string before windows pay.
+const SHORT: usize = 16;
 /// Bytes looked at in one step of a long string.
-const BLOCK: usize = 64;
+const WINDOW: usize = 1024;
 /// Brackets nested deeper are counted but not told apart, so that the memory is two words.
 const MATCHED: usize = 128;

@@ -177,8 +177,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What stands between the quotes of a string.
-    fn inner(&self) -> Option<&'a [u8]> {
+    /// What stands between the quotes of a string, escapes as they are written.
+    pub(crate) fn inner(&self) -> Option<&'a [u8]> {
         match self.raw() {
             [b'"', inner @ .., b'"'] => Some(inner),
             _ => None,

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, header};
 
 use crate::{
     body::Gather,
-    dialect::{self, Parts, Surface, multipart::Model},
+    dialect::{Parts, Reading, Surface, multipart::Model},
     error::{Reason, Rejection},
     facts::Intent,
     json,
@@ -76,11 +76,15 @@ impl Plan {
 ///
 /// [`Reason::Malformed`], with the place of the fault.
 pub fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Rejection> {
-    let root = json::check(text, &json::Limits::default()).map_err(|fault| {
+    let mut reading = Reading::new(surface);
+    let root = json::check_members(text, &json::Limits::default(), |name, value| {
+        reading.member(name, value);
+    });
+    let root = root.map_err(|fault| {
         let told = format!("the request body is not acceptable JSON: {fault}");
         Rejection::new(Reason::Malformed, LAYER, told)
     })?;
-    let asked = dialect::read(surface, root).map_err(|unfit| {
+    let asked = reading.finish(root).map_err(|unfit| {
         let told = match unfit.member {
             "" => "the request body must be a JSON object".to_owned(),
             name => format!(

@@ -57,10 +57,6 @@ fn truncated(_: BoxError) -> BoxError {
     Rejection::new(Reason::Truncated, "upstream", "secret cause").into()
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it stands where errors are mapped"
-)]
 fn silent(error: BoxError) -> BoxError {
     error.downcast::<Fault>().expect("the scripted one");
     let told = Rejection::new(Reason::Truncated, "upstream", "it was told");
