@@ -158,9 +158,12 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
     /// After a value: passes the brackets that close and the comma, and returns true if another value comes next, false
     /// if the outermost value has ended.
     fn next(&mut self) -> Result<bool, Fault> {
-        while let Some(innermost) = self.names.innermost() {
-            if self.names.depth() == 1 && !matches!(innermost, Open::Array) {
-                self.tell();
+        loop {
+            let innermost = self.names.innermost();
+            match innermost {
+                Open::Nothing => return Ok(false),
+                Open::Few(_) | Open::Many if self.names.depth() == 1 => self.tell(),
+                _ => {}
             }
             self.space();
             match (self.byte()?, innermost) {
@@ -181,7 +184,6 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
             self.pos += 1;
             self.names.close();
         }
-        Ok(false)
     }
 
     /// Tells a member of the outermost object whose value ends here.
@@ -227,7 +229,7 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
     }
 
     /// Passes a string; true if it holds escapes.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Result<bool, Fault> {
         let pos = scan::plain(self.text, self.pos + 1);
         if self.text.get(pos) == Some(&b'"') {

@@ -4,6 +4,11 @@
 ///
 /// `number` must be written as JSON writes numbers. Nothing is rounded on the way.
 pub(super) fn whole(number: &[u8]) -> Option<u64> {
+    // What nearly all are: digits that cannot be too many.
+    if number.len() < 20 && number.iter().all(u8::is_ascii_digit) {
+        let digits = number.iter().map(|digit| u64::from(digit - b'0'));
+        return Some(digits.fold(0, |value, digit| value * 10 + digit));
+    }
     let (negative, number) = match number {
         [b'-', number @ ..] => (true, number),
         number => (false, number),

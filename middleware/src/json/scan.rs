@@ -50,21 +50,24 @@ fn special_in_steps(steps: &[[u8; STEP]]) -> Option<usize> {
     // No early way out of the fold: it is one vector comparison.
     let special = |step: &[u8; STEP]| step.iter().fold(false, |any, &it| any | is_special(it));
     let at = steps.iter().position(special)?;
-    let step = u128::from_le_bytes(steps[at]);
-    let in_step = special_in_word(step as u64)
-        .or_else(|| special_in_word((step >> 64) as u64).map(|at| WORD + at));
-    in_step.map(|in_step| at * STEP + in_step)
+    let (words, _) = steps[at].as_chunks();
+    for (number, word) in words.iter().enumerate() {
+        if let Some(in_word) = special_in_word(u64::from_le_bytes(*word)) {
+            return Some(at * STEP + number * WORD + in_word);
+        }
+    }
+    None
 }
 
 /// [`plain`] for the last bytes, fewer than a step.
-fn plain_end(text: &[u8], pos: usize) -> usize {
-    match text.get(pos..).and_then(<[u8]>::first_chunk) {
-        Some(word) => match special_in_word(u64::from_le_bytes(*word)) {
-            Some(at) => pos + at,
-            None => plain_tail(text, pos + WORD),
-        },
-        None => plain_tail(text, pos),
+fn plain_end(text: &[u8], mut pos: usize) -> usize {
+    while let Some(word) = text.get(pos..).and_then(<[u8]>::first_chunk) {
+        if let Some(at) = special_in_word(u64::from_le_bytes(*word)) {
+            return pos + at;
+        }
+        pos += WORD;
     }
+    plain_tail(text, pos)
 }
 
 /// An offset from `pos` on before which all is plain: at the first special byte or less than a window before it.
@@ -88,6 +91,7 @@ fn plain_windows(text: &[u8], mut pos: usize) -> usize {
 }
 
 /// [`plain`] for the last bytes, fewer than a word.
+#[inline(never)]
 fn plain_tail(text: &[u8], pos: usize) -> usize {
     let left = text.len().saturating_sub(pos);
     if let Some(word) = text.last_chunk().filter(|_| left > 0) {
@@ -209,7 +213,7 @@ fn digits(text: &[u8], pos: usize) -> Result<usize, usize> {
 #[inline]
 fn is_special(byte: u8) -> bool {
     // No short circuit: this is the body of a vector loop.
-    ((byte ^ FLIP) <= b' ') | (byte == b'\\')
+    (byte ^ FLIP).saturating_sub(b' ').min(byte ^ b'\\') == 0
 }
 
 /// The index of the first special byte of a word, the lowest byte being the first.
@@ -231,10 +235,74 @@ const FLIP: u8 = b'"' ^ b' ';
 /// Bytes of a word.
 const WORD: usize = 8;
 /// Bytes of a vector that every x86-64 and aarch64 has.
-const STEP: usize = 16;
+const STEP: usize = 32;
 /// Steps of a string before windows pay.
 const SHORT: usize = 16;
 /// Bytes looked at in one step of a long string.
 const WINDOW: usize = 1024;
 /// Brackets nested deeper are counted but not told apart, so that the memory is two words.
 const MATCHED: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytewise(text: &[u8], pos: usize) -> usize {
+        (pos..text.len())
+            .find(|&at| matches!(text[at], 0..0x20 | b'"' | b'\\'))
+            .unwrap_or(text.len())
+    }
+
+    #[test]
+    fn every_byte_is_plain_or_special_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for place in 0..100 {
+                let mut text = [b'!'; 100];
+                text[place] = byte;
+                assert_eq!(
+                    plain(&text, 0),
+                    bytewise(&text, 0),
+                    "byte {byte} at {place}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_special_byte_is_found_in_texts_of_every_length() {
+        for length in 0..4 * WINDOW {
+            let mut text = vec![b'#'; length];
+            assert_eq!(plain(&text, 0), length);
+            text.extend([b'\n', b'"', b'\\', 0]);
+            for last in length + 1..=text.len() {
+                assert_eq!(plain(&text[..last], 0), length);
+            }
+            text.extend([b'#'; 2 * WINDOW]);
+            assert_eq!(plain(&text, 0), length);
+        }
+        assert_eq!(
+            plain(b"long enough", 12),
+            12,
+            "from behind the end nothing is found"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_special_byte_is_found_from_anywhere(
+            runs in prop::collection::vec((0..3000_usize, any::<u8>()), 1..5),
+            from in any::<prop::sample::Index>(),
+            filler in 0x80..=u8::MAX,
+        ) {
+            let mut text = Vec::new();
+            for (length, byte) in runs {
+                text.resize(text.len() + length, filler);
+                text.push(byte);
+            }
+            let from = from.index(text.len() + 1);
+            prop_assert_eq!(plain(&text, from), bytewise(&text, from));
+        }
+    }
+}

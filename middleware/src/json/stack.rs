@@ -36,24 +36,10 @@ impl<T: Copy, const N: usize> Stack<T, N> {
 
     #[inline]
     pub(super) fn pop(&mut self) -> Option<T> {
-        let last = self.last()?;
-        self.truncate(self.len - 1);
-        Some(last)
-    }
-
-    #[inline]
-    pub(super) fn last(&self) -> Option<T> {
-        let at = self.len.checked_sub(1)?;
-        match self.inside.get(at) {
+        self.len = self.len.checked_sub(1)?;
+        match self.inside.get(self.len) {
             Some(last) => Some(*last),
-            None => self.outside.last().copied(),
-        }
-    }
-
-    /// Another value for the last one, if there is one.
-    pub(super) fn replace_last(&mut self, value: T) {
-        if self.pop().is_some() {
-            self.push(value);
+            None => self.outside.pop(),
         }
     }
 
@@ -66,15 +52,23 @@ impl<T: Copy, const N: usize> Stack<T, N> {
         self.len = self.len.min(len);
     }
 
+    /// What is above the first `from` values, if all lie inside and so would another.
+    #[inline]
+    pub(super) fn above_with_room(&self, from: usize) -> Option<&[T]> {
+        self.inside[..N - 1].get(from..self.len)
+    }
+
     /// Whether any value above the first `from` is one that `is` is looking for.
     #[inline]
     pub(super) fn any_above(&self, from: usize, mut is: impl FnMut(T) -> bool) -> bool {
         let inside = self.inside.get(from..self.len.min(N)).unwrap_or_default();
-        inside.iter().any(|&value| is(value))
-            || self.len > N
-                && self.outside[from.saturating_sub(N)..]
-                    .iter()
-                    .any(|&value| is(value))
+        inside.iter().any(|&value| is(value)) || self.len > N && self.any_outside(from, is)
+    }
+
+    #[cold]
+    fn any_outside(&self, from: usize, mut is: impl FnMut(T) -> bool) -> bool {
+        let outside = self.outside.get(from.saturating_sub(N)..);
+        outside.unwrap_or_default().iter().any(|&value| is(value))
     }
 }
 
@@ -95,18 +89,12 @@ mod tests {
                         stack.truncate(step - 20);
                         model.truncate(step - 20);
                     }
-                    30..35 => {
-                        stack.replace_last(step);
-                        if let Some(last) = model.last_mut() {
-                            *last = step;
-                        }
-                    }
                     _ => {
                         stack.push(step);
                         model.push(step);
                     }
                 }
-                prop_assert_eq!((stack.len(), stack.last()), (model.len(), model.last().copied()));
+                prop_assert_eq!(stack.len(), model.len());
                 for from in 0..=model.len() {
                     let mut above = Vec::new();
                     let found = stack.any_above(from, |value| {
@@ -114,6 +102,8 @@ mod tests {
                         false
                     });
                     prop_assert!(!found);
+                    let room = (model.len() < 4).then_some(&model[from..]);
+                    prop_assert_eq!(stack.above_with_room(from), room);
                     prop_assert_eq!(&above, &model[from..]);
                 }
             }

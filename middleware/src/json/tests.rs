@@ -264,6 +264,26 @@ fn objects_of_many_members_keep_apart_one_inside_of_the_other() {
 }
 
 #[test]
+fn names_are_told_apart_at_every_depth_of_many_open_objects() {
+    // Names of one length, first and last byte; with and without escapes among them.
+    let names = |escaped: bool| {
+        let x = if escaped { "\\u0078" } else { "x" };
+        format!("\"ax0b\":0,\"ax1b\":0,\"a{x}2b\":0,\"ax3b\":0,\"\":0")
+    };
+    for depth in [1, 3, 5, 6, 13, 14, 60] {
+        for escaped in [false, true] {
+            let open = format!("{{{},\"in\":", names(escaped)).repeat(depth);
+            let text = format!("{open}0{}", "}".repeat(depth));
+            assert!(check(text.as_bytes(), &Limits::default()).is_ok(), "{text}");
+            for again in ["\"ax2b\"", "\"a\\u00783b\"", "\"\"", "\"in\""] {
+                let text = format!("{open}0,{again}:0{}", "}".repeat(depth));
+                assert_refused(ErrorKind::Duplicate, open.len() + 2, text);
+            }
+        }
+    }
+}
+
+#[test]
 fn limits_are_the_last_that_is_accepted() {
     let limits = Limits {
         depth: 3,

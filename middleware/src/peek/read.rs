@@ -74,7 +74,8 @@ impl Plan {
 ///
 /// # Errors
 ///
-/// [`Reason::Malformed`], with the place of the fault.
+/// [`Reason::Malformed`], with the place of the fault: of a text that is no acceptable JSON the first one of that, also
+/// if a member before it has a wrong type.
 pub fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Rejection> {
     let mut reading = Reading::new(surface);
     let root = json::check_members(text, &json::Limits::default(), |name, value| {

@@ -103,6 +103,27 @@ fn a_member_of_a_wrong_type_is_refused_with_its_place() {
 }
 
 #[test]
+fn of_several_unfit_members_the_first_is_told() {
+    let body = r#"{"n":"two","stream":"no","model":"m"}"#;
+    let unfit = read(&CHAT, checked(body)).expect_err("unfit");
+    assert_eq!((unfit.member, unfit.offset), ("n", 5));
+}
+
+#[test]
+fn tools_are_offered_only_where_there_are_some() {
+    for (body, tools) in [
+        (r#"{"tools":[ ]}"#, false),
+        (r#"{"tools":{}}"#, false),
+        (r#"{"tools":[[]]}"#, true),
+        (r#"{"functions":[ {}]}"#, true),
+        (r#"{"toolConfig":{"tools":[]}}"#, false),
+        (r#"{"toolConfig":{"tools":[{}]}}"#, true),
+    ] {
+        assert_eq!(asked(&CHAT, body).tools, tools, "{body}");
+    }
+}
+
+#[test]
 fn every_dialect_spells_its_limit_its_own_way() {
     let limit = |dialect, operation, body: &str| {
         let asked = read(&surface(dialect, operation), checked(body)).expect("fit");

@@ -1,6 +1,6 @@
 //! Large documents made to be slow. Nothing is timed: what is not linear does not end.
 
-use super::super::{Depth, ErrorKind, Limits, Value, check};
+use super::super::{Depth, ErrorKind, Limits, Value, check, escape_into};
 use super::assert_refused;
 
 const UNLIMITED: Limits = Limits {
@@ -80,4 +80,12 @@ fn numbers_and_strings_of_a_megabyte_are_linear() {
     let value = check(escapes.as_bytes(), &UNLIMITED).expect("it is a string");
     assert_eq!(value.as_str().map(|text| text.len()), Some(200_000));
     assert!(!value.is_str(&"\0".repeat(199_999)));
+}
+
+#[test]
+fn text_with_control_characters_far_apart_is_escaped_in_linear_time() {
+    let line = format!("{}\n", "x".repeat(300));
+    let mut out = Vec::new();
+    escape_into(&line.repeat(30_000), &mut out);
+    assert_eq!(out.len(), 2 + (line.len() + 1) * 30_000);
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::value::RawValue;
 
-use super::super::{Depth, ErrorKind, Kind, Limits, Value, check};
+use super::super::{Depth, ErrorKind, Kind, Limits, Value, check, check_members};
 
 /// A document as text, with white space and escapes as they come.
 fn document() -> impl Strategy<Value = String> {
@@ -203,6 +203,21 @@ proptest! {
             }
             (Ok(_), None) => prop_assert!(false, "accepted by us alone"),
             (Err(_), None) => {}
+        }
+    }
+
+    #[test]
+    fn the_members_told_while_checking_are_those_that_are_seen_afterwards(text in mutated()) {
+        let mut told = Vec::new();
+        let found = check_members(&text, &Limits::default(), |name, value| told.push((name, value)));
+        prop_assert_eq!(
+            found.map(|root| root.span()),
+            check(&text, &Limits::default()).map(|root| root.span())
+        );
+        if let Ok(root) = found {
+            let places = |(name, value): (Value<'_>, Value<'_>)| (name.span(), value.span());
+            let seen: Vec<_> = root.members().map(places).collect();
+            prop_assert_eq!(told.into_iter().map(places).collect::<Vec<_>>(), seen);
         }
     }
 

@@ -110,6 +110,11 @@ async fn the_message_of_a_refusal_tells_the_place_of_the_fault() {
             r#"{"stream":"yes"}"#,
             "`stream` has a value of the wrong type (byte 10)",
         ),
+        // Of a text that is no JSON nothing is told but that, though the member comes first.
+        (
+            r#"{"model":7,"x":nil}"#,
+            "unexpected byte at line 1 column 17",
+        ),
         (r#"[1]"#, "must be a JSON object"),
         ("\u{feff}{}", "byte order mark"),
     ] {
