@@ -72,7 +72,7 @@ pub(super) enum Stage {
 
 impl Handle {
     /// The addresses, with the ports that the system chose, in the order of
-    /// [`Settings::listen`].
+    /// [`Settings::listen`](super::Settings::listen).
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
