@@ -3,7 +3,8 @@
 //! A gateway needs a handful of members of a body that can be megabytes long, and it has to forward that body byte for
 //! byte. So nothing here builds a tree: [`check`] walks the text once and says whether it is one JSON document that every
 //! reader understands alike, and [`Value`] is a view that knows where a value lies and finds members and items by
-//! skipping over the rest. [`check_members`] tells the members of the outermost object while it checks, for whom that is enough.
+//! skipping over the rest. [`check_members`] tells the members of the outermost object while it checks, for whom that is
+//! enough.
 //!
 //! **What `check` refuses** beside what [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259) does: a byte order mark, text
 //! that is not UTF-8, nesting and member counts over the [`Limits`], and a member name that occurs twice in one object, in

@@ -235,7 +235,7 @@ const FLIP: u8 = b'"' ^ b' ';
 /// Bytes of a word.
 const WORD: usize = 8;
 /// Bytes of a vector that every x86-64 and aarch64 has.
-const STEP: usize = 32;
+const STEP: usize = 16;
 /// Steps of a string before windows pay.
 const SHORT: usize = 16;
 /// Bytes looked at in one step of a long string.
