@@ -177,6 +177,7 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
         path: uri.path(),
         recognised: &recognised,
         stream,
+        hidden: false,
         headers,
     };
     let chosen = routing::table(config).choose(&ask)?;

@@ -284,7 +284,7 @@ const ROUTE_LAYERS: &[Key] = &[
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
-    key("timeout", Kind::Layer(TIMEOUT)),
+    key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
     later("meter", Kind::Layer(METER)),
     misplaced("keepalive", OUTSIDE),
 ];
@@ -392,6 +392,25 @@ const BREAKER: &[Key] = &[
 
 const TIMEOUT: &[Key] = &[
     key("connect", TIME),
+    key(
+        "first_byte",
+        Kind::Either(&[
+            TIME_OR_OFF,
+            Kind::Map(&[key("stream", TIME_OR_OFF), key("document", TIME_OR_OFF)]),
+        ]),
+    ),
+    key("first_token", TIME_OR_OFF),
+    key("idle", TIME_OR_OFF),
+    key("total", TIME_OR_OFF),
+    later_but("min_rate", Kind::Text, "off"),
+];
+
+/// Connections belong to a provider, whatever routes lead to it.
+const ROUTE_TIMEOUT: &[Key] = &[
+    misplaced(
+        "connect",
+        "connections belong to a provider: set it there, or under `layers` for all",
+    ),
     key(
         "first_byte",
         Kind::Either(&[

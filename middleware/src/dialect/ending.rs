@@ -150,6 +150,13 @@ impl Judge {
         self.verdict.output_seen()
     }
 
+    /// Whether generated output can be told from other bytes here; once that is false it stays so. What is
+    /// compressed, binary or one document, and what no dialect describes, is not looked into.
+    pub fn sees_output(&self) -> bool {
+        let blind = matches!(self.cutter, Cutter::Blind | Cutter::EventStream(_));
+        !blind && self.verdict.reads()
+    }
+
     /// How the body is cut; once its first bytes have been seen, what it really is and not what its head said.
     pub fn framing(&self) -> Framing {
         self.framing

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     body::Guarded,
     clock::{Clock, SystemClock},
+    conn::Conn,
     error::BoxError,
 };
 
@@ -115,6 +116,7 @@ where
             record,
             sink,
             clock,
+            conn: req.extensions().get::<Conn>().cloned(),
         });
         ResponseFuture {
             inner: self.inner.call(req),

@@ -4,7 +4,7 @@
 //! `record`.
 //!
 //! Contract of the layer
-//! - *Reads*: `x-request-id`.
+//! - *Reads*: `x-request-id`; [`Conn`](crate::conn::Conn), for who ended an answer that was dropped.
 //! - *Writes*: [`Record`], into the request's extensions; its name, times, byte counts, digest, status
 //!   and ending.
 //! - *Refuses*: nothing.

@@ -19,6 +19,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::*;
 use crate::{
     clock::{Clock, SystemClock},
+    conn::{Conn, Cut},
     error::{BoxError, Reason, Rejection},
 };
 
@@ -370,6 +371,32 @@ async fn a_client_that_leaves_before_the_head_is_gone() {
         (record.ended(), record.status()),
         (Some(Ended::ClientGone), None)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_cut_was_not_left_by_its_client() {
+    for (cut, ended) in [
+        (Cut::Drain, Ended::Drain),
+        (Cut::SlowReader, Ended::SlowReader),
+    ] {
+        let (seen, conn) = (Seen::default(), Conn::new());
+        let inner = service_fn(|_: Request<RequestBody<Script, SystemClock>>| -> Pending<Result<Response<Script>, Infallible>> {
+            std::future::pending()
+        });
+        let mut req = asked();
+        req.extensions_mut().insert(conn.clone());
+        let future = Box::pin(layer_of(&seen).layer(inner).oneshot(req));
+        conn.cut(cut);
+        drop(future);
+        assert!(seen.records().is_empty(), "it had not begun");
+        let mut req = asked();
+        req.extensions_mut().insert(conn.clone());
+        let mut future = Box::pin(layer_of(&seen).layer(inner).oneshot(req));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        drop(future);
+        assert_eq!(seen.one().ended(), Some(ended));
+    }
 }
 
 #[tokio::test(start_paused = true)]

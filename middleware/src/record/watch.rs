@@ -12,6 +12,7 @@ use super::{Digest, Ended, Mark, Record};
 use crate::{
     body::{Ending, Guard, Guarded},
     clock::Clock,
+    conn::{Conn, Cut},
     error::{BoxError, Reason, Rejection},
 };
 
@@ -34,9 +35,21 @@ pub(super) struct Open<K, C> {
     pub(super) record: Record,
     pub(super) sink: K,
     pub(super) clock: C,
+    pub(super) conn: Option<Conn>,
 }
 
 impl<K: Sink, C: Clock> Open<K, C> {
+    /// It was dropped before its end: the client left, unless something else is known.
+    fn dropped(&self) {
+        let asked = self.conn.as_ref().and_then(Conn::asked_to_cut);
+        self.settle(match asked {
+            _ if std::thread::panicking() => Ended::Internal,
+            Some(Cut::Drain) => Ended::Drain,
+            Some(Cut::SlowReader) => Ended::SlowReader,
+            None => Ended::ClientGone,
+        });
+    }
+
     pub(super) fn settle(&self, ended: Ended) {
         if self.record.settle() {
             self.record.mark(Mark::End, self.clock.now());
@@ -63,7 +76,7 @@ impl<K: Sink, C: Clock> Waiting<K, C> {
 impl<K: Sink, C: Clock> Drop for Waiting<K, C> {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            open.settle(Ended::ClientGone);
+            open.dropped();
         }
     }
 }
@@ -122,7 +135,7 @@ impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
                 record.set_broke(reason);
                 reason.into()
             }
-            Ending::Dropped => Ended::ClientGone,
+            Ending::Dropped => return self.open.dropped(),
         };
         self.open.settle(ended);
     }

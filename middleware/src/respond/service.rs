@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::answer::answer;
 use crate::{
     body::Reply,
+    conn::{Conn, Cut},
     dialect::{self, Recognised, Shape},
     error::{BoxError, Reason, Rejection},
     record::Record,
@@ -82,6 +83,7 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let conn = req.extensions().get::<Conn>().cloned();
         let asked = match req.extensions().get::<Record>() {
             Some(record) => Asked::Recorded {
                 record: record.clone(),
@@ -94,7 +96,7 @@ where
                 inner: self.inner.call(req),
             },
         };
-        ResponseFuture { kind, asked }
+        ResponseFuture { kind, asked, conn }
     }
 }
 
@@ -132,6 +134,15 @@ impl Asked {
     }
 }
 
+fn cut_short(cut: Cut) -> Rejection {
+    let (reason, told) = match cut {
+        Cut::Drain => (Reason::Draining, "the gateway is shutting down; ask again"),
+        Cut::SlowReader => (Reason::SlowReader, "nothing was read for too long"),
+    };
+    let again = std::time::Duration::from_secs(1);
+    Rejection::new(reason, "respond", told).retry_after(again)
+}
+
 pin_project! {
     /// The future of [`Respond`].
     #[derive(Debug)]
@@ -139,6 +150,7 @@ pin_project! {
         #[pin]
         kind: Kind<F>,
         asked: Asked,
+        conn: Option<Conn>,
     }
 }
 
@@ -159,11 +171,21 @@ where
     type Output = Result<Response<Reply<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let error = match this.kind.project() {
-            KindProj::Called { inner } => match ready!(inner.poll(cx)) {
-                Ok(response) => return Poll::Ready(Ok(response.map(Reply::relayed))),
-                Err(error) => error.into(),
+        let mut this = self.project();
+        let error = match this.kind.as_mut().project() {
+            KindProj::Called { inner } => match inner.poll(cx) {
+                Poll::Ready(Ok(response)) => {
+                    return Poll::Ready(Ok(response.map(Reply::relayed)));
+                }
+                Poll::Ready(Err(error)) => error.into(),
+                Poll::Pending => {
+                    // Nothing has gone out yet: the server's wish to end becomes an answer.
+                    let Some(cut) = this.conn.as_ref().and_then(Conn::asked_to_cut) else {
+                        return Poll::Pending;
+                    };
+                    this.kind.set(Kind::Unready { error: None });
+                    cut_short(cut).into()
+                }
             },
             KindProj::Unready { error } => error
                 .take()

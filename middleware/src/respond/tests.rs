@@ -17,6 +17,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::RespondLayer;
 use crate::{
     clock::{Clock, SystemClock},
+    conn::{Conn, Cut},
     error::{BoxError, Reason, Rejection},
     record::{Ended, Record},
 };
@@ -53,6 +54,26 @@ async fn told(path: &str, error: impl Into<BoxError>, record: Option<&Record>) -
     let text = body.collect().await.unwrap().to_bytes();
     let text = String::from_utf8(text.into()).unwrap();
     Told { head, text }
+}
+
+#[tokio::test]
+async fn a_request_without_a_head_is_answered_when_the_server_ends() {
+    let conn = Conn::new();
+    let inner =
+        service_fn(|_: Request<()>| std::future::pending::<Result<Response<Script>, BoxError>>());
+    let mut req = Request::post("/v1/messages").body(()).unwrap();
+    req.extensions_mut().insert(conn.clone());
+    let mut answer = std::pin::pin!(RespondLayer::new().layer(inner).oneshot(req));
+    let pending = std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending()));
+    assert!(pending.await);
+    conn.cut(Cut::Drain);
+    let response = answer.await.unwrap_or_else(|never| match never {});
+    assert_eq!(
+        response.status(),
+        529,
+        "503, as Anthropic's clients know it"
+    );
+    assert!(response.headers().contains_key("retry-after"));
 }
 
 fn refused(reason: Reason) -> Rejection {

@@ -50,6 +50,11 @@ impl Pattern {
         }
     }
 
+    /// Whether every name fits.
+    pub fn is_any(&self) -> bool {
+        self.open && self.text.is_empty()
+    }
+
     /// The one name that fits; `None` if others do as well.
     pub fn exact(&self) -> Option<&str> {
         (!self.open).then_some(&self.text)

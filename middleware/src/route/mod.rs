@@ -3,7 +3,8 @@
 //! Contract
 //! - *Reads*: [`Intent`](crate::facts::Intent) and [`Record`](crate::record::Record) (or the head itself).
 //! - *Writes*: [`Route`](crate::facts::Route), into the request; the route's name into the `Record`.
-//! - *Refuses*: [`ModelNotFound`](crate::error::Reason::ModelNotFound), [`NotFound`](crate::error::Reason::NotFound).
+//! - *Refuses*: [`ModelNotFound`](crate::error::Reason::ModelNotFound), [`NotFound`](crate::error::Reason::NotFound),
+//!   [`UnsupportedCoding`](crate::error::Reason::UnsupportedCoding) for a body that hides its model.
 //! - *Bodies*: untouched.
 //! - *Ready*: always; the chosen service is made ready inside the future.
 //! - *Place*: inside `peek`, outside all that differs from route to route.

@@ -29,6 +29,14 @@ impl Models {
         Self::Listed(names.into_iter().map(pair).collect())
     }
 
+    /// Whether every model is served, under the caller's name for it.
+    pub fn takes_all(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(names) => names.iter().all(|(it, own)| it.is_any() && own.is_none()),
+        }
+    }
+
     /// Whether the provider serves this model.
     pub fn serves(&self, model: &str) -> bool {
         match self {

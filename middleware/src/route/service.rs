@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -71,6 +71,9 @@ impl<S> Router<S> {
             path: uri.path(),
             recognised,
             stream,
+            hidden: surface.is_some_and(|it| {
+                it.is_json() && it.model.is_none() && req.method() == Method::POST
+            }),
             headers,
         };
         Ok(self.table.choose(&ask)?)

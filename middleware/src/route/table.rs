@@ -56,6 +56,8 @@ pub struct Ask<'a> {
     pub recognised: &'a Recognised,
     /// Whether a stream is asked for.
     pub stream: bool,
+    /// The body would name a model, but nobody could read it.
+    pub hidden: bool,
     /// The request's headers.
     pub headers: &'a HeaderMap,
 }
@@ -80,6 +82,7 @@ impl<'a> Ask<'a> {
             path,
             recognised,
             stream: false,
+            hidden: false,
             headers,
         }
     }
@@ -136,7 +139,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `NotFound` if no rule takes the path, `ModelNotFound` if none serves the model.
+    /// `NotFound` if no rule takes the path, `ModelNotFound` if none serves the model, `UnsupportedCoding` if
+    /// the model is hidden where not every model may be asked for.
     pub fn choose(&self, ask: &Ask<'_>) -> Result<Choice, Rejection> {
         let asked = ask.model.map(|model| self.resolve(model));
         let (model, pin) = match &asked {
@@ -148,6 +152,9 @@ impl Table {
         } else {
             self.explicit(ask, model, pin)?
         };
+        if ask.hidden && model.is_none() && self.is_restricted(index) {
+            return Err(hidden_model());
+        }
         let name = self.rules.get(index).and_then(|rule| rule.name.clone());
         Ok(Choice {
             index,
@@ -212,6 +219,21 @@ impl Table {
         }
     }
 
+    /// Whether it matters which model is asked for behind a route.
+    fn is_restricted(&self, index: usize) -> bool {
+        let lists = |provider: &str| {
+            let named = self.providers.iter().find(|it| *it.provider == *provider);
+            named.is_some_and(|it| !it.models.takes_all())
+        };
+        match self.rules.get(index) {
+            Some(rule) => {
+                let mut targets = rule.targets.iter();
+                targets.any(|(provider, fixed)| fixed.is_some() || lists(provider))
+            }
+            None => !self.providers[index].models.takes_all(),
+        }
+    }
+
     fn is_unread(&self, rule: &Rule) -> bool {
         !rule.targets.is_empty()
             && rule.targets.iter().all(|(provider, _)| {
@@ -270,6 +292,12 @@ fn unknown_model() -> Rejection {
     let told =
         "no provider here serves this model, or it is not granted to you; see GET /v1/models";
     Rejection::new(Reason::ModelNotFound, LAYER, told)
+}
+
+fn hidden_model() -> Rejection {
+    let told = "the body is compressed or not labelled as JSON, so that its model cannot be read; \
+                send it as plain JSON";
+    Rejection::new(Reason::UnsupportedCoding, LAYER, told)
 }
 
 fn unrouted(ask: &Ask<'_>) -> Rejection {

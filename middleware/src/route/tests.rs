@@ -33,6 +33,7 @@ impl Head {
             path: self.path,
             recognised: &self.recognised,
             stream: self.stream,
+            hidden: false,
             headers: &self.headers,
         }
     }
@@ -376,4 +377,31 @@ fn a_providers_own_name_is_taken_from_the_exact_entry_first() {
     assert_eq!(own("same"), None, "no other name");
     assert_eq!(own("none"), None);
     assert_eq!(Models::Any.own_name("x"), None);
+}
+
+#[test]
+fn a_model_that_nobody_could_read_is_let_pass_only_where_any_may_be_asked_for() {
+    let head = Head::post(CHAT);
+    let hidden = Ask {
+        hidden: true,
+        ..head.ask(None)
+    };
+    let to = |catalogue: Catalogue, model: Option<&str>| {
+        let rule = Rule::new("all").to(catalogue.provider.clone(), model.map(Into::into));
+        Table::new([catalogue], [], [rule])
+            .choose(&hidden)
+            .map_err(|why| why.reason())
+    };
+    assert!(to(any("p"), None).is_ok());
+    assert!(to(listed("p", &["*"]), None).is_ok());
+    for refused in [
+        to(listed("p", &["gpt-4o*"]), None),
+        to(Catalogue::new("p", Models::renamed([("*", "own")])), None),
+        to(any("p"), Some("fixed")),
+        Table::new([listed("p", &["one"])], [], [])
+            .choose(&hidden)
+            .map_err(|why| why.reason()),
+    ] {
+        assert_eq!(refused.unwrap_err(), Reason::UnsupportedCoding);
+    }
 }

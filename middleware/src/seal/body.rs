@@ -114,6 +114,7 @@ where
                     };
                     this.inner.set(None);
                     let words = this.seam.last_words(&error);
+                    this.seam.failed(&error);
                     let flush = Flush::of(this.seam.conn.as_ref());
                     let limit = this.clock.sleep_until(this.clock.now() + super::FLUSH);
                     this.state.set(State::Breaking {

@@ -2,7 +2,8 @@
 //!
 //! Contract
 //! - *Reads*: [`Conn`](crate::conn::Conn), [`Record`](crate::record::Record) (or the head itself), the answer's head.
-//! - *Writes*: [`Record`](crate::record::Record): that it edited, if it added an event.
+//! - *Writes*: [`Record`](crate::record::Record): why an answer broke off; that it edited, if it added an
+//!   event.
 //! - *Refuses*: nothing before the head.
 //! - *Bodies*: watched for event boundaries; at the end of a broken one an error event is added.
 //! - *Ready*: forwards.
@@ -18,12 +19,14 @@
 //!
 //! An answer that announced its length gets the event only if at least one byte stays unsent after
 //! it: the transport trims a body to its length, and an event that fits exactly would turn a cut
-//! into a clean end. A stream that carried the provider's own error event gets no second one.
+//! into a clean end. A stream that carried the provider's own error event gets no second one, and
+//! nothing is added behind the mark of a stream that is complete.
 //!
 //! Without a [`Conn`](crate::conn::Conn) the flush cannot be observed: the failure is then put off by one turn of the
 //! task, in which a server with room in its socket writes what it has.
 //!
 //! ```
+//! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::BodyExt;
 //! use tollgate_middleware::{error::{BoxError, Reason, Rejection}, seal::SealLayer};

@@ -4,7 +4,7 @@ use crate::{
     conn::{Conn, Cut},
     dialect::{self, Framing, Surface, Told},
     error::{BoxError, Reason, Rejection},
-    record::Record,
+    record::{Ended, Record},
     sse::{Boundary, Sniff, sniff},
 };
 
@@ -76,6 +76,14 @@ impl Seam {
         Some(Rejection::new(reason, "seal", message))
     }
 
+    /// The answer has failed: known from now on, also if the client leaves before it has been told.
+    pub(super) fn failed(&self, error: &BoxError) {
+        if let Some(record) = &self.record {
+            let why = Rejection::find(&**error);
+            record.set_broke(why.map_or(Reason::Internal, Rejection::reason));
+        }
+    }
+
     /// The event that tells the client of `error`, if one can stand here.
     pub(super) fn last_words(&self, error: &BoxError) -> Option<Bytes> {
         let stands = match self.framing {
@@ -84,7 +92,9 @@ impl Seam {
             _ => false,
         };
         let why = Rejection::find(&**error);
-        if !stands || why.is_some_and(Rejection::is_silent) {
+        let ended = self.record.as_ref().and_then(Record::ended);
+        let settled = matches!(ended, Some(Ended::Complete | Ended::UpstreamError));
+        if !stands || settled || why.is_some_and(Rejection::is_silent) {
             return None;
         }
         let told = told(why, self.record.as_ref().map_or("", Record::request_id));

@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, SystemClock},
     conn::{Conn, Cut},
     error::{BoxError, Reason, Rejection},
-    record::Record,
+    record::{Ended, Record},
 };
 
 /// One answer and what the client said of itself.
@@ -318,6 +318,36 @@ async fn a_stream_that_told_its_error_gets_no_second_one() {
     let seen = collect(Case::default().seal(script, silent)).await;
     assert_eq!(seen.text(), "data: {}\n\n");
     assert!(seen.error.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_added_where_the_stream_has_told_its_ending() {
+    for ended in [Ended::UpstreamError, Ended::Complete] {
+        let told = record("/v1/chat/completions");
+        told.set_ended(ended);
+        let case = Case {
+            record: Some(told.clone()),
+            ..Case::default()
+        };
+        assert_eq!(case.added("data: {}\n\n").await, "");
+        assert_eq!(told.ended(), Some(ended));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_it_broke_is_known_before_the_client_has_been_told() {
+    let told = record("/v1/chat/completions");
+    let case = Case {
+        record: Some(told.clone()),
+        ..Case::default()
+    };
+    let script = Script::data(b"data: {}\n\n", &Split::Whole).then(Item::Error);
+    let mut body = case.seal(script, truncated);
+    for _ in 0..2 {
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    }
+    drop(body);
+    assert_eq!(told.broke(), Some(Reason::Truncated));
 }
 
 #[tokio::test(start_paused = true)]

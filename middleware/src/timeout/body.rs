@@ -32,7 +32,8 @@ impl Clocks {
     fn feed(&mut self, frame: &[u8]) {
         if let Some(judge) = &mut self.judge {
             judge.feed(frame);
-            if judge.first_output() {
+            // Where output cannot be seen, the first bytes are taken for it.
+            if judge.first_output() || !judge.sees_output() {
                 self.judge = None;
             }
         }

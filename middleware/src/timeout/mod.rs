@@ -16,6 +16,10 @@
 //! | `idle` | the head, or the last byte | the next byte; waiting for the *reader* does not count |
 //! | `total` | the call | the end of the body |
 //!
+//! An answer in which output cannot be told from other bytes (compressed, binary, a document) has no
+//! `first_token` clock. A client that reads nothing suspends the clocks of its body: nobody asks the body
+//! for more until the client has taken what there is.
+//!
 //! Each clock that is not set does not run. A frame that arrives costs no timer: the moment is read
 //! when the body has nothing more to give, and a timer that fires early is moved on.
 //!

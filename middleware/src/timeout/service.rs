@@ -135,7 +135,9 @@ impl Call {
         let framing = dialect::framing(surface, true, status, kind, encoded);
         let judge = Judge::new(surface, framing, intent.choices(), true);
         // Boxed: few wait for a first output, and every body would be as large.
-        Some(Box::new(judge.with_first_output()))
+        judge
+            .sees_output()
+            .then(|| Box::new(judge.with_first_output()))
     }
 }
 

@@ -397,3 +397,19 @@ async fn a_body_that_always_has_more_is_over_when_the_whole_time_is() {
     tokio::time::sleep(seconds(11)).await;
     timed_out(body.frame().await.unwrap().err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_output_cannot_be_seen_its_first_bytes_are_taken_for_it() {
+    let limits = Timeouts {
+        first_token: Some(seconds(5)),
+        ..Timeouts::off()
+    };
+    // A document, though a stream was asked for: its label lies, its first byte does not.
+    let (seen, _) = whole(limits, 1, Timed::new(&[(2, "{\"error\":"), (9, "{}}")])).await;
+    assert!(seen.error.is_none());
+    assert_eq!(seen.text(), "{\"error\":{}}");
+    // And a stream that is one keeps its clock.
+    let (seen, took) = whole(limits, 1, Timed::new(&[(2, PING), (9, TOKEN)])).await;
+    timed_out(seen.error);
+    assert_eq!(took, seconds(5));
+}

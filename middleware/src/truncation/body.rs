@@ -28,7 +28,7 @@ struct Watch {
     /// None: the transport decides.
     judge: Option<Judge>,
     record: Option<Record>,
-    error_told: bool,
+    told: bool,
     /// The client knows how long the body is, and takes it for whole once that has come.
     announced: bool,
     /// The failure that is still to be handed over.
@@ -42,14 +42,17 @@ impl<B: Body> ResponseBody<B> {
         let mut watch = Watch {
             judge,
             record,
-            error_told: false,
+            told: false,
             announced,
             cut: None,
             over: false,
         };
-        // An answer that is announced as empty is never polled.
+        // An answer that is announced as empty is never polled: all that can be done is to say so.
         if inner.is_end_stream() {
             watch.nothing_follows();
+            if watch.cut.take().is_some() {
+                watch.settle(Ended::UpstreamTruncated, "truncated");
+            }
         }
         Self { inner, watch }
     }
@@ -57,11 +60,19 @@ impl<B: Body> ResponseBody<B> {
 
 impl Watch {
     fn feed(&mut self, frame: &[u8]) {
-        if let Some(judge) = &mut self.judge {
-            judge.feed(frame);
-            if !self.error_told && judge.error_seen() {
-                self.error_told = true;
-                self.settle(Ended::UpstreamError, "stream_error");
+        let Some(judge) = &mut self.judge else { return };
+        judge.feed(frame);
+        if self.told {
+            return;
+        }
+        if judge.error_seen() {
+            self.told = true;
+            self.settle(Ended::UpstreamError, "stream_error");
+        } else if judge.terminal() {
+            // Whatever comes behind its mark, or does not come: this stream is whole.
+            self.told = true;
+            if let Some(record) = &self.record {
+                record.set_ended(Ended::Complete);
             }
         }
     }
@@ -110,20 +121,28 @@ impl Watch {
         }
     }
 
-    /// Nothing follows. Where the length was announced the client will take this for a whole message, so
-    /// all that can be done is to say that it is not; elsewhere the failure follows instead of the end.
+    /// The last frame. Where the length was announced, a client that gets all of it takes it for a whole
+    /// message: then its last byte stays here, and the failure follows in its stead.
+    fn last(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, BoxError> {
+        if !self.announced || self.cut.is_none() {
+            return Ok(Some(frame));
+        }
+        match frame.into_data() {
+            Ok(data) if data.len() > 1 => Ok(Some(Frame::data(data.slice(..data.len() - 1)))),
+            // A frame of one byte, or trailers.
+            _ => self.cut.take().map_or(Ok(None), Err),
+        }
+    }
+
+    /// Nothing follows: the end of an incomplete stream becomes a failure.
     fn nothing_follows(&mut self) {
         self.over = true;
         if let Some(judge) = &mut self.judge
             && judge.finish() == Ending::Truncated
             && !judge.error_seen()
         {
-            if self.announced {
-                self.settle(Ended::UpstreamTruncated, "truncated");
-            } else {
-                self.word("truncated");
-                self.cut = Some(truncated().into());
-            }
+            self.word("truncated");
+            self.cut = Some(truncated().into());
         }
     }
 }
@@ -157,10 +176,11 @@ where
                 if let Some(data) = frame.data_ref() {
                     this.watch.feed(data);
                 }
-                if this.inner.is_end_stream() {
-                    this.watch.nothing_follows();
+                if !this.inner.is_end_stream() {
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                return Poll::Ready(Some(Ok(frame)));
+                this.watch.nothing_follows();
+                return Poll::Ready(this.watch.last(frame).transpose());
             }
             Some(Err(error)) => this.watch.broke(error),
             None => this.watch.end(),

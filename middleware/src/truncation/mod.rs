@@ -22,6 +22,9 @@
 //! | the provider's own error was seen | passed on as it is | broken, without a second error |
 //! | neither | broken | broken |
 //!
+//! Where the length was announced, the last byte of an incomplete stream stays here: a client that got
+//! all of it would take it for whole.
+//!
 //! Documents, unknown and compressed answers end as their transport says. Without an `Intent` one
 //! alternative is assumed.
 

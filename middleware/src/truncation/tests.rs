@@ -171,7 +171,7 @@ async fn a_terminal_mark_makes_it_complete_however_the_transport_ends() {
         assert!(seen.whole());
         assert_eq!(seen.text(), [BEGUN, DONE].concat());
     }
-    assert_eq!(case.record.ended(), None, "nothing is to be said of it");
+    assert_eq!(case.record.ended(), Some(Ended::Complete));
 }
 
 #[tokio::test]
@@ -239,18 +239,23 @@ async fn neither_is_broken() {
 // ===== lengths and hints =====
 
 #[tokio::test]
-async fn an_incomplete_stream_of_the_announced_length_ends_but_is_recorded() {
+async fn an_incomplete_stream_of_the_announced_length_keeps_its_last_byte_and_is_broken() {
     for (texts, ended) in [
-        (&[BEGUN][..], Some(Ended::UpstreamTruncated)),
-        (&[BEGUN, DONE], None),
-        (&[BEGUN, FAILED], Some(Ended::UpstreamError)),
+        (&[BEGUN, DONE][..], Ended::Complete),
+        (&[BEGUN, FAILED], Ended::UpstreamError),
     ] {
         let case = Case::default();
         let body = case.watched(script(texts).exact().hinting()).await;
         let seen = collect_by_hint(body).await;
         assert!(seen.whole() && seen.hints.last().unwrap().end);
         assert_eq!(seen.text(), texts.concat());
-        assert_eq!(case.record.ended(), ended);
+        assert_eq!(case.record.ended(), Some(ended));
+    }
+    for split in [Split::Whole, Split::Bytes(1), Split::Bytes(7)] {
+        let cut = Script::data(BEGUN.as_bytes(), &split).exact().hinting();
+        let seen = collect_by_hint(Case::default().watched(cut).await).await;
+        is_truncated(&seen);
+        assert_eq!(seen.text(), BEGUN[..BEGUN.len() - 1]);
     }
 }
 

@@ -66,7 +66,11 @@ fn strip_nominated(headers: &mut HeaderMap) {
         let several = headers.get_all(header::CONNECTION).iter().nth(1).is_some();
         if several || !plain.contains(&nominated.as_bytes()) {
             for name in nominated_by(headers) {
-                headers.remove(name);
+                // What describes the body is no business of the connection: without it the provider would
+                // read the body otherwise than we did.
+                if !name.as_str().starts_with("content-") {
+                    headers.remove(name);
+                }
             }
         }
     }

@@ -4,7 +4,9 @@
 //! - *Reads*: [`Intent`](crate::facts::Intent), [`Route`](crate::facts::Route), [`Record`](crate::record::Record)
 //!   (or the head itself).
 //! - *Writes*: the attempt into the `Record`.
-//! - *Refuses*: [`Protocol`](crate::error::Reason::Protocol) for an answer that redirects;
+//! - *Refuses*: [`Protocol`](crate::error::Reason::Protocol) for an answer that redirects or switches
+//!   protocols; [`UnsupportedCoding`](crate::error::Reason::UnsupportedCoding) for a JSON body that nobody read
+//!   where `extra_body` has to go into it;
 //!   [`Malformed`](crate::error::Reason::Malformed) for a model whose name would lead to another path, or
 //!   break the form that it stands in.
 //! - *Bodies*: the request's gets the model's name and `extra_body` spliced in where configured, and is

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -15,7 +15,7 @@ use super::{head, splice, target::Target};
 use crate::{
     body::Held,
     clock::{Clock, SystemClock},
-    dialect::{self, Recognised},
+    dialect::{self, Recognised, Surface},
     error::{BoxError, Reason, Rejection},
     facts::{Intent, Route},
     record::{Attempt, Mark, Record},
@@ -79,6 +79,23 @@ impl<S, C> Upstream<S, C>
 where
     C: Clock,
 {
+    /// What is to be added to a JSON body must have a place in it.
+    fn see(
+        &self,
+        method: &Method,
+        surface: Option<&Surface>,
+        intent: Option<&Intent>,
+    ) -> Result<(), Rejection> {
+        let json = *method == Method::POST && surface.is_some_and(Surface::is_json);
+        let read = intent.is_some_and(|intent| intent.object().is_some());
+        if self.target.extra_body.is_empty() || !json || read {
+            return Ok(());
+        }
+        let told = "the body is compressed or not labelled as JSON, and the gateway has to add to it; \
+                    send it as plain JSON";
+        Err(Rejection::new(Reason::UnsupportedCoding, "upstream", told))
+    }
+
     fn edit<B>(&self, req: &mut Request<Held<B>>) -> Result<(), Rejection> {
         let intent = req.extensions().get::<Intent>().cloned();
         let record = req.extensions().get::<Record>().cloned();
@@ -89,13 +106,16 @@ where
         let recognised = record
             .as_ref()
             .map_or_else(|| recognise(req), |it| it.recognised().clone());
-        // A body that nobody could read may still have its model in the path.
-        let named = match &recognised {
-            Recognised::Surface(surface) if intent.is_none() => surface
-                .model_in(req.uri().path())
-                .map(std::borrow::Cow::into_owned),
+        let surface = match &recognised {
+            Recognised::Surface(surface) => Some(surface),
             _ => None,
         };
+        self.see(req.method(), surface, intent.as_ref())?;
+        // A body that nobody could read may still have its model in the path.
+        let named = surface
+            .filter(|_| intent.is_none())
+            .and_then(|surface| surface.model_in(req.uri().path()))
+            .map(std::borrow::Cow::into_owned);
         let asked = intent.as_ref().map_or(named.as_deref(), Intent::model);
         let model = routed.or_else(|| asked.map(Into::into));
         let own = model
@@ -114,10 +134,6 @@ where
             let told = "the path cannot be put behind the provider's base URL";
             Rejection::new(Reason::Malformed, "upstream", told)
         })?;
-        let surface = match &recognised {
-            Recognised::Surface(surface) => Some(surface),
-            _ => None,
-        };
         let id = record.as_ref().map(Record::request_id_header);
         head::edit_request(req.headers_mut(), &self.target, surface, id);
         fit_length(req);
@@ -264,8 +280,17 @@ where
     }
 }
 
+/// A change of protocol was never asked for.
+fn switched() -> Rejection {
+    let told = "the provider switched to a protocol that was not asked for";
+    Rejection::new(Reason::Protocol, "upstream", told)
+}
+
 /// An answer that may be passed on, without what belongs to its connection.
 fn accept<B>(mut response: Response<B>) -> Result<Response<B>, BoxError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(switched().into());
+    }
     let redirects = [
         StatusCode::MOVED_PERMANENTLY,
         StatusCode::FOUND,

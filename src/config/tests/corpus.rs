@@ -340,6 +340,12 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
         "no place here",
     ),
     (
+        "match: {}",
+        "layers: { timeout: { connect: 3s } }",
+        "8:39",
+        "connections belong to a provider",
+    ),
+    (
         "  - {",
         "  - { name: all, targets: [main] }\n  - {",
         "9:13",

@@ -71,6 +71,11 @@ impl Verdict {
         }
     }
 
+    /// Whether events are looked into at all.
+    pub(super) fn reads(&self) -> bool {
+        self.rule != Rule::Transport
+    }
+
     pub(super) fn watch_output(&mut self) {
         self.output.watch();
     }

@@ -334,3 +334,15 @@ async fn a_body_that_is_still_coming_is_not_edited() {
     assert_eq!(got.body().text(), "{\"model\":\"alias\"}");
     assert_eq!(header(&got, "content-length"), Some("17"));
 }
+
+#[tokio::test]
+async fn what_describes_the_body_is_not_removed_because_connection_names_it() {
+    let mut req = post("/v1/files", "{}");
+    let headers = req.headers_mut();
+    headers.insert("connection", "content-encoding, x-hop".parse().unwrap());
+    headers.insert("content-encoding", "gzip".parse().unwrap());
+    headers.insert("x-hop", "1".parse().unwrap());
+    let got = arrives(bare(), req).await;
+    assert_eq!(got.headers()["content-encoding"], "gzip");
+    assert!(!got.headers().contains_key("x-hop"));
+}

@@ -17,7 +17,7 @@ async fn answered(
 
 #[tokio::test]
 async fn a_redirect_is_a_broken_protocol_and_no_other_status_is() {
-    for status in [301, 302, 303, 307, 308] {
+    for status in [101, 301, 302, 303, 307, 308] {
         let response = Response::builder()
             .status(status)
             .header("location", "https://evil.test/")
