@@ -1,6 +1,6 @@
 //! `explain`: which route, target and layers a request would meet, and why. Nothing is sent.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tollgate_middleware::{
@@ -131,64 +131,25 @@ fn say(out: &mut String, what: &str, text: std::fmt::Arguments<'_>) {
 }
 
 fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Rejection> {
-    let Question {
-        method,
-        uri,
-        headers,
-        body,
-    } = question;
-    say(out, "request", format_args!("{method} {}", uri.path()));
-    let recognised = dialect::recognise(method, uri.path(), uri.query(), headers);
-    let (mut model, mut stream) = (None, false);
-    match &recognised {
-        Recognised::Surface(surface) => {
-            let (dialect, operation) = (surface.dialect, surface.operation);
-            say(
-                out,
-                "surface",
-                format_args!("{dialect} {operation}, by its path"),
-            );
-            model = surface
-                .model_in(uri.path())
-                .map(std::borrow::Cow::into_owned);
-            stream = surface.stream.unwrap_or(false);
-            if surface.is_json() && !body.is_empty() {
-                let intent = tollgate_middleware::peek::intent(surface, uri.path(), body)?;
-                model = intent.model().map(Into::into);
-                stream = intent.stream();
-            }
-        }
-        Recognised::Prefixed(_) => {
-            say(
-                out,
-                "surface",
-                format_args!("none that is known; relayed as it is"),
-            );
-        }
-        Recognised::Wrong(_) | Recognised::Unknown => {
-            say(out, "surface", format_args!("none"));
-        }
-    }
+    let (path, headers) = (question.uri.path(), &question.headers);
+    say(out, "request", format_args!("{} {path}", question.method));
+    let recognised = dialect::recognise(&question.method, path, question.uri.query(), headers);
+    let (model, stream) = wanted(question, &recognised, out)?;
     if let Some(model) = &model {
         say(out, "model", format_args!("{model}"));
     }
     let ask = Ask {
         model: model.as_deref(),
-        path: uri.path(),
+        path,
         recognised: &recognised,
         stream,
         hidden: false,
         headers,
     };
     let chosen = routing::table(config).choose(&ask)?;
-    if chosen.model != model.as_deref().map(Into::into)
-        && let Some(resolved) = &chosen.model
-    {
-        say(
-            out,
-            "resolved",
-            format_args!("{resolved}, after aliases and provider names"),
-        );
+    if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
+        let why = "after aliases and provider names";
+        say(out, "resolved", format_args!("{resolved}, {why}"));
     }
     match &chosen.name {
         Some(name) => say(
@@ -204,22 +165,52 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     }
     let place = routing::places(config).swap_remove(chosen.index);
     let provider = &config.providers[place.provider];
-    let asked = place.target.asked_for(chosen.model.as_deref());
     match &provider.base_url {
         Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
         None => say(out, "target", format_args!("{}, built in", provider.name)),
     }
-    if let Some(asked) = asked {
+    if let Some(asked) = place.target.asked_for(chosen.model.as_deref()) {
         say(out, "asked for", format_args!("{asked}"));
     }
-    layers(
-        out,
-        config,
-        &place
-            .timeout
-            .over(provider.timeout.over(config.layers.timeout)),
-    );
+    let own = provider.timeout.over(config.layers.timeout);
+    layers(out, config, &place.timeout.over(own));
     Ok(())
+}
+
+/// The model that is asked for, and whether a stream is; says what the path is.
+fn wanted(
+    question: &Question,
+    recognised: &Recognised,
+    out: &mut String,
+) -> Result<(Option<String>, bool), Rejection> {
+    let path = question.uri.path();
+    let surface = match recognised {
+        Recognised::Surface(surface) => surface,
+        Recognised::Prefixed(_) => {
+            say(
+                out,
+                "surface",
+                format_args!("none that is known; relayed as it is"),
+            );
+            return Ok((None, false));
+        }
+        Recognised::Wrong(_) | Recognised::Unknown => {
+            say(out, "surface", format_args!("none"));
+            return Ok((None, false));
+        }
+    };
+    let (dialect, operation) = (surface.dialect, surface.operation);
+    say(
+        out,
+        "surface",
+        format_args!("{dialect} {operation}, by its path"),
+    );
+    if surface.is_json() && !question.body.is_empty() {
+        let intent = tollgate_middleware::peek::intent(surface, path, &question.body)?;
+        return Ok((intent.model().map(Into::into), intent.stream()));
+    }
+    let named = surface.model_in(path).map(Cow::into_owned);
+    Ok((named, surface.stream.unwrap_or(false)))
 }
 
 /// The layers in the order of the stack, with the values that hold here.

@@ -390,15 +390,14 @@ const BREAKER: &[Key] = &[
     key("successes", COUNT),
 ];
 
+const FIRST_BYTE: Kind = Kind::Either(&[
+    TIME_OR_OFF,
+    Kind::Map(&[key("stream", TIME_OR_OFF), key("document", TIME_OR_OFF)]),
+]);
+
 const TIMEOUT: &[Key] = &[
     key("connect", TIME),
-    key(
-        "first_byte",
-        Kind::Either(&[
-            TIME_OR_OFF,
-            Kind::Map(&[key("stream", TIME_OR_OFF), key("document", TIME_OR_OFF)]),
-        ]),
-    ),
+    key("first_byte", FIRST_BYTE),
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
@@ -411,13 +410,7 @@ const ROUTE_TIMEOUT: &[Key] = &[
         "connect",
         "connections belong to a provider: set it there, or under `layers` for all",
     ),
-    key(
-        "first_byte",
-        Kind::Either(&[
-            TIME_OR_OFF,
-            Kind::Map(&[key("stream", TIME_OR_OFF), key("document", TIME_OR_OFF)]),
-        ]),
-    ),
+    key("first_byte", FIRST_BYTE),
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),

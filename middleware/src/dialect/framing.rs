@@ -1,5 +1,7 @@
 //! How an answer is cut into events.
 
+use http::{HeaderMap, StatusCode, header};
+
 use super::{Dialect, Operation, Surface};
 
 /// How an answer's bytes are cut into events.
@@ -61,6 +63,20 @@ pub fn framing(
         }
         _ => Framing::Opaque,
     }
+}
+
+/// As [`framing`], from the head of an answer.
+pub fn framing_of(
+    surface: Option<&Surface>,
+    stream: bool,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Framing {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+    let encoded = !coding.trim().eq_ignore_ascii_case("identity");
+    let kind = text(header::CONTENT_TYPE);
+    framing(surface, stream, status.as_u16(), kind, encoded)
 }
 
 /// The framing of a stream that was asked for and whose label is JSON, missing, or something else.

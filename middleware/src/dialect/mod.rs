@@ -23,10 +23,10 @@ mod recordings;
 pub use self::{
     ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
-    framing::{Framing, framing},
+    framing::{Framing, framing, framing_of},
     multipart::Parts,
     request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
-    surface::{Recognised, Surface, decode, join, recognise},
+    surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, usage},
 };
 

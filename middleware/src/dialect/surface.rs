@@ -97,6 +97,15 @@ pub fn recognise(
     }
 }
 
+/// The known surface that a head asks for, if it is one.
+pub fn surface_of<B>(req: &http::Request<B>) -> Option<Surface> {
+    let uri = req.uri();
+    match recognise(req.method(), uri.path(), uri.query(), req.headers()) {
+        Recognised::Surface(surface) => Some(surface),
+        _ => None,
+    }
+}
+
 /// The path to ask for at a provider whose `base_url` has the path `base`.
 ///
 /// `base` takes the place of the caller's API `prefix` (a span of `path`); without a prefix it goes before

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     body::{Gather, Held},
     clock::{Clock, SystemClock, Timer},
-    dialect::{self, Recognised, Surface},
+    dialect::{self, Surface},
     error::BoxError,
     facts::Intent,
     record::Record,
@@ -160,11 +160,7 @@ fn surface<B>(req: &Request<B>) -> Option<Surface> {
     if let Some(record) = req.extensions().get::<Record>() {
         return record.surface().cloned();
     }
-    let uri = req.uri();
-    match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
-        Recognised::Surface(surface) => Some(surface),
-        _ => None,
-    }
+    dialect::surface_of(req)
 }
 
 /// The instance that is ready, and the request for it.

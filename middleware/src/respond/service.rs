@@ -16,7 +16,7 @@ use super::answer::answer;
 use crate::{
     body::Reply,
     conn::{Conn, Cut},
-    dialect::{self, Recognised, Shape},
+    dialect::{self, Shape},
     error::{BoxError, Reason, Rejection},
     record::Record,
 };
@@ -88,7 +88,9 @@ where
             Some(record) => Asked::Recorded {
                 record: record.clone(),
             },
-            None => Asked::Unrecorded { shape: shape(&req) },
+            None => Asked::Unrecorded {
+                shape: Shape::of(dialect::surface_of(&req).as_ref()),
+            },
         };
         let kind = match self.unready.take() {
             Some(error) => Kind::Unready { error: Some(error) },
@@ -97,14 +99,6 @@ where
             },
         };
         ResponseFuture { kind, asked, conn }
-    }
-}
-
-fn shape<B>(req: &Request<B>) -> Shape {
-    let uri = req.uri();
-    match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
-        Recognised::Surface(surface) => Shape::of(Some(&surface)),
-        _ => Shape::of(None),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -14,7 +14,7 @@ use super::{body::ResponseBody, seam::Seam};
 use crate::{
     clock::{Clock, SystemClock},
     conn::Conn,
-    dialect::{self, Recognised, Surface},
+    dialect::{self, Surface},
     record::Record,
 };
 
@@ -74,7 +74,7 @@ where
         let record = req.extensions().get::<Record>().cloned();
         let surface = match &record {
             Some(_) => None,
-            None => surface(&req),
+            None => dialect::surface_of(&req),
         };
         let asked = Asked {
             conn: req.extensions().get::<Conn>().cloned(),
@@ -103,7 +103,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn seam(self, status: u16, headers: &HeaderMap) -> Seam {
+    fn seam(self, status: StatusCode, headers: &HeaderMap) -> Seam {
         let surface = match &self.record {
             Some(record) => record.surface().cloned(),
             None => self.surface,
@@ -117,23 +117,12 @@ impl Asked {
                     .and_then(Record::intent)
                     .is_none_or(|intent| intent.stream())
             });
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
-        let encoded = !coding.trim().eq_ignore_ascii_case("identity");
-        let kind = text(header::CONTENT_TYPE);
-        let framing = dialect::framing(surface.as_ref(), stream, status, kind, encoded);
-        let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let framing = dialect::framing_of(surface.as_ref(), stream, status, headers);
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
         // A client that knows no chunks reads to the close where no length is announced.
         let unframed = self.unframed && length.is_none();
         Seam::new(self.conn, self.record, surface, framing, length, unframed)
-    }
-}
-
-fn surface<B>(req: &Request<B>) -> Option<Surface> {
-    let uri = req.uri();
-    match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
-        Recognised::Surface(surface) => Some(surface),
-        _ => None,
     }
 }
 
@@ -163,7 +152,7 @@ where
             .asked
             .take()
             .expect("a future is not polled after it was ready");
-        let seam = asked.seam(response.status().as_u16(), response.headers());
+        let seam = asked.seam(response.status(), response.headers());
         let clock = this.clock.clone();
         Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, seam, clock))))
     }

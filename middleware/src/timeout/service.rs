@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -126,13 +126,10 @@ struct Call {
 
 impl Call {
     /// What finds the first output, if it is waited for.
-    fn judge(&self, status: u16, headers: &HeaderMap) -> Option<Box<Judge>> {
+    fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Option<Box<Judge>> {
         let intent = self.intent.as_ref()?;
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
-        let encoded = !coding.trim().eq_ignore_ascii_case("identity");
-        let (surface, kind) = (Some(intent.surface()), text(header::CONTENT_TYPE));
-        let framing = dialect::framing(surface, true, status, kind, encoded);
+        let surface = Some(intent.surface());
+        let framing = dialect::framing_of(surface, true, status, headers);
         let judge = Judge::new(surface, framing, intent.choices(), true);
         // Boxed: few wait for a first output, and every body would be as large.
         judge
@@ -170,7 +167,7 @@ where
         match inner.poll(cx).map_err(Into::into)? {
             Poll::Ready(response) => {
                 let call = &*this.call;
-                let judge = call.judge(response.status().as_u16(), response.headers());
+                let judge = call.judge(response.status(), response.headers());
                 let clocks = super::body::Clocks {
                     idle: call.limits.idle,
                     total: call.limits.total.map(|limit| call.start + limit),

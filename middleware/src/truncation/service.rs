@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use crate::{
-    dialect::{self, Framing, Judge, Recognised, Surface},
+    dialect::{self, Framing, Judge, Surface},
     facts::Intent,
     record::Record,
 };
@@ -93,13 +93,7 @@ impl Asked {
         let surface = match (intent, &record) {
             (Some(intent), _) => Some(intent.surface().clone()),
             (None, Some(record)) => record.surface().cloned(),
-            (None, None) => {
-                let uri = req.uri();
-                match dialect::recognise(req.method(), uri.path(), uri.query(), req.headers()) {
-                    Recognised::Surface(surface) => Some(surface),
-                    _ => None,
-                }
-            }
+            (None, None) => dialect::surface_of(req),
         };
         // Unread, a body may have asked for a stream: the answer's label then says.
         let stream = match (intent, &surface) {
@@ -113,14 +107,6 @@ impl Asked {
             stream,
             choices: intent.map_or(1, Intent::choices),
         }
-    }
-
-    fn framing(&self, status: u16, headers: &HeaderMap) -> Framing {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
-        let encoded = !coding.trim().eq_ignore_ascii_case("identity");
-        let kind = text(header::CONTENT_TYPE);
-        dialect::framing(self.surface.as_ref(), self.stream, status, kind, encoded)
     }
 }
 
@@ -145,9 +131,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
-        let framing = this
-            .asked
-            .framing(response.status().as_u16(), response.headers());
+        let (surface, stream) = (this.asked.surface.as_ref(), this.asked.stream);
+        let framing = dialect::framing_of(surface, stream, response.status(), response.headers());
         // What is one document, or cannot be read, ends as its transport says. A stream that was
         // asked for may be labelled a document: its first bytes tell.
         let watch = match framing {
