@@ -23,11 +23,9 @@ use crate::{
     mock::{self, Mock},
 };
 
-/// A client of one provider, of one worker.
-pub type HttpClient<B> = Client<Connector, Boxed<B>, Io>;
-
-/// A request body as the client holds it: hyper keeps room for 32 requests on each connection.
-pub type Boxed<B> = Pin<Box<B>>;
+/// A client of one provider, of one worker. hyper keeps room for 32 requests on each connection: their bodies should
+/// be small.
+pub type HttpClient<B> = Client<Connector, B, Io>;
 
 /// The built-in provider breaks off as one over the network does.
 fn broken(error: BoxError) -> BoxError {
@@ -72,7 +70,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
-            Self::Http(client) => Service::<Request<Boxed<B>>>::poll_ready(client, cx),
+            Self::Http(client) => Service::<Request<B>>::poll_ready(client, cx),
             Self::Mock(mock) => {
                 Service::<Request<B>>::poll_ready(mock, cx).map_err(|never| match never {})
             }
@@ -82,7 +80,7 @@ where
     fn call(&mut self, req: Request<B>) -> LeafFuture<B> {
         match self {
             Self::Http(client) => LeafFuture::Http {
-                inner: client.call(req.map(Box::pin)),
+                inner: client.call(req),
             },
             Self::Mock(mock) => LeafFuture::Mock {
                 inner: Box::pin(mock.call(req)),
@@ -91,7 +89,7 @@ where
     }
 }
 
-type HttpBody<B> = client::ResponseBody<Io, Boxed<B>, SystemClock>;
+type HttpBody<B> = client::ResponseBody<Io, B, SystemClock>;
 
 pin_project! {
     /// The future of [`Leaf`].
@@ -123,7 +121,11 @@ where
             FutureProj::Mock { inner } => inner
                 .as_mut()
                 .poll(cx)
-                .map_ok(|res| res.map(|body| LeafBody::Mock { body }))
+                .map_ok(|res| {
+                    res.map(|body| LeafBody::Mock {
+                        body: Box::pin(body),
+                    })
+                })
                 .map_err(|never: Infallible| match never {}),
         }
     }
@@ -139,7 +141,8 @@ pin_project! {
         B: 'static,
     {
         Http { #[pin] body: HttpBody<B> },
-        Mock { #[pin] body: mock::Body },
+        // Boxed: its size would be that of every answer's body.
+        Mock { body: Pin<Box<mock::Body>> },
     }
 }
 
@@ -157,7 +160,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project() {
             BodyProj::Http { body } => body.poll_frame(cx),
-            BodyProj::Mock { body } => body.poll_frame(cx).map_err(broken),
+            BodyProj::Mock { body } => body.as_mut().poll_frame(cx).map_err(broken),
         }
     }
 

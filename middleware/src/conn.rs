@@ -61,8 +61,10 @@ impl Conn {
 
     /// Said by the transport: everything that was written to it has reached the socket.
     pub fn flushed(&self) {
-        self.0.flushes.fetch_add(1, Ordering::Release);
-        if self.0.awaited.swap(false, Ordering::AcqRel)
+        // With `poll_flushed`: each side writes its word before it reads the other's, so one of them sees.
+        self.0.flushes.fetch_add(1, Ordering::SeqCst);
+        if self.0.awaited.load(Ordering::SeqCst)
+            && self.0.awaited.swap(false, Ordering::SeqCst)
             && let Some(waker) = self.waiting().take()
         {
             waker.wake();
@@ -81,9 +83,9 @@ impl Conn {
             return Poll::Ready(());
         }
         *self.waiting() = Some(cx.waker().clone());
-        self.0.awaited.store(true, Ordering::Release);
+        self.0.awaited.store(true, Ordering::SeqCst);
         // A flush between the check and the store would have woken nobody.
-        if self.mark() > mark {
+        if self.0.flushes.load(Ordering::SeqCst) > mark {
             return Poll::Ready(());
         }
         Poll::Pending

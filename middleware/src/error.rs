@@ -172,6 +172,7 @@ impl Rejection {
     /// A refusal by `layer` (a module name, as the log's `refused_by` and the header
     /// `tollgate-refused-by` show it). `message` is shown to the caller: it must hold no key, no
     /// prompt, no address and no cause, and it says what to do.
+    #[cold]
     pub fn new(reason: Reason, layer: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason,

@@ -1,6 +1,7 @@
 //! Hands the requests of one connection to its worker's stack.
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -34,15 +35,16 @@ where
     type ResBody = B;
 }
 
-/// The service of one connection: a clone of the stack for each request.
+/// The service of one connection, which has a clone of the stack: its requests come one after the other.
 #[derive(Debug)]
 pub(super) struct Requests<S> {
-    stack: S,
+    stack: RefCell<S>,
     shared: Arc<Shared>,
 }
 
 impl<S> Requests<S> {
     pub(super) fn new(stack: S, shared: Arc<Shared>) -> Self {
+        let stack = RefCell::new(stack);
         Self { stack, shared }
     }
 }
@@ -57,14 +59,14 @@ where
 
     fn call(&self, mut req: Request<Incoming>) -> Self::Future {
         req.extensions_mut().insert(self.shared.conn.clone());
-        let mut stack = self.stack.clone();
+        let mut stack = self.stack.borrow_mut();
         // A stack that is ready, as ours always is, is called without moving the request again.
         let step = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Step::Called {
                 inner: stack.call(req),
             },
             Poll::Pending => Step::Waiting {
-                inner: Oneshot::new(stack, req),
+                inner: Oneshot::new(stack.clone(), req),
             },
         };
         let busy = Some(Busy::new(self.shared.clone()));

@@ -3,7 +3,10 @@
 //! What no layer reports yet is null. Names come from the configuration, reasons are fixed words;
 //! bodies, prompts, keys and queries are never in it. Texts of the caller's are cut to a length.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Duration, SystemTime},
+};
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use tollgate_middleware::{
@@ -12,11 +15,14 @@ use tollgate_middleware::{
     record::{Attempt, Ended, Mark, Record},
 };
 
+/// Room for a usual line.
+const USUAL: usize = 1024;
 /// Longest text of the caller's, in bytes.
 const LONGEST: usize = 512;
 
 /// Appends the line of a request that has ended, without a line break.
 pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
+    out.reserve(USUAL);
     out.extend_from_slice(b"{\"time\":");
     time(out, record.arrived());
     let mut line = Line(out);
@@ -164,7 +170,7 @@ impl Line<'_> {
     fn number(&mut self, name: &str, value: Option<u64>) {
         self.raw(name);
         match value {
-            Some(value) => self.decimal(value, 1),
+            Some(value) => self.decimal(value),
             None => self.raw("null"),
         }
     }
@@ -176,43 +182,76 @@ impl Line<'_> {
             return self.raw("null");
         };
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.decimal(micros / 1000, 1);
-        self.raw(".");
-        self.decimal(micros % 1000, 3);
+        self.decimal(micros / 1000);
+        let rest = (micros % 1000) as u16;
+        let digit = |value: u16| b'0' + (value % 10) as u8;
+        let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+        self.0.extend_from_slice(&rest);
     }
 
-    /// A number of at least so many digits.
-    fn decimal(&mut self, mut value: u64, digits: usize) {
-        let mut text = [b'0'; 20];
-        let mut at = text.len();
-        while value > 0 {
-            at -= 1;
-            text[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-        let from = at.min(text.len() - digits);
-        self.0.extend_from_slice(&text[from..]);
+    fn decimal(&mut self, value: u64) {
+        self.raw(itoa::Buffer::new().format(value));
     }
 
     /// 32 digits.
     fn hex(&mut self, value: u128) {
-        let mut text = [0; 32];
-        for (two, byte) in text.chunks_exact_mut(2).zip(value.to_be_bytes()) {
-            let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-            two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        let mut text = [[0; 2]; 16];
+        for (two, byte) in text.iter_mut().zip(value.to_be_bytes()) {
+            *two = HEX[usize::from(byte)];
         }
-        self.0.extend_from_slice(&text);
+        self.0.extend_from_slice(text.as_flattened());
     }
 }
 
+/// The two digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
+
 /// RFC 3339 in UTC, with milliseconds.
 fn time(out: &mut Vec<u8>, at: SystemTime) {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or(Duration::ZERO);
+    let (second, millis) = (since.as_secs(), since.subsec_millis() as u16);
+    let text = SECOND.with(|last| {
+        let (told, text) = last.get();
+        if told == second {
+            return text;
+        }
+        let text = second_text(second);
+        last.set((second, text));
+        text
+    });
+    out.push(b'"');
+    out.extend_from_slice(&text);
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    let millis = [digit(millis / 100), digit(millis / 10), digit(millis)];
+    out.extend_from_slice(&[b'.', millis[0], millis[1], millis[2], b'Z', b'"']);
+}
+
+/// A second as `2006-01-02T15:04:05`.
+type SecondText = [u8; 19];
+
+thread_local! {
+    /// The second that was told last: a busy worker tells thousands of moments of each.
+    static SECOND: Cell<(u64, SecondText)> = const { Cell::new((0, *b"1970-01-01T00:00:00")) };
+}
+
+fn second_text(second: u64) -> SecondText {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new();
     // A clock beyond the year 9999 tells its end.
-    let at = Timestamp::try_from(at).unwrap_or(Timestamp::MAX);
-    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    out.push(b'"');
-    let _ = PRINTER.print_timestamp(&at, jiff::fmt::StdIoWrite(&mut *out));
-    out.push(b'"');
+    let at = i64::try_from(second).ok();
+    let at = at.and_then(|second| Timestamp::from_second(second).ok());
+    let text = PRINTER.timestamp_to_string(&at.unwrap_or(Timestamp::MAX));
+    let whole = text.as_bytes().first_chunk();
+    *whole.expect("a year of four digits makes 19 characters")
 }
 
 #[cfg(test)]
@@ -304,10 +343,27 @@ mod tests {
     }
 
     #[test]
+    fn moments_are_told_in_utc_to_the_millisecond_in_any_order() {
+        let told = |since: Duration| {
+            let mut out = Vec::new();
+            time(&mut out, SystemTime::UNIX_EPOCH + since);
+            String::from_utf8(out).unwrap()
+        };
+        let moment = Duration::from_millis(1_700_000_000_007);
+        assert_eq!(told(moment), "\"2023-11-14T22:13:20.007Z\"");
+        let same = moment + Duration::from_micros(992_999);
+        assert_eq!(told(same), "\"2023-11-14T22:13:20.999Z\"");
+        assert_eq!(told(Duration::ZERO), "\"1970-01-01T00:00:00.000Z\"");
+        assert_eq!(told(moment), "\"2023-11-14T22:13:20.007Z\"");
+        let far = Duration::from_secs(1 << 40);
+        assert_eq!(told(far), "\"9999-12-30T22:00:00.000Z\"");
+    }
+
+    #[test]
     fn numbers_are_written_as_a_formatter_would() {
         for value in [0, 1, 9, 10, 999, 1000, 123_456, u64::MAX] {
             let mut out = Vec::new();
-            Line(&mut out).decimal(value, 1);
+            Line(&mut out).decimal(value);
             assert_eq!(out, value.to_string().into_bytes());
         }
         for (micros, text) in [

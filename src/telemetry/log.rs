@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use tollgate_middleware::clock::{Clock, SystemClock};
+
 /// Owns the thread that writes. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -179,11 +181,16 @@ impl Shared {
     /// Lets lines gather. A wake-up that was meant for the wait before does not cut it short; a flush
     /// or the end does.
     fn gather(&self, asked: u64) {
-        for _ in 0..GATHER_STEPS {
+        let end = SystemClock.now() + GATHER;
+        loop {
             if self.flushes().asked > asked || self.closing.load(Ordering::Acquire) {
                 return;
             }
-            thread::sleep(GATHER / GATHER_STEPS);
+            let left = end.saturating_duration_since(SystemClock.now());
+            if left.is_zero() {
+                return;
+            }
+            thread::park_timeout(left);
         }
     }
 
@@ -228,9 +235,9 @@ impl Shared {
             } else {
                 *complained = false;
             }
+            // What a burst took is given back; a steady stream of lines keeps its room.
+            spare.shrink_to((2 * spare.len()).max(KEPT));
             spare.clear();
-            // What a burst took is given back.
-            spare.shrink_to(KEPT);
         }
     }
 
@@ -303,8 +310,6 @@ const CAPACITY: usize = 1024 * 1024;
 const KEPT: usize = 64 * 1024;
 /// Wait for more lines after the first.
 const GATHER: Duration = Duration::from_millis(10);
-/// How often it looks whether somebody waits.
-const GATHER_STEPS: u32 = 5;
 /// How long a flush may take.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 

@@ -21,9 +21,12 @@ pub const OUTCOMES: [&str; Ended::ALL.len()] = {
     words
 };
 
-/// Counts and logs the requests of one worker.
+/// Counts and logs the requests of one worker. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Told(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     lines: Lines,
     counters: Counters,
     routes: Arc<[String]>,
@@ -34,32 +37,34 @@ impl Told {
     /// `routes` are the names in the order in which the metrics know them; `generation` is the
     /// number of the configuration.
     pub fn new(lines: Lines, counters: Counters, routes: Arc<[String]>, generation: u64) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             lines,
             counters,
             routes,
             generation,
-        }
+        }))
     }
 }
 
 impl Sink for Told {
     fn began(&self) {
-        self.counters.began();
+        self.0.counters.began();
     }
 
     fn ended(&self, record: &Record) {
         let ended = record.ended().unwrap_or(Ended::Internal);
         let name = record.route();
-        let route = name.and_then(|name| self.routes.iter().position(|route| **route == **name));
-        self.counters.ended(metrics::Ended {
+        let route = name.and_then(|name| self.0.routes.iter().position(|route| **route == **name));
+        self.0.counters.ended(metrics::Ended {
             route,
             status: record.status().unwrap_or(0),
             outcome: ended as usize,
             bytes_in: record.bytes_in(),
             bytes_out: record.bytes_out(),
         });
-        self.lines
-            .line(|out| line::write(out, record, self.generation));
+        let Inner {
+            lines, generation, ..
+        } = &*self.0;
+        lines.line(|out| line::write(out, record, *generation));
     }
 }

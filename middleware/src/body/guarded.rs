@@ -21,9 +21,9 @@ pub enum Ending<'a, E> {
 
 /// Rides in a body and is told what passes and how it ends.
 pub trait Guard<E> {
-    /// A data frame is about to be handed over.
-    fn frame(&mut self, data: &Bytes) {
-        let _ = data;
+    /// A data frame is about to be handed over; `last` if the body says that nothing follows it.
+    fn frame(&mut self, data: &Bytes, last: bool) {
+        let _ = (data, last);
     }
 
     /// The end, exactly once. What was taken for the request is given back here.
@@ -100,12 +100,11 @@ where
         let frame = ready!(inner.as_mut().poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
+                let last = inner.is_end_stream();
                 if let (Some(guard), Some(data)) = (this.guard.as_mut(), frame.data_ref()) {
-                    guard.frame(data);
+                    guard.frame(data, last);
                 }
-                if inner.is_end_stream()
-                    && let Some(guard) = this.guard.take()
-                {
+                if last && let Some(guard) = this.guard.take() {
                     guard.end(Ending::Complete);
                 }
             }

@@ -10,28 +10,32 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+/// A request body that was read: the frames that arrived, then whatever has not been read yet.
+///
+/// The frames are kept as they came and never joined. Edits name places in the text *as it
+/// arrived*, so the spans that were found by reading it once stay right whatever has been edited
+/// before; they are applied when the body is sent. In itself it is a pointer: a request is moved
+/// through every layer.
+///
+/// ```
+/// use tollgate_middleware::body::Held;
+/// use bytes::Bytes;
+/// use http_body_util::{BodyExt, Empty};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let mut body = Held::<Empty<Bytes>>::whole([Bytes::from(r#"{"model":"#), Bytes::from(r#""a"}"#)]);
+/// body.edit(9..12, r#""b""#);
+/// let again = body.replay().expect("nothing is left to read");
+/// assert_eq!(body.collect().await.unwrap().to_bytes(), r#"{"model":"b"}"#);
+/// assert_eq!(again.collect().await.unwrap().to_bytes(), r#"{"model":"b"}"#);
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Held<B>(Pin<Box<Inner<B>>>);
+
 pin_project! {
-    /// A request body that was read: the frames that arrived, then whatever has not been read yet.
-    ///
-    /// The frames are kept as they came and never joined. Edits name places in the text *as it
-    /// arrived*, so the spans that were found by reading it once stay right whatever has been edited
-    /// before; they are applied when the body is sent.
-    ///
-    /// ```
-    /// use tollgate_middleware::body::Held;
-    /// use bytes::Bytes;
-    /// use http_body_util::{BodyExt, Empty};
-    ///
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// let mut body = Held::<Empty<Bytes>>::whole([Bytes::from(r#"{"model":"#), Bytes::from(r#""a"}"#)]);
-    /// body.edit(9..12, r#""b""#);
-    /// let again = body.replay().expect("nothing is left to read");
-    /// assert_eq!(body.collect().await.unwrap().to_bytes(), r#"{"model":"b"}"#);
-    /// assert_eq!(again.collect().await.unwrap().to_bytes(), r#"{"model":"b"}"#);
-    /// # });
-    /// ```
     #[derive(Debug)]
-    pub struct Held<B> {
+    struct Inner<B> {
         frames: Frames,
         edits: Vec<Edit>,
         // Length of the text as it arrived.
@@ -99,42 +103,42 @@ impl<B> Held<B> {
 
     fn new(frames: Frames, rest: Option<B>) -> Self {
         let whole = frames.as_slice().iter().map(Bytes::len).sum();
-        Self {
+        Self(Box::pin(Inner {
             frames,
             edits: Vec::new(),
             whole,
             next: 0,
             left: whole as u64,
             rest,
-        }
+        }))
     }
 
     /// Whether nothing is left to read: the body can be edited anywhere, and sent more than once.
     pub fn is_whole(&self) -> bool {
-        self.rest.is_none()
+        self.0.rest.is_none()
     }
 
     /// Whether what will be sent is not what arrived.
     pub fn is_edited(&self) -> bool {
-        !self.edits.is_empty()
+        !self.0.edits.is_empty()
     }
 
     /// Bytes of the frames that were read, after the edits, that have not been sent.
     pub fn held_len(&self) -> u64 {
-        self.left
+        self.0.left
     }
 
     /// How long a body that arrives with `length` bytes is after the edits; `None` if more bytes than
     /// that were read. Right until sending has begun.
     pub fn edited_len(&self, length: u64) -> Option<u64> {
         length
-            .checked_sub(self.whole as u64)?
-            .checked_add(self.left)
+            .checked_sub(self.0.whole as u64)?
+            .checked_add(self.0.left)
     }
 
     /// The bytes that were read, as they arrived. Copies if they came in more than one frame.
     pub fn text(&self) -> Cow<'_, [u8]> {
-        match self.frames.as_slice() {
+        match self.0.frames.as_slice() {
             [] => Cow::Borrowed(&[]),
             [only] => Cow::Borrowed(only),
             many => Cow::Owned(many.concat()),
@@ -152,40 +156,41 @@ impl<B> Held<B> {
     /// one reading of this very text, so that is a bug of the caller.
     pub fn edit(&mut self, at: Range<usize>, with: impl Into<Bytes>) {
         let with = with.into();
+        let this = self.0.as_mut().project();
+        let (edits, left) = (this.edits, this.left);
         assert!(
-            at.start <= at.end && at.end <= self.whole,
+            at.start <= at.end && at.end <= *this.whole,
             "an edit outside the body"
         );
-        if let Some(same) = self
-            .edits
+        if let Some(same) = edits
             .iter_mut()
             .find(|edit| edit.at == at && !at.is_empty())
         {
-            self.left = self.left - same.with.len() as u64 + with.len() as u64;
+            *left = *left - same.with.len() as u64 + with.len() as u64;
             same.with = with;
             return;
         }
-        let place = self.edits.partition_point(|edit| edit.at.end <= at.start);
+        let place = edits.partition_point(|edit| edit.at.end <= at.start);
         assert!(
-            self.edits
-                .get(place)
-                .is_none_or(|next| at.end <= next.at.start),
+            edits.get(place).is_none_or(|next| at.end <= next.at.start),
             "an edit inside another edit"
         );
-        self.left = self.left - at.len() as u64 + with.len() as u64;
-        self.edits.insert(place, Edit { at, with });
+        *left = *left - at.len() as u64 + with.len() as u64;
+        edits.insert(place, Edit { at, with });
     }
 
     /// The same body once more, with its edits; `None` if part of it has not been read, or was
     /// sent already.
     pub fn replay(&self) -> Option<Self> {
-        (self.is_whole() && self.next == 0).then(|| Self {
-            frames: self.frames.clone(),
-            edits: self.edits.clone(),
-            whole: self.whole,
-            next: 0,
-            left: self.left,
-            rest: None,
+        (self.is_whole() && self.0.next == 0).then(|| {
+            Self(Box::pin(Inner {
+                frames: self.0.frames.clone(),
+                edits: self.0.edits.clone(),
+                whole: self.0.whole,
+                next: 0,
+                left: self.0.left,
+                rest: None,
+            }))
         })
     }
 }
@@ -196,6 +201,8 @@ impl<B> Held<B> {
 /// copied together, so that holding a body costs memory in proportion to its bytes.
 #[derive(Debug, Default)]
 pub struct Gather {
+    // Most bodies come in one frame, which needs no list.
+    first: Option<Bytes>,
     frames: Vec<Bytes>,
     crumbs: BytesMut,
     len: usize,
@@ -210,6 +217,10 @@ impl Gather {
     /// Takes the next frame.
     pub fn push(&mut self, frame: Bytes) {
         self.len += frame.len();
+        if self.len == frame.len() {
+            self.first = Some(frame);
+            return;
+        }
         if self.frames.len() >= FREE_FRAMES && frame.len() < CRUMB {
             self.crumbs.extend_from_slice(&frame);
             if self.crumbs.len() >= 16 * CRUMB {
@@ -234,11 +245,23 @@ impl Gather {
     }
 
     /// What was taken.
-    pub fn frames(mut self) -> Vec<Bytes> {
-        if !self.crumbs.is_empty() {
-            self.frames.push(self.crumbs.freeze());
+    pub fn frames(self) -> impl Iterator<Item = Bytes> {
+        let crumbs = Some(self.crumbs.freeze()).filter(|crumbs| !crumbs.is_empty());
+        self.first.into_iter().chain(self.frames).chain(crumbs)
+    }
+
+    /// What was taken, as one text: copied only if it came in more than one frame.
+    pub fn text(&self) -> Bytes {
+        match &self.first {
+            Some(only) if only.len() == self.len => only.clone(),
+            _ => {
+                let mut text = BytesMut::with_capacity(self.len);
+                let frames = self.first.iter().chain(&self.frames);
+                frames.for_each(|frame| text.extend_from_slice(frame));
+                text.extend_from_slice(&self.crumbs);
+                text.freeze()
+            }
         }
-        self.frames
     }
 }
 
@@ -282,7 +305,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
+        let this = self.get_mut().0.as_mut().project();
         if *this.next == 0 && !this.edits.is_empty() {
             *this.frames = apply(this.frames.as_slice(), this.edits, *this.whole);
             this.edits.clear();
@@ -299,18 +322,19 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0 && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.0.left == 0 && self.0.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self
+        let this = &self.0;
+        let mut hint = this
             .rest
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         if let Some(upper) = hint.upper() {
-            hint.set_upper(upper.saturating_add(self.left));
+            hint.set_upper(upper.saturating_add(this.left));
         }
-        hint.set_lower(hint.lower().saturating_add(self.left));
+        hint.set_lower(hint.lower().saturating_add(this.left));
         hint
     }
 }
@@ -405,8 +429,10 @@ mod tests {
             gather.push(Bytes::copy_from_slice(&[at.to_le_bytes()[0]]));
         }
         assert_eq!(gather.len(), 100_000);
-        let frames = gather.frames();
+        let text = gather.text();
+        let frames: Vec<_> = gather.frames().collect();
         assert!(frames.len() <= 24, "{} frames", frames.len());
+        assert_eq!(text, frames.concat());
         let joined: Vec<u8> = frames.concat();
         assert!(
             joined

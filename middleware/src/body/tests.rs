@@ -36,7 +36,7 @@ impl Heard {
 }
 
 impl Guard<BoxError> for Heard {
-    fn frame(&mut self, data: &Bytes) {
+    fn frame(&mut self, data: &Bytes, _: bool) {
         self.0.lock().unwrap().bytes.extend_from_slice(data);
     }
 

@@ -18,9 +18,9 @@
 //!
 //! **The pool** is last in, first out, and belongs to one [`Client`] and its clones. Make one client
 //! per worker thread and upstream: then nothing is shared between threads. A connection returns to
-//! it when an answer has ended well and nothing is left to read. An idle connection is not watched;
-//! it is polled when it is taken out, and one that proves closed before the request was written is
-//! replaced once by a fresh one.
+//! it when an answer has ended well and nothing is left to read. An idle connection is not watched:
+//! one that proves closed before a byte of the request was written is replaced by the next one, at
+//! last by a fresh one.
 //!
 //! Opening a connection and a request each box one future, because hyper's cannot be named.
 //!
@@ -56,7 +56,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -92,10 +92,16 @@ where
     T: Read + Write,
     B: http_body::Body + 'static,
 {
-    connector: C,
-    origin: Uri,
+    origin: Arc<Origin<C>>,
     connect: Duration,
     pool: Arc<Shared<T, B, K>>,
+}
+
+/// Whom to reach, and how: wanted only for a new connection.
+struct Origin<C> {
+    uri: Uri,
+    // Locked while it is cloned, so that it need not be Sync.
+    connector: Mutex<C>,
 }
 
 impl<C, B, T> Client<C, B, T>
@@ -119,9 +125,12 @@ where
     /// As [`new`](Client::new), with another clock.
     pub fn with_clock(connector: C, origin: Uri, pool: Pool, clock: K) -> Self {
         let pool = Arc::new(Shared::new(pool, clock));
+        let origin = Origin {
+            uri: origin,
+            connector: Mutex::new(connector),
+        };
         Self {
-            connector,
-            origin,
+            origin: Arc::new(origin),
             connect: Duration::from_secs(5),
             pool,
         }
@@ -156,13 +165,11 @@ where
 
 impl<C, B, T, K> Clone for Client<C, B, T, K>
 where
-    C: Clone,
     T: Read + Write,
     B: http_body::Body + 'static,
 {
     fn clone(&self) -> Self {
         Self {
-            connector: self.connector.clone(),
             origin: self.origin.clone(),
             connect: self.connect,
             pool: self.pool.clone(),
@@ -177,7 +184,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("host", &self.origin.host())
+            .field("host", &self.origin.uri.host())
             .finish_non_exhaustive()
     }
 }
@@ -217,14 +224,11 @@ where
     T: Read + Write + Unpin + Send + 'static,
     K: Clock,
 {
-    async fn send(
-        mut self,
-        mut req: Request<B>,
-    ) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
-        if let Some(mut link) = self.pool.take().await {
+    async fn send(self, mut req: Request<B>) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
+        while let Some(mut link) = self.pool.take() {
             match link.send(req).await {
                 Sent::Answered(response) => return Ok(self.answer(response, link).await),
-                // Not a byte of it was written: the connection had been closed while it was idle.
+                // Not a byte of it was written: the connection was closed while it was idle.
                 Sent::Unwritten(message, _) => req = message,
                 Sent::Failed(error) => return Err(unanswered(error)),
             }
@@ -247,16 +251,17 @@ where
         Response::from_parts(head, body)
     }
 
-    async fn open(&mut self) -> Result<Box<Link<T, B>>, BoxError> {
+    async fn open(&self) -> Result<Box<Link<T, B>>, BoxError> {
         let now = self.pool.clock().now();
         let mut limit = std::pin::pin!(self.pool.clock().sleep_until(now + self.connect));
-        let connector = &mut self.connector;
-        let origin = self.origin.clone();
+        let uri = self.origin.uri.clone();
+        let connector = self.origin.connector.lock();
+        let mut connector = connector.unwrap_or_else(PoisonError::into_inner).clone();
         let mut open = std::pin::pin!(async move {
             std::future::poll_fn(|cx| connector.poll_ready(cx))
                 .await
                 .map_err(unreached)?;
-            let io = connector.call(origin).await.map_err(unreached)?;
+            let io = connector.call(uri).await.map_err(unreached)?;
             let mut builder = http1::Builder::new();
             builder.max_buf_size(HEAD).max_headers(HEADERS);
             let (sender, connection) = builder.handshake(io).await.map_err(unanswered)?;

@@ -1,8 +1,6 @@
 use std::{
-    future::poll_fn,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -78,20 +76,18 @@ where
     B::Error: Into<BoxError>,
     K: Clock,
 {
-    /// The connection that was used last and is still open.
-    pub(super) async fn take(&self) -> Option<Box<Link<T, B>>> {
-        loop {
-            let mut link = self.links().pop()?;
-            if self.is_fresh(&link) && poll_fn(|cx| Poll::Ready(link.is_free(cx))).await {
-                return Some(link);
-            }
-        }
+    /// The connection that was used last and is not past its time. It was free when it was given back; whether it
+    /// still is open shows when something is sent over it.
+    pub(super) fn take(&self) -> Option<Box<Link<T, B>>> {
+        let now = self.clock.now();
+        let mut links = self.links();
+        std::iter::from_fn(|| links.pop()).find(|link| self.is_fresh(link, now))
     }
 
     /// Takes back a connection that is free.
     pub(super) fn give(&self, mut link: Box<Link<T, B>>) {
         link.idle_since = self.clock.now();
-        if self.settings.max_idle == 0 || !self.is_fresh(&link) {
+        if self.settings.max_idle == 0 {
             return;
         }
         let mut links = self.links();
@@ -102,11 +98,11 @@ where
     }
 
     pub(super) fn sweep(&self) {
-        self.links().retain(|link| self.is_fresh(link));
+        let now = self.clock.now();
+        self.links().retain(|link| self.is_fresh(link, now));
     }
 
-    fn is_fresh(&self, link: &Link<T, B>) -> bool {
-        let now = self.clock.now();
+    fn is_fresh(&self, link: &Link<T, B>, now: Instant) -> bool {
         now.saturating_duration_since(link.idle_since) < self.settings.idle
             && now.saturating_duration_since(link.born) < self.settings.max_age
     }

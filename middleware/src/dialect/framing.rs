@@ -36,9 +36,13 @@ pub fn framing(
     if encoded {
         return Framing::Opaque;
     }
+    let failed = !(200..300).contains(&status);
+    // What nearly all documents say.
+    if content_type == Some("application/json") {
+        return of_json(surface.filter(|_| stream && !failed), "application/json");
+    }
     let kind = content_type.map_or("", essence);
     let is = |word: &str| kind.eq_ignore_ascii_case(word);
-    let failed = !(200..300).contains(&status);
     if is("text/event-stream") {
         return if failed {
             Framing::Document
@@ -54,8 +58,8 @@ pub fn framing(
     }
     let json = is("application/json") || kind.len() > 5 && is_json_suffix(kind);
     match surface {
+        _ if json => of_json(surface.filter(|_| stream && !failed), kind),
         Some(surface) if stream && !failed => labelled(surface, json, kind),
-        _ if json => Framing::Document,
         Some(surface)
             if kind.is_empty() && surface.is_json() && surface.operation != Operation::Speech =>
         {
@@ -65,6 +69,11 @@ pub fn framing(
     }
 }
 
+/// The framing of what is labelled JSON; `surface` if a stream was asked for, and granted.
+fn of_json(surface: Option<&Surface>, kind: &str) -> Framing {
+    surface.map_or(Framing::Document, |surface| labelled(surface, true, kind))
+}
+
 /// As [`framing`], from the head of an answer.
 pub fn framing_of(
     surface: Option<&Surface>,
@@ -72,10 +81,15 @@ pub fn framing_of(
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Framing {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let coding = text(header::CONTENT_ENCODING).unwrap_or("identity");
-    let encoded = !coding.trim().eq_ignore_ascii_case("identity");
-    let kind = text(header::CONTENT_TYPE);
+    let coding = headers.get(header::CONTENT_ENCODING);
+    let encoded = coding.is_some_and(|value| {
+        !value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    });
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|value| value.to_str().ok());
     framing(surface, stream, status.as_u16(), kind, encoded)
 }
 
@@ -93,11 +107,8 @@ fn labelled(surface: &Surface, json: bool, kind: &str) -> Framing {
 
 /// A media type without its parameters.
 fn essence(content_type: &str) -> &str {
-    content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii()
+    let end = memchr::memchr(b';', content_type.as_bytes());
+    content_type[..end.unwrap_or(content_type.len())].trim_ascii()
 }
 
 fn is_json_suffix(kind: &str) -> bool {

@@ -51,6 +51,12 @@ pub fn recognise(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Recognised {
+    // What nearly all ask for.
+    if *method == Method::POST
+        && let Some(found) = path.strip_prefix("/v1/").and_then(table::posted)
+    {
+        return Recognised::Surface(found.placed(0.."/v1".len()));
+    }
     if has_dot_segments(path) {
         return Recognised::Unknown;
     }

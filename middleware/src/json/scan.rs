@@ -23,6 +23,20 @@ pub(super) fn plain(text: &[u8], pos: usize) -> usize {
     }
 }
 
+/// Whether `text` is some words or less, and nothing in it special; a plain text that is longer is not found.
+#[inline]
+pub(super) fn is_short_and_plain(text: &[u8]) -> bool {
+    const FEW: usize = 8 * WORD;
+    let is_plain = |word: &[u8; WORD]| special_in_word(u64::from_le_bytes(*word)).is_none();
+    match text.last_chunk() {
+        // The last word may hold bytes of the one before it.
+        Some(last) => {
+            text.len() <= FEW && text.as_chunks().0.iter().all(is_plain) && is_plain(last)
+        }
+        None => !text.iter().any(|&byte| is_special(byte)),
+    }
+}
+
 /// [`plain`] for strings of some length: by steps that become vector code, and after a while by windows.
 #[inline(never)]
 fn plain_steps(text: &[u8], pos: usize) -> usize {
@@ -70,14 +84,16 @@ fn plain_end(text: &[u8], mut pos: usize) -> usize {
     plain_tail(text, pos)
 }
 
-/// An offset from `pos` on before which all is plain: at the first special byte or less than a window before it.
+/// An offset from `pos` on before which all is plain: at the first special byte, at the end, or less than a window
+/// before a control character.
 ///
 /// The windows are for texts of which every line is asked for anew: no byte is looked at again from far away.
 #[inline(never)]
 fn plain_windows(text: &[u8], mut pos: usize) -> usize {
-    while let Some(window) = text.get(pos..).and_then(<[u8]>::first_chunk::<WINDOW>) {
+    while let Some(rest) = text.get(pos..).filter(|rest| !rest.is_empty()) {
+        let window = &rest[..rest.len().min(WINDOW)];
         let found = memchr::memchr2(b'"', b'\\', window);
-        let run = &window[..found.unwrap_or(WINDOW)];
+        let run = &window[..found.unwrap_or(window.len())];
         // No early way out here either.
         if run.iter().fold(u8::MAX, |least, &it| least.min(it)) < b' ' {
             break;
@@ -237,7 +253,7 @@ const WORD: usize = 8;
 /// Bytes of a vector that every x86-64 and aarch64 has.
 const STEP: usize = 16;
 /// Steps of a string before windows pay.
-const SHORT: usize = 16;
+const SHORT: usize = 4;
 /// Bytes looked at in one step of a long string.
 const WINDOW: usize = 1024;
 /// Brackets nested deeper are counted but not told apart, so that the memory is two words.
@@ -266,6 +282,21 @@ mod tests {
                     bytewise(&text, 0),
                     "byte {byte} at {place}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_with_a_special_byte_is_short_and_plain() {
+        for length in 0..80 {
+            let mut text = vec![0xc3; length];
+            assert_eq!(is_short_and_plain(&text), length <= 64, "length {length}");
+            for place in 0..length {
+                for byte in [0, b'\n', 0x1f, b'"', b'\\'] {
+                    text[place] = byte;
+                    assert!(!is_short_and_plain(&text), "{byte} at {place} of {length}");
+                }
+                text[place] = 0xc3;
             }
         }
     }

@@ -10,6 +10,11 @@ pub fn escape_into(text: &str, out: &mut Vec<u8>) {
     let text = text.as_bytes();
     out.reserve(text.len() + 2);
     out.push(b'"');
+    // Most texts are short, and nothing in them needs an escape.
+    if scan::is_short_and_plain(text) {
+        out.extend_from_slice(text);
+        return out.push(b'"');
+    }
     let mut pos = 0;
     loop {
         let special = scan::plain(text, pos);

@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 
 use crate::{
-    body::Gather,
     dialect::{Parts, Reading, Surface, multipart::Model},
     error::{Reason, Rejection},
     facts::Intent,
@@ -111,16 +109,6 @@ pub(super) fn opaque(surface: Surface, path: &str, found: Option<&Model>) -> Int
         (None, Some(model)) => Intent::form(surface, model),
         (named, _) => Intent::opaque(surface, named.as_deref()),
     }
-}
-
-/// The text of what was read; joined only if it came in more than one frame.
-pub(super) fn joined(gather: Gather) -> (Vec<Bytes>, Bytes) {
-    let frames = gather.frames();
-    let text = match frames.as_slice() {
-        [only] => only.clone(),
-        many => many.concat().into(),
-    };
-    (frames, text)
 }
 
 /// Refuses a body by the length that it announces.

@@ -229,14 +229,11 @@ where
             gather,
         } = self;
         let path = head.uri.path();
-        let (frames, intent) = match (plan, surface) {
-            (Plan::Json, Some(surface)) => {
-                let (frames, text) = read::joined(gather);
-                (frames, Some(read::json(&surface, path, &text)?))
-            }
+        let intent = match (plan, surface) {
+            (Plan::Json, Some(surface)) => Some(read::json(&surface, path, &gather.text())?),
             (_, surface) => {
                 let unnamed = |surface| read::opaque(surface, path, None);
-                (gather.frames(), found.or_else(|| surface.map(unnamed)))
+                found.or_else(|| surface.map(unnamed))
             }
         };
         if let Some(intent) = intent {
@@ -246,9 +243,9 @@ where
             head.extensions.insert(intent);
         }
         let body = if over {
-            Held::whole(frames)
+            Held::whole(gather.frames())
         } else {
-            Held::begun(frames, body)
+            Held::begun(gather.frames(), body)
         };
         Ok((inner, Request::from_parts(head, body)))
     }

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -35,10 +35,12 @@ struct Cell {
     caller: OnceLock<Arc<str>>,
     route: OnceLock<Arc<str>>,
     attempts: Mutex<Vec<Attempt>>,
-    status: OnceLock<u16>,
+    // Zero is none.
+    status: AtomicU16,
     refused: OnceLock<Refused>,
     broke: OnceLock<Reason>,
-    ended: OnceLock<Ended>,
+    // One more than the place in `Ended::ALL`; zero is none.
+    ended: AtomicU8,
     edited: AtomicBool,
     edited_by: Mutex<Vec<&'static str>>,
     marks: [AtomicU64; Mark::COUNT],
@@ -47,6 +49,13 @@ struct Cell {
     digest: OnceLock<Digest>,
     upstream_digest: OnceLock<u128>,
     settled: AtomicBool,
+}
+
+/// Fills an atomic slot, if it is still empty.
+macro_rules! set_once {
+    ($slot:expr, $value:expr) => {
+        let _ = $slot.compare_exchange(0, $value, Ordering::AcqRel, Ordering::Acquire);
+    };
 }
 
 /// A moment in the life of a request. Each is taken once, the first time it is reached.
@@ -203,10 +212,10 @@ impl Record {
             caller: OnceLock::new(),
             route: OnceLock::new(),
             attempts: Mutex::default(),
-            status: OnceLock::new(),
+            status: AtomicU16::new(0),
             refused: OnceLock::new(),
             broke: OnceLock::new(),
-            ended: OnceLock::new(),
+            ended: AtomicU8::new(0),
             edited: AtomicBool::new(false),
             edited_by: Mutex::default(),
             marks: Default::default(),
@@ -304,7 +313,10 @@ impl Record {
 
     /// A call to a provider begins.
     pub fn begin_attempt(&self, attempt: Attempt) {
-        self.locked_attempts().push(attempt);
+        let mut attempts = self.locked_attempts();
+        // Most requests make one.
+        attempts.reserve_exact(1);
+        attempts.push(attempt);
     }
 
     /// Changes the call that began last.
@@ -338,12 +350,15 @@ impl Record {
 
     /// The status of the answer; written by the layer `record`.
     pub fn status(&self) -> Option<u16> {
-        self.0.status.get().copied()
+        match self.0.status.load(Ordering::Acquire) {
+            0 => None,
+            status => Some(status),
+        }
     }
 
     /// Writes the status of the answer.
     pub fn set_status(&self, status: u16) {
-        let _ = self.0.status.set(status);
+        set_once!(self.0.status, status);
     }
 
     /// The refusal or failure that became the answer; written by `respond`.
@@ -373,12 +388,13 @@ impl Record {
 
     /// How it ended, as far as that has been settled.
     pub fn ended(&self) -> Option<Ended> {
-        self.0.ended.get().copied()
+        let place = self.0.ended.load(Ordering::Acquire).checked_sub(1)?;
+        Ended::ALL.get(usize::from(place)).copied()
     }
 
     /// Settles how it ended. The first one to know is right.
     pub fn set_ended(&self, ended: Ended) {
-        let _ = self.0.ended.set(ended);
+        set_once!(self.0.ended, ended as u8 + 1);
     }
 
     /// The layers that changed the answer's bytes.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::Entry};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -160,7 +160,7 @@ where
             Ok(response) => response,
             Err(error) => {
                 // What nobody answered is a bug, and no client that left.
-                open.settle(Ended::Internal);
+                open.settle(Ended::Internal, open.clock.now());
                 return Poll::Ready(Err(error));
             }
         };
@@ -200,14 +200,8 @@ fn request_id(headers: &HeaderMap, wall: SystemTime) -> HeaderValue {
 /// Names the answer, and says how long we held the request up before its head.
 fn name(headers: &mut HeaderMap, record: &Record) {
     let id = record.request_id_header().clone();
-    match headers.entry(REQUEST_ID) {
-        Entry::Vacant(free) => {
-            free.insert(id);
-        }
-        Entry::Occupied(_) => {
-            headers.insert(OUR_REQUEST_ID, id);
-        }
-    }
+    let theirs = headers.contains_key(&REQUEST_ID);
+    headers.insert(if theirs { OUR_REQUEST_ID } else { REQUEST_ID }, id);
     if let Some(own) = record.gateway_time() {
         let sent = record.at(Mark::Sent).zip(record.at(Mark::UpstreamHead));
         let waited = sent.map(|(sent, head)| head.saturating_sub(sent));
@@ -217,30 +211,37 @@ fn name(headers: &mut HeaderMap, record: &Record) {
 
 /// `tollgate;dur=0.045, up;dur=812.003`: milliseconds of ours, and of the provider's until its head.
 fn timing(own: Duration, waited: Option<Duration>) -> HeaderValue {
-    let mut text = Vec::with_capacity(64);
-    text.extend_from_slice(b"tollgate;dur=");
-    millis(&mut text, own);
+    // Two names and two numbers of at most 20 digits each; a vector with room to spare would become a header by two
+    // allocations.
+    let mut text = [0; 80];
+    let mut free = &mut text[..];
+    put(&mut free, b"tollgate;dur=");
+    millis(&mut free, own);
     if let Some(waited) = waited {
-        text.extend_from_slice(b", up;dur=");
-        millis(&mut text, waited);
+        put(&mut free, b", up;dur=");
+        millis(&mut free, waited);
     }
-    HeaderValue::try_from(text).expect("letters, digits and punctuation are visible ASCII")
+    let left = free.len();
+    HeaderValue::from_bytes(&text[..text.len() - left])
+        .expect("letters, digits and punctuation are visible ASCII")
 }
 
-/// Milliseconds with three decimals; by hand, because every answer carries two of them.
-fn millis(text: &mut Vec<u8>, time: Duration) {
-    let mut micros = (time.as_nanos() + 500) / 1000;
-    let start = text.len();
-    let mut digits = 0;
-    while micros > 0 || digits < 4 {
-        if digits == 3 {
-            text.push(b'.');
-        }
-        text.push(b'0' + (micros % 10) as u8);
-        micros /= 10;
-        digits += 1;
-    }
-    text[start..].reverse();
+/// Milliseconds with three decimals.
+fn millis(free: &mut &mut [u8], time: Duration) {
+    let micros = time.saturating_add(Duration::from_nanos(500)).as_micros();
+    let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+    put(free, itoa::Buffer::new().format(micros / 1000).as_bytes());
+    let rest = (micros % 1000) as u16;
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+    put(free, &rest);
+}
+
+/// Writes `text` to the beginning of `free`, and leaves what is behind it.
+fn put(free: &mut &mut [u8], text: &[u8]) {
+    let (to, left) = std::mem::take(free).split_at_mut(text.len());
+    to.copy_from_slice(text);
+    *free = left;
 }
 
 /// Says who served the request.

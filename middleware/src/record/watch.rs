@@ -1,12 +1,13 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::{Digest, Ended, Mark, Record};
 use crate::{
@@ -42,17 +43,18 @@ impl<K: Sink, C: Clock> Open<K, C> {
     /// It was dropped before its end: the client left, unless something else is known.
     fn dropped(&self) {
         let asked = self.conn.as_ref().and_then(Conn::asked_to_cut);
-        self.settle(match asked {
+        let ended = match asked {
             _ if std::thread::panicking() => Ended::Internal,
             Some(Cut::Drain) => Ended::Drain,
             Some(Cut::SlowReader) => Ended::SlowReader,
             None => Ended::ClientGone,
-        });
+        };
+        self.settle(ended, self.clock.now());
     }
 
-    pub(super) fn settle(&self, ended: Ended) {
+    pub(super) fn settle(&self, ended: Ended, now: Instant) {
         if self.record.settle() {
-            self.record.mark(Mark::End, self.clock.now());
+            self.record.mark(Mark::End, now);
             self.record.set_ended(ended);
             self.sink.ended(&self.record);
         }
@@ -81,22 +83,58 @@ impl<K: Sink, C: Clock> Drop for Waiting<K, C> {
     }
 }
 
+/// xxh3-128 of what has passed. Most answers are one frame: only a longer one needs the half
+/// kilobyte of a running state, and every body would have to be moved with it.
+enum Hash {
+    None,
+    /// Of the only frame.
+    Whole(u128),
+    Running(Box<Xxh3>),
+}
+
+impl Hash {
+    fn update(&mut self, data: &[u8], last: bool) {
+        match self {
+            Self::None if last => *self = Self::Whole(xxh3_128(data)),
+            Self::None => {
+                let mut state = Box::new(Xxh3::new());
+                state.update(data);
+                *self = Self::Running(state);
+            }
+            Self::Running(state) => state.update(data),
+            // Nothing follows the last frame.
+            Self::Whole(_) => {}
+        }
+    }
+
+    fn digest(&self) -> u128 {
+        match self {
+            Self::None => xxh3_128(b""),
+            Self::Whole(digest) => *digest,
+            Self::Running(state) => state.digest128(),
+        }
+    }
+}
+
 /// Rides in the response body: counts and hashes what passes.
 pub struct Passing<K, C> {
     open: Open<K, C>,
-    hasher: Xxh3,
+    hash: Hash,
     bytes: u64,
     // The digest of what was relayed before a layer added to it.
     upstream: Option<u128>,
+    // When the last frame passed, if it came as one that nothing follows.
+    last: Option<Instant>,
 }
 
 impl<K, C> Passing<K, C> {
     pub(super) fn new(open: Open<K, C>) -> Self {
         Self {
             open,
-            hasher: Xxh3::new(),
+            hash: Hash::None,
             bytes: 0,
             upstream: None,
+            last: None,
         }
     }
 }
@@ -110,21 +148,23 @@ impl<K, C> std::fmt::Debug for Passing<K, C> {
 }
 
 impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
-    fn frame(&mut self, data: &Bytes) {
+    fn frame(&mut self, data: &Bytes, last: bool) {
         let record = &self.open.record;
-        if self.bytes == 0 {
-            record.mark(Mark::FirstByte, self.open.clock.now());
+        if self.bytes == 0 || last {
+            let now = self.open.clock.now();
+            record.mark(Mark::FirstByte, now);
+            self.last = last.then_some(now);
         }
         if self.upstream.is_none() && record.is_edited() {
-            self.upstream = Some(self.hasher.digest128());
+            self.upstream = Some(self.hash.digest());
         }
-        self.hasher.update(data);
+        self.hash.update(data, last);
         self.bytes += data.len() as u64;
     }
 
     fn end(self, ending: Ending<'_, BoxError>) {
         let record = &self.open.record;
-        let client = self.hasher.digest128();
+        let client = self.hash.digest();
         let upstream = record.upstream_digest().or(self.upstream).unwrap_or(client);
         record.set_bytes_out(self.bytes);
         record.set_digest(Digest { upstream, client });
@@ -137,7 +177,8 @@ impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
             }
             Ending::Dropped => return self.open.dropped(),
         };
-        self.open.settle(ended);
+        let now = self.last.unwrap_or_else(|| self.open.clock.now());
+        self.open.settle(ended, now);
     }
 }
 

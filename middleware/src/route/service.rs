@@ -20,9 +20,12 @@ use crate::{
 
 /// A service made of one service per route.
 #[derive(Debug)]
-pub struct Router<S> {
-    table: Arc<Table>,
-    routes: Arc<[S]>,
+pub struct Router<S>(Arc<Inner<S>>);
+
+#[derive(Debug)]
+struct Inner<S> {
+    table: Table,
+    routes: Box<[S]>,
 }
 
 impl<S> Router<S> {
@@ -32,17 +35,14 @@ impl<S> Router<S> {
     ///
     /// If there are not as many routes as the table leads to.
     pub fn new(table: Table, routes: impl IntoIterator<Item = S>) -> Self {
-        let routes: Arc<[S]> = routes.into_iter().collect();
+        let routes: Box<[S]> = routes.into_iter().collect();
         assert_eq!(routes.len(), table.len(), "a route for each rule");
-        Self {
-            table: Arc::new(table),
-            routes,
-        }
+        Self(Arc::new(Inner { table, routes }))
     }
 
     /// The services, in the order of the table.
     pub fn routes(&self) -> &[S] {
-        &self.routes
+        &self.0.routes
     }
 
     fn choose<B>(&self, req: &Request<B>) -> Result<Choice, BoxError> {
@@ -76,16 +76,13 @@ impl<S> Router<S> {
             }),
             headers,
         };
-        Ok(self.table.choose(&ask)?)
+        Ok(self.0.table.choose(&ask)?)
     }
 }
 
 impl<S> Clone for Router<S> {
     fn clone(&self) -> Self {
-        Self {
-            table: self.table.clone(),
-            routes: self.routes.clone(),
-        }
+        Self(self.0.clone())
     }
 }
 
@@ -119,7 +116,7 @@ where
             name: choice.name,
             model: choice.model,
         });
-        let mut inner = self.routes[choice.index].clone();
+        let mut inner = self.0.routes[choice.index].clone();
         // One that is ready is called without moving the request again.
         let step = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Step::Called {

@@ -34,7 +34,8 @@ pin_project! {
         Relaying,
         // Everything that is to be said was handed over.
         // → Broken when it has been flushed, or time is up
-        Breaking { error: Option<BoxError>, flush: Flush, #[pin] limit: Z },
+        // The timer is boxed: few bodies break, and each would be as large.
+        Breaking { error: Option<BoxError>, flush: Flush, limit: Pin<Box<Z>> },
         // The failure was returned.
         Broken,
     }
@@ -116,7 +117,8 @@ where
                     let words = this.seam.last_words(&error);
                     this.seam.failed(&error);
                     let flush = Flush::of(this.seam.conn.as_ref());
-                    let limit = this.clock.sleep_until(this.clock.now() + super::FLUSH);
+                    let limit = this.clock.now() + super::FLUSH;
+                    let limit = Box::pin(this.clock.sleep_until(limit));
                     this.state.set(State::Breaking {
                         error: Some(error),
                         flush,
@@ -132,7 +134,7 @@ where
                     limit,
                 } => {
                     if flush.poll(this.seam.conn.as_ref(), cx).is_pending() {
-                        ready!(limit.poll(cx));
+                        ready!(limit.as_mut().poll(cx));
                     }
                     let error = error.take();
                     this.seam.broken();

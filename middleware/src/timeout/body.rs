@@ -60,8 +60,8 @@ pin_project! {
         // Since when there has been nothing to hand over.
         waiting: Option<Instant>,
         armed: Option<Instant>,
-        #[pin]
-        timer: Option<C::Sleep>,
+        // Boxed: most bodies are never waited for, and each would be as large as its timer.
+        timer: Option<Pin<Box<C::Sleep>>>,
     }
 }
 
@@ -79,29 +79,24 @@ impl<B, C: Clock> ResponseBody<B, C> {
 
     /// Ready when time is up. A timer is made at the first wait and moved on when it fires early.
     fn poll_clocks(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
+        let this = self.project();
         let waiting = *this.waiting.get_or_insert_with(|| this.clock.now());
         let Some(deadline) = this.clocks.deadline(waiting) else {
             return Poll::Pending;
         };
         loop {
-            let (Some(armed), Some(timer)) = (*this.armed, this.timer.as_mut().as_pin_mut()) else {
-                this.timer.set(Some(this.clock.sleep_until(deadline)));
+            let (Some(armed), Some(timer)) = (*this.armed, this.timer.as_mut()) else {
+                *this.timer = Some(Box::pin(this.clock.sleep_until(deadline)));
                 *this.armed = Some(deadline);
                 continue;
             };
-            if armed > deadline {
-                timer.reset(deadline);
-                *this.armed = Some(deadline);
-                continue;
+            if armed <= deadline {
+                std::task::ready!(timer.as_mut().poll(cx));
+                if armed == deadline {
+                    return Poll::Ready(());
+                }
             }
-            std::task::ready!(timer.poll(cx));
-            if armed == deadline {
-                return Poll::Ready(());
-            }
-            if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                timer.reset(deadline);
-            }
+            timer.as_mut().reset(deadline);
             *this.armed = Some(deadline);
         }
     }

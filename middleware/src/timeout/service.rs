@@ -2,7 +2,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -84,6 +84,15 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         let limits = self.limits;
+        if limits == Timeouts::off() {
+            // Nothing to measure: the time is not asked for.
+            return ResponseFuture {
+                inner: Some(self.inner.call(req)),
+                limit: None,
+                call: Call::default(),
+                clock: self.clock.clone(),
+            };
+        }
         let record = req.extensions().get::<Record>().cloned();
         let intent = req.extensions().get::<Intent>();
         let streams = intent.is_some_and(Intent::stream);
@@ -105,8 +114,9 @@ where
             inner: Some(self.inner.call(req)),
             limit: deadline.map(|at| self.clock.sleep_until(at)),
             call: Call {
-                start,
-                limits,
+                idle: limits.idle,
+                total: limits.total.map(|limit| start + limit),
+                first_token: limits.first_token.map(|limit| start + limit),
                 intent,
                 record,
             },
@@ -115,10 +125,12 @@ where
     }
 }
 
-#[derive(Debug)]
+/// What is left to do for an answer.
+#[derive(Debug, Default)]
 struct Call {
-    start: Instant,
-    limits: Timeouts,
+    idle: Option<Duration>,
+    total: Option<Instant>,
+    first_token: Option<Instant>,
     /// Only where the first output is waited for.
     intent: Option<Intent>,
     record: Option<Record>,
@@ -166,14 +178,14 @@ where
         let inner = inner.expect("a future is not polled after it was ready");
         match inner.poll(cx).map_err(Into::into)? {
             Poll::Ready(response) => {
-                let call = &*this.call;
+                let call = this.call;
                 let judge = call.judge(response.status(), response.headers());
                 let clocks = super::body::Clocks {
-                    idle: call.limits.idle,
-                    total: call.limits.total.map(|limit| call.start + limit),
-                    first_token: call.limits.first_token.map(|limit| call.start + limit),
+                    idle: call.idle,
+                    total: call.total,
+                    first_token: call.first_token,
                     judge,
-                    record: call.record.clone(),
+                    record: call.record.take(),
                 };
                 let clock = this.clock.clone();
                 Poll::Ready(Ok(

@@ -25,8 +25,8 @@ pin_project! {
 
 #[derive(Debug)]
 struct Watch {
-    /// None: the transport decides.
-    judge: Option<Judge>,
+    /// None: the transport decides. Boxed: a document has none, and its body would be as large.
+    judge: Option<Box<Judge>>,
     record: Option<Record>,
     told: bool,
     /// The client knows how long the body is, and takes it for whole once that has come.
@@ -37,7 +37,7 @@ struct Watch {
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(super) fn new(inner: B, judge: Option<Judge>, record: Option<Record>) -> Self {
+    pub(super) fn new(inner: B, judge: Option<Box<Judge>>, record: Option<Record>) -> Self {
         let announced = inner.size_hint().exact().is_some();
         let mut watch = Watch {
             judge,

@@ -142,7 +142,7 @@ where
         };
         let (surface, choices) = (this.asked.surface.as_ref(), this.asked.choices);
         let transport = this.policy.transport_marks;
-        let judge = watch.then(|| Judge::new(surface, framing, choices, transport));
+        let judge = watch.then(|| Box::new(Judge::new(surface, framing, choices, transport)));
         let record = this.asked.record.take();
         Poll::Ready(Ok(
             response.map(|body| ResponseBody::new(body, judge, record))

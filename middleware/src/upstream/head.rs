@@ -2,15 +2,19 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{self, Entry},
+    uri::PathAndQuery,
+};
 
 use super::target::{Credential, Target};
 use crate::dialect::{self, Dialect, Operation, Recognised, Surface};
 
 /// Headers that belong to one connection (RFC 9110 section 7.6.1, and those in common use).
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -24,9 +28,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// What of a request is for us alone: where callers put their credentials, whose account they mean by
 /// them, and what was asked of the connection.
-fn is_callers_own(name: &HeaderName) -> bool {
+fn is_callers_own(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "authorization"
             | "x-api-key"
             | "api-key"
@@ -43,10 +47,20 @@ fn is_callers_own(name: &HeaderName) -> bool {
 
 /// Removes the headers that `stops` names. Reading the names once costs less than asking the map for
 /// each that might be there.
-fn remove(headers: &mut HeaderMap, stops: impl Fn(&HeaderName) -> bool) {
-    while let Some(name) = headers.keys().find(|name| stops(name)) {
-        let name = name.clone();
-        headers.remove(name);
+fn remove(headers: &mut HeaderMap, stops: impl Fn(&str) -> bool) {
+    loop {
+        let mut found = [const { None }; 4];
+        let mut names = headers.keys().filter(|name| stops(name.as_str()));
+        for (place, name) in found.iter_mut().zip(names.by_ref()) {
+            *place = Some(name.clone());
+        }
+        let more = names.next().is_some();
+        for name in found.into_iter().flatten() {
+            headers.remove(name);
+        }
+        if !more {
+            return;
+        }
     }
 }
 
@@ -94,9 +108,10 @@ pub(super) fn edit_request(
 ) {
     strip_nominated(headers);
     remove(headers, |name| is_hop_by_hop(name) || is_callers_own(name));
-    if surface.is_some_and(is_read) && headers.contains_key(header::ACCEPT_ENCODING) {
-        let identity = HeaderValue::from_static("identity");
-        headers.insert(header::ACCEPT_ENCODING, identity);
+    if surface.is_some_and(is_read)
+        && let Entry::Occupied(mut accepted) = headers.entry(header::ACCEPT_ENCODING)
+    {
+        accepted.insert(HeaderValue::from_static("identity"));
     }
     headers.insert(header::HOST, target.host.clone());
     if let Some(id) = request_id {
@@ -121,14 +136,14 @@ fn is_read(surface: &Surface) -> bool {
     !binary && surface.dialect != Dialect::Raw
 }
 
-/// The target of the request, in origin form, at the provider; `None` if it cannot be made, or if the
-/// model's name would lead to another path.
+/// Makes the target of the request that at the provider, in origin form; `None` if it cannot be made, or if
+/// the model's name would lead to another path.
 pub(super) fn edit_target(
-    uri: &Uri,
+    uri: &mut Uri,
     base_path: &str,
     recognised: &Recognised,
     own_name: Option<&str>,
-) -> Option<Uri> {
+) -> Option<()> {
     let (prefix, surface) = match recognised {
         Recognised::Surface(surface) => (Some(&surface.prefix), Some(surface)),
         Recognised::Prefixed(prefix) => (Some(prefix), None),
@@ -162,13 +177,14 @@ pub(super) fn edit_target(
         .map(|query| if gemini { keyless(query) } else { query.into() });
     let unchanged = uri.scheme().is_none() && *joined == *uri.path();
     if unchanged && query.as_deref() == uri.query() {
-        return Some(uri.clone());
+        return Some(());
     }
     let text = match query.as_deref() {
         Some(query) if !query.is_empty() => Cow::Owned(format!("{joined}?{query}")),
         _ => joined,
     };
-    PathAndQuery::try_from(&*text).ok().map(Uri::from)
+    *uri = PathAndQuery::try_from(&*text).ok()?.into();
+    Some(())
 }
 
 /// A Gemini query without the caller's key.

@@ -96,17 +96,25 @@ where
         Err(Rejection::new(Reason::UnsupportedCoding, "upstream", told))
     }
 
-    fn edit<B>(&self, req: &mut Request<Held<B>>) -> Result<(), Rejection> {
+    fn edit<B>(
+        &self,
+        req: &mut Request<Held<B>>,
+        record: Option<&Record>,
+    ) -> Result<(), Rejection> {
         let intent = req.extensions().get::<Intent>().cloned();
-        let record = req.extensions().get::<Record>().cloned();
         let routed = req
             .extensions()
             .get::<Route>()
             .and_then(|route| route.model.clone());
-        let recognised = record
-            .as_ref()
-            .map_or_else(|| recognise(req), |it| it.recognised().clone());
-        let surface = match &recognised {
+        let unrecorded;
+        let recognised = match record {
+            Some(record) => record.recognised(),
+            None => {
+                unrecorded = recognise(req);
+                &unrecorded
+            }
+        };
+        let surface = match recognised {
             Recognised::Surface(surface) => Some(surface),
             _ => None,
         };
@@ -129,15 +137,15 @@ where
         if let Some(intent) = &intent {
             splice::edit_body(req, intent, &self.target, renamed)?;
         }
-        let target = head::edit_target(req.uri(), &self.target.base_path, &recognised, renamed);
-        *req.uri_mut() = target.ok_or_else(|| {
+        let base = &self.target.base_path;
+        head::edit_target(req.uri_mut(), base, recognised, renamed).ok_or_else(|| {
             let told = "the path cannot be put behind the provider's base URL";
             Rejection::new(Reason::Malformed, "upstream", told)
         })?;
-        let id = record.as_ref().map(Record::request_id_header);
+        let id = record.map(Record::request_id_header);
         head::edit_request(req.headers_mut(), &self.target, surface, id);
         fit_length(req);
-        if let Some(record) = &record {
+        if let Some(record) = record {
             record.begin_attempt(Attempt {
                 provider: self.target.provider.clone(),
                 target: self.target.name.clone(),
@@ -158,13 +166,13 @@ fn recognise<B>(req: &Request<B>) -> Recognised {
 /// The announced length is that of the body as it will be sent; a body whose length is not known is
 /// sent in chunks.
 fn fit_length<B>(req: &mut Request<Held<B>>) {
-    let Some(announced) = req.headers().get(header::CONTENT_LENGTH) else {
-        return;
-    };
     let body = req.body();
     if !body.is_edited() {
         return;
     }
+    let Some(announced) = req.headers().get(header::CONTENT_LENGTH) else {
+        return;
+    };
     let length = if body.is_whole() {
         Some(body.held_len())
     } else {
@@ -195,7 +203,7 @@ where
 
     fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
         let record = req.extensions().get::<Record>().cloned();
-        if let Err(refused) = self.edit(&mut req) {
+        if let Err(refused) = self.edit(&mut req, record.as_ref()) {
             let step = Step::Refused {
                 error: Some(refused.into()),
             };

@@ -232,8 +232,8 @@ async fn a_connection_that_proves_dead_before_a_byte_was_written_is_replaced_wit
     let (answer, (mut first, _)) = tokio::join!(text(&client, post("x", "{}")), serve("{}"));
     assert_eq!((answer.unwrap().as_str(), client.idle()), ("ok", 1));
 
-    // Alive when it is taken out of the pool, dead when the request is to be written.
-    *left.lock().unwrap() = Some(1);
+    // Dead by the time the request is to be written.
+    *left.lock().unwrap() = Some(0);
     let (answer, (_, sent)) = tokio::join!(text(&client, post("x", "again")), serve("again"));
     assert_eq!(answer.unwrap(), "ok");
     assert!(sent.starts_with("POST /v1/chat/completions?a=%2F HTTP/1.1\r\n"));

@@ -13,6 +13,11 @@ pub(super) struct Found {
     stream: Option<bool>,
 }
 
+/// A fixed path behind a version, asked for with POST.
+pub(super) fn posted(rest: &str) -> Option<Found> {
+    exact(rest).map(|(dialect, operation)| Found::new(dialect, operation))
+}
+
 /// What stands behind an API prefix whose last segment is `path[segment]`.
 pub(super) fn behind(hints: &Hints<'_>, path: &str, segment: Range<usize>) -> Option<Found> {
     let at = segment.end + 1;
