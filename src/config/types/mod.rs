@@ -4,6 +4,7 @@ mod clocks;
 mod provider;
 mod route;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub use provider::{
     ProviderTls, Scheme,
 };
 pub use route::{Alias, Match, Pattern, Route, Target};
+
+use ipnet::{IpNet, Ipv4Net};
 
 use super::secret::Secret;
 
@@ -44,12 +47,29 @@ pub struct Server {
     pub workers: Workers,
     /// How the threads are run.
     pub runtime: Runtime,
+    /// The peers that may speak for others.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether trusted peers begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// The listener's certificate; `None` serves in the clear.
+    pub tls: Option<ServerTls>,
     /// Bounds of one request.
     pub limits: Limits,
     /// How it stops.
     pub drain: Drain,
     /// Which headers of ours an answer carries.
     pub expose: Expose,
+}
+
+/// The listener's certificate: paths of PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate, and behind it those that lead to a root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The roots of the certificates that clients must show; `None` asks for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// An address to listen on.
@@ -174,12 +194,18 @@ pub enum LogTo {
     Stdout,
 }
 
+/// 127.0.0.0/8.
+const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+
 impl Default for Server {
     fn default() -> Self {
         Self {
-            listen: vec![Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 8080).into())],
+            listen: vec![Listen::Tcp((Ipv4Addr::LOCALHOST, 8080).into())],
             workers: Workers::Auto,
             runtime: Runtime::PerCore,
+            trusted_proxies: vec![IpNet::V4(LOOPBACK)],
+            proxy_protocol: false,
+            tls: None,
             limits: Limits {
                 head: 32 << 10,
                 headers: 100,
@@ -199,7 +225,7 @@ impl Default for Server {
 impl Default for Admin {
     fn default() -> Self {
         Self {
-            listen: Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 9901).into()),
+            listen: Listen::Tcp((Ipv4Addr::LOCALHOST, 9901).into()),
             token: None,
         }
     }
