@@ -178,7 +178,7 @@ mod tests {
         let client = "10.9.8.7:4000".parse().unwrap();
         conn.comes_from(client);
         conn.comes_from(proxy);
-        assert_eq!(conn.clone().peer(), Some(client));
+        assert_eq!(conn.peer(), Some(client));
     }
 
     #[test]

@@ -75,7 +75,7 @@ const SERVER: &[Key] = &[
         ]),
     ),
     key("runtime", Kind::Word(&["per_core", "multi_thread"])),
-    key("trusted_proxies", TEXTS),
+    key("trusted_proxies", Kind::List(&Kind::Network)),
     key("proxy_protocol", Kind::Bool),
     key(
         "tls",

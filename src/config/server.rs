@@ -1,10 +1,7 @@
 //! The listeners of a file and how they serve.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
-
-use ipnet::IpNet;
 
 use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
@@ -30,7 +27,14 @@ pub(crate) fn decode(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> 
         } else {
             Runtime::MultiThread
         },
-        trusted_proxies: trusted(decoder, member("trusted_proxies"), default.trusted_proxies),
+        trusted_proxies: match member("trusted_proxies") {
+            Some(list) => list
+                .items()
+                .iter()
+                .filter_map(|item| item.text()?.parse().ok())
+                .collect(),
+            None => default.trusted_proxies,
+        },
         proxy_protocol: is_word(member("proxy_protocol"), "true"),
         tls: tls(decoder, member("tls")),
         limits: limits(member("limits"), default.limits),
@@ -154,32 +158,6 @@ fn flag(decoder: &mut Decoder<'_, '_, '_>, text: &str, flag: &str) -> Option<Lis
         decoder.error(At::NOWHERE, flag, message, remedy);
     }
     listen.ok()
-}
-
-/// Networks, or single addresses.
-fn trusted(
-    decoder: &mut Decoder<'_, '_, '_>,
-    node: Option<&Node>,
-    default: Vec<IpNet>,
-) -> Vec<IpNet> {
-    let Some(node) = node else { return default };
-    let mut all = Vec::new();
-    for (i, item) in node.items().iter().enumerate() {
-        let Some(text) = item.text() else { continue };
-        let network = text
-            .parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match network {
-            Ok(network) => all.push(network.trunc()),
-            Err(_) => decoder.error(
-                item.at,
-                &format!("server.trusted_proxies[{i}]"),
-                format!("{} is no network", shown(text)),
-                "write `10.0.0.0/8`, `fd00::/8` or one address",
-            ),
-        }
-    }
-    all
 }
 
 /// The listener's certificate; `None` for `off`, which is also what holds without the key.

@@ -162,7 +162,7 @@ fn server(out: &mut String, server: &Server) {
             if per_core { "per_core" } else { "multi_thread" }
         ),
     );
-    let trusted: Vec<_> = server
+    let proxies: Vec<_> = server
         .trusted_proxies
         .iter()
         .map(|network| quoted(&network.to_string()))
@@ -170,7 +170,7 @@ fn server(out: &mut String, server: &Server) {
     line(
         out,
         1,
-        &format!("trusted_proxies: [{}]", trusted.join(", ")),
+        &format!("trusted_proxies: [{}]", proxies.join(", ")),
     );
     line(
         out,

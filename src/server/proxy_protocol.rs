@@ -5,24 +5,24 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use ipnet::IpNet;
 use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
+use crate::config::Network;
+
 /// The peers whose header is required and believed. Clones share the list.
 #[derive(Clone, Debug)]
-pub struct Trusted(Arc<[IpNet]>);
+pub struct Trusted(Arc<[Network]>);
 
 impl Trusted {
     /// Peers in these networks.
-    pub fn new(networks: &[IpNet]) -> Self {
+    pub fn new(networks: &[Network]) -> Self {
         Self(networks.into())
     }
 
-    /// Whether a peer is one of them. One on an IPv6 socket counts by its IPv4 address, if it has one.
+    /// Whether a peer is one of them.
     pub(super) fn has(&self, peer: SocketAddr) -> bool {
-        let ip = peer.ip().to_canonical();
-        self.0.iter().any(|network| network.contains(&ip))
+        self.0.iter().any(|network| network.contains(peer.ip()))
     }
 }
 

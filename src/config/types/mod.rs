@@ -1,21 +1,20 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
 mod clocks;
+mod network;
 mod provider;
 mod route;
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use network::Network;
 pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
 };
 pub use route::{Alias, Match, Pattern, Route, Target};
-
-use ipnet::{IpNet, Ipv4Net};
 
 use super::secret::Secret;
 
@@ -47,8 +46,8 @@ pub struct Server {
     pub workers: Workers,
     /// How the threads are run.
     pub runtime: Runtime,
-    /// The peers that may speak for others.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies whose word about their clients' addresses counts.
+    pub trusted_proxies: Vec<Network>,
     /// Whether trusted peers begin each connection with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// The listener's certificate; `None` serves in the clear.
@@ -194,16 +193,13 @@ pub enum LogTo {
     Stdout,
 }
 
-/// 127.0.0.0/8.
-const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
-
 impl Default for Server {
     fn default() -> Self {
         Self {
-            listen: vec![Listen::Tcp((Ipv4Addr::LOCALHOST, 8080).into())],
+            listen: vec![Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 8080).into())],
             workers: Workers::Auto,
             runtime: Runtime::PerCore,
-            trusted_proxies: vec![IpNet::V4(LOOPBACK)],
+            trusted_proxies: vec![Network::loopback()],
             proxy_protocol: false,
             tls: None,
             limits: Limits {
@@ -225,7 +221,7 @@ impl Default for Server {
 impl Default for Admin {
     fn default() -> Self {
         Self {
-            listen: Listen::Tcp((Ipv4Addr::LOCALHOST, 9901).into()),
+            listen: Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 9901).into()),
             token: None,
         }
     }
