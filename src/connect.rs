@@ -8,6 +8,7 @@ use std::{
     fmt, fs,
     future::Future,
     io,
+    mem::MaybeUninit,
     path::Path,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -27,6 +28,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tollgate_middleware::error::{BoxError, Reason, Rejection};
 use tower_service::Service;
@@ -123,17 +125,17 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     Ok(RootCertStore::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
 
-fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
+pub(crate) fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for cert in certificates(file)? {
         roots
             .add(cert)
-            .map_err(|error| TlsError::file("tls.ca", file, error))?;
+            .map_err(|error| TlsError::file("certificate", file, error))?;
     }
     Ok(roots)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = fs::read(file).map_err(|error| TlsError::file("certificate", file, error))?;
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match certs {
@@ -165,7 +167,7 @@ fn client_config(
         .map_err(|error| TlsError::file("private key", key, error))
 }
 
-/// A certificate or key that cannot be used.
+/// A certificate or key, of a provider or of our own, that cannot be used.
 #[derive(Debug)]
 pub struct TlsError {
     what: String,
@@ -173,15 +175,21 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    fn new(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self {
             what: what.into(),
             source: source.into(),
         }
     }
 
-    fn file(what: &str, file: &Path, source: impl Into<BoxError>) -> Self {
+    pub(crate) fn file(what: &str, file: &Path, source: impl Into<BoxError>) -> Self {
         Self::new(format!("{what} {}", file.display()), source)
+    }
+
+    /// The same, of this key of the configuration.
+    pub(crate) fn of(mut self, key: &str) -> Self {
+        self.what = format!("{key}: {}", self.what);
+        self
     }
 }
 
@@ -193,6 +201,22 @@ impl fmt::Display for TlsError {
 
 impl Error for TlsError {}
 
+impl Io {
+    /// Whether nothing waits to be read, by what the system knows.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp.inner(),
+            Self::Tls(tls) => match &**tls {
+                MaybeHttpsStream::Http(tcp) => tcp.inner(),
+                MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+            },
+        };
+        let seen = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 impl Read for Io {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -201,7 +225,8 @@ impl Read for Io {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            // A provider judges our certificate when the handshake is over for us.
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf).map_err(explained),
         }
     }
 }
@@ -284,15 +309,26 @@ impl Future for Connecting {
             tls => Io::Tls(Box::new(tls)),
         });
         connected.map_err(|error| {
-            if !is_tls(&*error) {
-                return error;
+            if is_tls(&*error) {
+                unacceptable(error).into()
+            } else {
+                error
             }
-            let told = "the provider's certificate or TLS handshake is not acceptable; \
-                        its operator, or tls.ca, has to be corrected";
-            Rejection::new(Reason::Tls, "upstream", told)
-                .because(error)
-                .into()
         })
+    }
+}
+
+fn unacceptable(error: impl Into<BoxError>) -> Rejection {
+    let told = "the provider's certificate or TLS handshake is not acceptable, or ours is not to it; \
+                its operator, or the provider's `tls` key, has to be corrected";
+    Rejection::new(Reason::Tls, "upstream", told).because(error)
+}
+
+fn explained(error: io::Error) -> io::Error {
+    if is_tls(&error) {
+        io::Error::new(error.kind(), unacceptable(error))
+    } else {
+        error
     }
 }
 

@@ -10,7 +10,8 @@ use crate::{
     connect::TlsError,
     listen::Address,
     server::{
-        self, Control, Flavor, Handle, Outcome, Readiness, Refuse, Settings, Signals, Stacks, Tally,
+        self, Control, Flavor, Greeting, Handle, Outcome, Readiness, Refuse, Settings, Signals,
+        Stacks, Tally, Tls, Trusted,
     },
     stack::{Body, Connectors, Stack},
     telemetry::{
@@ -27,6 +28,7 @@ pub struct Gateway {
     // Ends when it is dropped; the log then writes what is left.
     admin: Admin,
     log: Arc<LogWriter>,
+    tls: Option<Tls>,
 }
 
 /// A gateway that cannot start. The text says what to do.
@@ -38,7 +40,7 @@ pub enum StartError {
     Log(io::Error),
     /// The data listeners or their workers.
     Server(server::StartError),
-    /// A certificate or key of a provider.
+    /// A certificate or key, of a provider or of the data listeners.
     Tls(TlsError),
 }
 
@@ -64,7 +66,9 @@ impl Gateway {
     /// As [`start`](Self::start).
     pub fn start_with(config: &Config, sink: Sink) -> Result<Self, StartError> {
         let connectors = Connectors::new(config).map_err(StartError::Tls)?;
-        let settings = settings(config);
+        let tls = tls(config).map_err(StartError::Tls)?;
+        let mut settings = settings(config);
+        settings.greeting.tls.clone_from(&tls);
         let workers = settings.workers;
         let log = Arc::new(LogWriter::new(sink, workers).map_err(StartError::Log)?);
         let routes: Arc<[String]> = config
@@ -93,7 +97,12 @@ impl Gateway {
                 .map(|token| token.expose().to_owned()),
         };
         match admin::start(admin, pages) {
-            Ok(admin) => Ok(Self { handle, admin, log }),
+            Ok(admin) => Ok(Self {
+                handle,
+                admin,
+                log,
+                tls,
+            }),
             Err(error) => {
                 handle.drain();
                 handle.drain();
@@ -111,6 +120,12 @@ impl Gateway {
     /// The admin address.
     pub fn admin_address(&self) -> &Address {
         self.admin.address()
+    }
+
+    /// The certificate of the data listeners, to put another one in force: [`Tls::read`] what a
+    /// configuration names, then [`Tls::change`].
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Begins the drain from elsewhere.
@@ -195,7 +210,12 @@ fn pages(
     }
 }
 
-/// How the server is to run.
+/// The certificate of the data listeners, if the configuration names one.
+pub(crate) fn tls(config: &Config) -> Result<Option<Tls>, TlsError> {
+    config.server.tls.as_ref().map(Tls::new).transpose()
+}
+
+/// How the server is to run, but for its certificate, which is read by [`tls`].
 pub(crate) fn settings(config: &Config) -> Settings {
     let server = &config.server;
     let workers = match server.workers {
@@ -217,6 +237,12 @@ pub(crate) fn settings(config: &Config) -> Settings {
             slow_reader: Some(server.limits.slow_reader),
             buffer: usize::try_from(server.limits.buffer).unwrap_or(usize::MAX),
             connections: connections(),
+        },
+        greeting: Greeting {
+            proxies: server
+                .proxy_protocol
+                .then(|| Trusted::new(&server.trusted_proxies)),
+            tls: None,
         },
         drain: server::Drain {
             delay: server.drain.delay,

@@ -18,7 +18,7 @@ use crate::{
     config::{self, Config, Inputs, Loaded, NoVariables, Problems},
     connect::TlsError,
     explain::{self, Question},
-    gateway::Gateway,
+    gateway::{self, Gateway},
     listen::Address,
     mock::{self, Mock},
     server::{self, Outcome, Readiness, Settings, Signals, Stacks},
@@ -92,7 +92,8 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         Err(problems) => return print_problems(&problems, args.format),
     };
     let (file, Loaded { config, warnings }) = found;
-    if let Err(error) = Connectors::new(&config) {
+    let certificates = Connectors::new(&config).and_then(|_| gateway::tls(&config));
+    if let Err(error) = certificates {
         return print_tls(&error, &file, args.format);
     }
     let text = match args.format {
@@ -139,7 +140,7 @@ pub fn mock(args: MockArgs) -> ExitCode {
     };
     let settings = Settings {
         listen: vec![args.listen],
-        ..crate::gateway::settings(&config)
+        ..gateway::settings(&config)
     };
     let signals = match Signals::catch() {
         Ok(signals) => signals,

@@ -30,7 +30,7 @@ use tower_service::Service;
 
 use crate::{
     config::{self, Config, End, Expose, Provider, Server},
-    connect::{Connector, TlsError},
+    connect::{Connector, Io, TlsError},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
     routing,
@@ -224,7 +224,8 @@ fn leaf(
             max_age,
         },
     );
-    Leaf::Http(client.connect_timeout(provider.timeout.over(limits).connect))
+    let limit = provider.timeout.over(limits).connect;
+    Leaf::Http(client.connect_timeout(limit).quiet(Io::is_quiet))
 }
 
 fn timeouts(limits: &config::Timeout) -> Timeouts {
@@ -253,7 +254,7 @@ mod tests {
             size_of::<Body<Told>>()
         );
         assert!(size_of::<Whole>() <= 800, "{}", size_of::<Whole>());
-        assert!(size_of::<crate::connect::Io>() <= 40);
+        assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }
 }

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -23,6 +23,8 @@ pub struct Conn(Arc<State>);
 struct State {
     /// Who is at the other end.
     peer: Option<SocketAddr>,
+    /// Whose connection it is, by the word of a proxy at the other end.
+    behind: OnceLock<SocketAddr>,
     /// How often everything written so far has reached the socket.
     flushes: AtomicU64,
     /// Somebody waits for the next one.
@@ -75,9 +77,16 @@ impl Conn {
         }))
     }
 
-    /// Who is at the other end; `None` over a unix socket, or where nobody said.
+    /// Who is at the other end, or behind a trusted proxy there; `None` over a unix socket, or where
+    /// nobody said.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.peer
+        self.0.behind.get().copied().or(self.0.peer)
+    }
+
+    /// Said where a connection is accepted, before its first request: the other end is a trusted
+    /// proxy, and it names `client`. The first word counts.
+    pub fn comes_from(&self, client: SocketAddr) {
+        let _ = self.0.behind.set(client);
     }
 
     /// Says that a request is being answered, until the guard is dropped: it is to ride in the answer's body. Until
@@ -192,6 +201,17 @@ mod tests {
         assert!(first.await);
         flush.as_mut().await;
         task.await;
+    }
+
+    #[test]
+    fn a_proxy_names_the_peer_once() {
+        let proxy = "127.0.0.1:9".parse().unwrap();
+        let conn = Conn::of(Some(proxy));
+        assert_eq!(conn.peer(), Some(proxy));
+        let client = "10.9.8.7:4000".parse().unwrap();
+        conn.comes_from(client);
+        conn.comes_from(proxy);
+        assert_eq!(conn.peer(), Some(client));
     }
 
     #[test]

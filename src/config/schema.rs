@@ -75,13 +75,13 @@ const SERVER: &[Key] = &[
         ]),
     ),
     key("runtime", Kind::Word(&["per_core", "multi_thread"])),
-    later("trusted_proxies", TEXTS),
-    later_but("proxy_protocol", Kind::Bool, "false"),
-    later(
+    key("trusted_proxies", Kind::List(&Kind::Network)),
+    key("proxy_protocol", Kind::Bool),
+    key(
         "tls",
         Kind::Layer(&[
-            key("cert", Kind::Text),
-            key("key", Kind::Text),
+            needed("cert", Kind::Text),
+            needed("key", Kind::Text),
             key("client_ca", Kind::Text),
         ]),
     ),

@@ -1,11 +1,12 @@
 //! The listeners of a file and how they serve.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
 use super::tree::{Node, Value};
-use super::types::{Admin, Drain, Expose, Limits, Listen, Runtime, Server, Workers};
+use super::types::{Admin, Drain, Expose, Limits, Listen, Runtime, Server, ServerTls, Workers};
 use super::value::{self, shown};
 
 /// The data listener. It must be local: without callers nobody else may come in.
@@ -26,6 +27,16 @@ pub(crate) fn decode(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> 
         } else {
             Runtime::MultiThread
         },
+        trusted_proxies: match member("trusted_proxies") {
+            Some(list) => list
+                .items()
+                .iter()
+                .filter_map(|item| item.text()?.parse().ok())
+                .collect(),
+            None => default.trusted_proxies,
+        },
+        proxy_protocol: is_word(member("proxy_protocol"), "true"),
+        tls: tls(decoder, member("tls")),
         limits: limits(member("limits"), default.limits),
         drain: Drain {
             delay: parsed(drain, "delay", value::duration).unwrap_or(default.drain.delay),
@@ -147,6 +158,25 @@ fn flag(decoder: &mut Decoder<'_, '_, '_>, text: &str, flag: &str) -> Option<Lis
         decoder.error(At::NOWHERE, flag, message, remedy);
     }
     listen.ok()
+}
+
+/// The listener's certificate; `None` for `off`, which is also what holds without the key.
+fn tls(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> Option<ServerTls> {
+    let node = node.filter(|n| !n.entries().is_empty())?;
+    for entry in node.entries().iter().filter(|e| e.value.text() == Some("")) {
+        decoder.error(
+            entry.value.at,
+            &format!("server.tls.{}", entry.key),
+            format!("`server.tls.{}` is empty", entry.key),
+            "write the path of a PEM file",
+        );
+    }
+    let path = |key| node.member(key).and_then(Node::text).map(PathBuf::from);
+    Some(ServerTls {
+        cert: path("cert")?,
+        key: path("key")?,
+        client_ca: path("client_ca"),
+    })
 }
 
 fn limits(node: Option<&Node>, default: Limits) -> Limits {

@@ -68,7 +68,15 @@ pub fn summary(config: &Config) -> String {
     line(
         &mut out,
         0,
-        &format!("listens on {}, admin on {admin}", listen.join(", ")),
+        &format!(
+            "listens on {}{}, admin on {admin}",
+            listen.join(", "),
+            match &config.server.tls {
+                None => "",
+                Some(tls) if tls.client_ca.is_none() => " with TLS",
+                Some(_) => " with mutual TLS",
+            }
+        ),
     );
     for p in &config.providers {
         line(&mut out, 0, &provider_in_short(p));
@@ -154,6 +162,34 @@ fn server(out: &mut String, server: &Server) {
             if per_core { "per_core" } else { "multi_thread" }
         ),
     );
+    let proxies: Vec<_> = server
+        .trusted_proxies
+        .iter()
+        .map(|network| quoted(&network.to_string()))
+        .collect();
+    line(
+        out,
+        1,
+        &format!("trusted_proxies: [{}]", proxies.join(", ")),
+    );
+    line(
+        out,
+        1,
+        &format!("proxy_protocol: {}", server.proxy_protocol),
+    );
+    if let Some(tls) = &server.tls {
+        let path = |path: &std::path::Path| quoted(&path.display().to_string());
+        let mut parts = vec![
+            format!("cert: {}", path(&tls.cert)),
+            format!("key: {}", path(&tls.key)),
+        ];
+        parts.extend(
+            tls.client_ca
+                .as_ref()
+                .map(|ca| format!("client_ca: {}", path(ca))),
+        );
+        line(out, 1, &format!("tls: {{ {} }}", parts.join(", ")));
+    }
     line(out, 1, &limits(&server.limits));
     let (delay, timeout) = (time(server.drain.delay), time(server.drain.timeout));
     line(

@@ -11,12 +11,15 @@
 //! has two seconds to say so to its client, and is dropped.
 
 mod connection;
+mod greeting;
 mod handle;
+mod proxy_protocol;
 mod registry;
 mod service;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod worker;
 
 use std::{
@@ -38,8 +41,13 @@ use tokio::{
 use tollgate_middleware::{error::BoxError, wire};
 use tower_service::Service;
 
-pub use self::connection::Refuse;
-pub use self::handle::{Control, Handle, Outcome, Readiness, Signals, Tally};
+pub use self::{
+    connection::Refuse,
+    greeting::Greeting,
+    handle::{Control, Handle, Outcome, Readiness, Signals, Tally},
+    proxy_protocol::Trusted,
+    tls::{Certificate, Tls},
+};
 use self::{
     handle::{READY, Stage},
     worker::Worker,
@@ -85,6 +93,8 @@ pub struct Settings {
     pub flavor: Flavor,
     /// Bounds of a connection.
     pub limits: Limits,
+    /// What comes before HTTP.
+    pub greeting: Greeting,
     /// The end.
     pub drain: Drain,
 }

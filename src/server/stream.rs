@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
+use tokio_rustls::server::TlsStream;
 
 use super::connection::Shared;
 use crate::listen::{self, Listener};
@@ -29,6 +30,8 @@ pub(super) enum Acceptor {
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
+    /// Boxed: a plain connection does not keep a kilobyte for it.
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -78,10 +81,13 @@ impl Stream {
 
     /// Closing the stream from now on sends a reset; a unix socket knows none.
     pub(super) fn reset_on_close(&self) {
-        if let Socket::Tcp(stream) = &self.socket {
-            // A socket that refuses is gone already.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
+        let stream = match &self.socket {
+            Socket::Tcp(stream) => stream,
+            Socket::Tls(stream) => stream.get_ref().0,
+            Socket::Unix(_) => return,
+        };
+        // A socket that refuses is gone already.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 
     fn socket(self: Pin<&mut Self>) -> Pin<&mut Socket> {
@@ -99,6 +105,7 @@ impl AsyncRead for Stream {
         let (before, room) = (buf.filled().len(), buf.remaining());
         ready!(match &mut this.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
         if buf.filled().len() == before && room > 0 {
@@ -116,6 +123,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.socket().get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -123,6 +131,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.socket().get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -130,6 +139,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.socket().get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -141,6 +151,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.socket().get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -148,6 +159,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.socket {
             Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
             Socket::Unix(stream) => stream.is_write_vectored(),
         }
     }

@@ -1,5 +1,7 @@
 //! The server over real sockets, on ports that the system chooses.
 
+mod greeting;
+
 use std::{
     io::ErrorKind,
     net::SocketAddr,
@@ -86,6 +88,7 @@ fn settings() -> Settings {
             buffer: 64 * 1024,
             connections: 1000,
         },
+        greeting: Greeting::default(),
         drain: Drain {
             delay: Duration::ZERO,
             timeout: Duration::from_secs(600),

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Common, Limits, Refuse, Stacks, Stage, Tally,
     connection::{self, Shared},
+    greeting::Greeting,
     registry::Registry,
     service::Stack,
     stream::{Acceptor, Socket},
@@ -39,6 +40,8 @@ struct Loop<S> {
     stack: S,
     builder: Builder,
     limits: Limits,
+    greeting: Greeting,
+    stop: watch::Receiver<bool>,
     registry: Arc<Registry>,
     tally: Tally,
     room: Arc<Semaphore>,
@@ -64,6 +67,8 @@ impl Worker {
                 stack: stack.clone(),
                 builder: builder(limits),
                 limits,
+                greeting: common.settings.greeting.clone(),
+                stop: stopped.clone(),
                 registry: registry.clone(),
                 tally: common.tally.clone(),
                 room: common.room.clone(),
@@ -207,10 +212,30 @@ where
             .registry
             .clone()
             .enter(shared.clone(), self.tally.clone(), room);
-        let limits = self.limits;
-        let stack = self.stack.clone();
-        let http = connection::open(&self.builder, socket, stack, &shared, limits.wire());
-        spawn(connection::serve(http, shared, limits, entry));
+        let (stack, limits) = (self.stack.clone(), self.limits);
+        let Some(greeting) = self.greeting.with(peer) else {
+            let http = connection::open(&self.builder, socket, stack, &shared, limits.wire());
+            spawn(connection::serve(http, shared, limits, entry));
+            return;
+        };
+        let builder = self.builder.clone();
+        let mut stop = self.stop.clone();
+        let late = async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+            sleep(LAST_GREETING).await;
+        };
+        spawn(async move {
+            // Boxed: its room is free again when HTTP begins.
+            let met = Box::pin(greeting.meet(socket, &shared.conn, limits.head_timeout));
+            let met = tokio::select! {
+                met = met => met,
+                () = late => None,
+            };
+            if let Some(socket) = met {
+                let http = connection::open(&builder, socket, stack, &shared, limits.wire());
+                connection::serve(http, shared, limits, entry).await;
+            }
+        });
     }
 
     /// No error ends the loop. A connection that is gone again is nothing; when descriptors or
@@ -231,6 +256,8 @@ where
 const HURRY: Duration = Duration::from_secs(5);
 /// How long answers that are cut have to say so to their clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a drain waits for what comes before HTTP: of a client that takes longer nobody has heard yet.
+const LAST_GREETING: Duration = Duration::from_secs(1);
 /// Wait before the next attempt to accept.
 const PAUSE: Duration = Duration::from_millis(50);
 /// hyper's least `max_buf_size`; it panics below.

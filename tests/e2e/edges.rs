@@ -1,10 +1,12 @@
 //! The edges: requests that cannot be served, providers that fail, what is never forwarded, what is edited, and connections.
 
+mod answers;
 mod connections;
 mod edits;
 mod failures;
 mod refusals;
 mod secrets;
+mod tls;
 
 use serde_json::Value;
 use tollgate_testing::{client::Message, upstream::Upstream};

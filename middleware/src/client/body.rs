@@ -103,21 +103,25 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        match std::task::ready!(this.poll_incoming(cx)) {
-            Some(Ok(frame)) => {
-                if this.incoming.is_end_stream() {
-                    this.settle(cx);
+        loop {
+            return match std::task::ready!(this.poll_incoming(cx)) {
+                // Trailers are the provider's last word and would be merged with nothing.
+                Some(Ok(frame)) if !frame.is_data() => continue,
+                Some(Ok(frame)) => {
+                    if this.incoming.is_end_stream() {
+                        this.settle(cx);
+                    }
+                    Poll::Ready(Some(Ok(frame)))
                 }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                this.link = None;
-                Poll::Ready(Some(Err(broken(error).into())))
-            }
-            None => {
-                this.settle(cx);
-                Poll::Ready(None)
-            }
+                Some(Err(error)) => {
+                    this.link = None;
+                    Poll::Ready(Some(Err(broken(error).into())))
+                }
+                None => {
+                    this.settle(cx);
+                    Poll::Ready(None)
+                }
+            };
         }
     }
 

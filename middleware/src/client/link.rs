@@ -13,6 +13,7 @@ use hyper::{
     rt::{Read, Write},
 };
 
+use super::watch::{Watch, Watched};
 use crate::error::BoxError;
 
 /// One connection and the handle that sends over it.
@@ -24,7 +25,8 @@ where
     sender: SendRequest<B>,
     /// None once the connection has ended. Only its drop hands back a request that it has not begun
     /// to write.
-    connection: Option<Connection<T, B>>,
+    connection: Option<Connection<Watched<T>, B>>,
+    watch: Watch,
     pub(super) born: Instant,
     pub(super) idle_since: Instant,
 }
@@ -43,17 +45,25 @@ where
     B: http_body::Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(sender: SendRequest<B>, connection: Connection<T, B>, born: Instant) -> Self {
+    pub(super) fn new(
+        sender: SendRequest<B>,
+        connection: Connection<Watched<T>, B>,
+        watch: Watch,
+        born: Instant,
+    ) -> Self {
         Self {
             sender,
             connection: Some(connection),
+            watch,
             born,
             idle_since: born,
         }
     }
 
-    /// Sends the request and drives the connection until a head has come.
-    pub(super) async fn send(&mut self, req: Request<B>) -> Sent<B> {
+    /// Sends the request and drives the connection until a head has come; `idle` if it has served
+    /// before. Then what waits on it already answers nothing, and the request comes back.
+    pub(super) async fn send(&mut self, req: Request<B>, idle: bool) -> Sent<B> {
+        self.watch.request(idle);
         let mut answer = std::pin::pin!(self.sender.try_send_request(req));
         let connection = &mut self.connection;
         let outcome = poll_fn(|cx| {
@@ -61,7 +71,10 @@ where
             answer.as_mut().poll(cx)
         });
         match outcome.await {
-            Ok(response) => Sent::Answered(response),
+            Ok(response) => {
+                self.watch.answer();
+                Sent::Answered(response)
+            }
             Err(mut failed) => match failed.take_message() {
                 Some(message) => Sent::Unwritten(message, failed.into_error()),
                 None => Sent::Failed(failed.into_error()),
@@ -83,7 +96,7 @@ where
 
 /// Moves a connection on and lets go of it at its end; true once it has ended. What went wrong is
 /// told to whoever waits for the answer or reads its body.
-fn drive<T, B>(connection: &mut Option<Connection<T, B>>, cx: &mut Context<'_>) -> bool
+fn drive<T, B>(connection: &mut Option<Connection<Watched<T>, B>>, cx: &mut Context<'_>) -> bool
 where
     T: Read + Write + Unpin + 'static,
     B: http_body::Body<Data = Bytes> + 'static,

@@ -5,9 +5,10 @@
 //! - *Writes*: nothing.
 //! - *Refuses*: [`Connect`](Reason::Connect) if no connection could be made,
 //!   [`Closed`](Reason::Closed) if the upstream closed before a head,
-//!   [`Protocol`](Reason::Protocol) if it did not speak HTTP/1.1; a body that breaks off ends with
+//!   [`Protocol`](Reason::Protocol) if it did not speak HTTP/1.1, said two lengths, switched to
+//!   another protocol or sent interim answers without end; a body that breaks off ends with
 //!   [`Truncated`](Reason::Truncated).
-//! - *Bodies*: frames pass as they come, in the poll that received them.
+//! - *Bodies*: frames pass as they come, in the poll that received them; trailers are dropped.
 //! - *Ready*: always.
 //! - *Place*: innermost.
 //!
@@ -19,8 +20,10 @@
 //! **The pool** is last in, first out, and belongs to one [`Client`] and its clones. Make one client
 //! per worker thread and upstream: then nothing is shared between threads. A connection returns to
 //! it when an answer has ended well and nothing is left to read. An idle connection is not watched:
-//! one that proves closed before a byte of the request was written is replaced by the next one, at
-//! last by a fresh one.
+//! one that proves closed before a byte of the request was written, or on which something waits that
+//! nobody asked for, is replaced by the next one, at last by a fresh one. So what comes after an
+//! answer, or while a connection is idle, answers no request. What a runtime has not heard of yet only
+//! the transport itself can tell: [`Client::quiet`].
 //!
 //! Opening a connection and a request each box one future, because hyper's cannot be named.
 //!
@@ -48,6 +51,8 @@
 mod body;
 mod link;
 mod pool;
+mod sane;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -73,6 +78,7 @@ pub use self::{body::ResponseBody, pool::Pool};
 use self::{
     link::{Link, Sent},
     pool::Shared,
+    watch::{Fault, Watched},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -94,6 +100,7 @@ where
 {
     origin: Arc<Origin<C>>,
     connect: Duration,
+    quiet: fn(&T) -> bool,
     pool: Arc<Shared<T, B, K>>,
 }
 
@@ -132,8 +139,21 @@ where
         Self {
             origin: Arc::new(origin),
             connect: Duration::from_secs(5),
+            quiet: |_| true,
             pool,
         }
+    }
+
+    /// How to find out whether nothing waits to be read on a transport; asked once for each request
+    /// over a connection that was idle.
+    ///
+    /// A runtime looks at its sockets now and then: an answer that came unasked since it last did
+    /// would be taken for the answer of the request. Ask the system (`recv` with `MSG_PEEK`), which
+    /// costs a system call. Unless set, what the runtime knows is relied upon.
+    #[must_use]
+    pub fn quiet(mut self, quiet: fn(&T) -> bool) -> Self {
+        self.quiet = quiet;
+        self
     }
 
     /// How long making a connection may take, the TLS handshake included; 5 seconds unless set.
@@ -172,6 +192,7 @@ where
         Self {
             origin: self.origin.clone(),
             connect: self.connect,
+            quiet: self.quiet,
             pool: self.pool.clone(),
         }
     }
@@ -226,16 +247,17 @@ where
 {
     async fn send(self, mut req: Request<B>) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
         while let Some(mut link) = self.pool.take() {
-            match link.send(req).await {
-                Sent::Answered(response) => return Ok(self.answer(response, link).await),
-                // Not a byte of it was written: the connection was closed while it was idle.
+            match link.send(req, true).await {
+                Sent::Answered(response) => return self.answer(response, link).await,
+                // Not a byte of it was written: the connection was closed while it was idle, or
+                // something unasked for waits on it.
                 Sent::Unwritten(message, _) => req = message,
                 Sent::Failed(error) => return Err(unanswered(error)),
             }
         }
         let mut link = self.open().await?;
-        match link.send(req).await {
-            Sent::Answered(response) => Ok(self.answer(response, link).await),
+        match link.send(req, false).await {
+            Sent::Answered(response) => self.answer(response, link).await,
             Sent::Unwritten(_, error) | Sent::Failed(error) => Err(unanswered(error)),
         }
     }
@@ -244,11 +266,15 @@ where
         self,
         response: Response<hyper::body::Incoming>,
         link: Box<Link<T, B>>,
-    ) -> Response<ResponseBody<T, B, K>> {
+    ) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
+        if let Some(told) = sane::fault(&response) {
+            // The connection goes with what is still to come over it.
+            return Err(Rejection::new(Reason::Protocol, LAYER, told).into());
+        }
         let (head, incoming) = response.into_parts();
         let mut body = ResponseBody::new(incoming, link, self.pool);
         body.settle_if_ended().await;
-        Response::from_parts(head, body)
+        Ok(Response::from_parts(head, body))
     }
 
     async fn open(&self) -> Result<Box<Link<T, B>>, BoxError> {
@@ -264,8 +290,9 @@ where
             let io = connector.call(uri).await.map_err(unreached)?;
             let mut builder = http1::Builder::new();
             builder.max_buf_size(HEAD).max_headers(HEADERS);
+            let (io, watch) = Watched::new(io, self.quiet);
             let (sender, connection) = builder.handshake(io).await.map_err(unanswered)?;
-            Ok(Box::new(Link::new(sender, connection, now)))
+            Ok(Box::new(Link::new(sender, connection, watch, now)))
         });
         std::future::poll_fn(|cx| {
             if let Poll::Ready(opened) = open.as_mut().poll(cx) {
@@ -294,7 +321,17 @@ fn unreached(error: impl Into<BoxError>) -> BoxError {
 
 /// An error between the request and a response head.
 fn unanswered(error: hyper::Error) -> BoxError {
-    let (reason, told) = if error.is_parse() {
+    if let Some(found) = watch::said::<Rejection>(&error) {
+        // A connector's transport has explained it already.
+        let found = Rejection::new(found.reason(), LAYER, found.message().to_owned());
+        return found.because(error).into();
+    }
+    let (reason, told) = if watch::said(&error) == Some(&Fault::Flood) {
+        (
+            Reason::Protocol,
+            "the provider sent interim answers without end",
+        )
+    } else if error.is_parse() {
         (Reason::Protocol, "the provider's answer is not HTTP/1.1")
     } else if error.is_user() {
         return Rejection::unread(LAYER, error);

@@ -2,6 +2,7 @@ mod ends;
 mod idle;
 mod pipe;
 mod sockets;
+mod unasked;
 
 use std::{
     convert::Infallible,

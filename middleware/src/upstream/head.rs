@@ -66,10 +66,19 @@ fn remove(headers: &mut HeaderMap, stops: impl Fn(&str) -> bool) {
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
-/// Removes what belongs to the connection that a message came over.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// What of an answer is for us alone, who asked: cookies would be one caller's state in another one's
+/// hands, since all are one client to the provider; and no caller can answer a proxy behind us.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "set-cookie" | "proxy-authenticate" | "proxy-authentication-info"
+    )
+}
+
+/// The answer's headers as the caller is to see them.
+pub(super) fn edit_response(headers: &mut HeaderMap) {
     strip_nominated(headers);
-    remove(headers, is_hop_by_hop);
+    remove(headers, |name| is_hop_by_hop(name) || is_ours(name));
 }
 
 /// Removes the headers that `connection` names.

@@ -28,7 +28,8 @@
 //! | `content-length` | that of the body with its edits |
 //! | members of `extra_body` | added at the end of a JSON body, where the caller did not set them |
 //!
-//! From an answer the hop-by-hop headers are removed. A redirect is never followed and never passed
+//! From an answer the hop-by-hop headers are removed, those that its `connection` names, and
+//! `set-cookie`, `proxy-authenticate` and `proxy-authentication-info`. A redirect is never followed and never passed
 //! on: its target was not configured, and the credential would go there.
 
 mod head;

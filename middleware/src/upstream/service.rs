@@ -311,7 +311,7 @@ fn accept<B>(mut response: Response<B>) -> Result<Response<B>, BoxError> {
                     its base_url has to name the final address";
         return Err(Rejection::new(Reason::Protocol, "upstream", told).into());
     }
-    head::strip_hop_by_hop(response.headers_mut());
+    head::edit_response(response.headers_mut());
     Ok(response)
 }
 

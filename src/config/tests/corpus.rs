@@ -48,6 +48,17 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "9:20",
         "must be `auto` or a whole number from 1, not a list",
     ),
+    ("server: { tls: { cert: c.pem } }", "9:11", "`key`"),
+    (
+        "server: { tls: { cert: c.pem, key: \"\" } }",
+        "9:36",
+        "is empty",
+    ),
+    (
+        "server: { proxy_protocol: v2 }",
+        "9:27",
+        "`true` or `false`",
+    ),
     ("server: { workers: 0 }", "9:20", "at least 1"),
     ("server: { workers: -2 }", "9:20", "digits only"),
     ("server: { workers: two }", "9:20", "not `two`"),

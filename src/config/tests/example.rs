@@ -49,7 +49,7 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         "callers",
         "layers.budget",
         "layers.retry",
-        "server.tls",
+        "server.cors",
         "state",
         "prices",
         "telemetry.webhook",

@@ -68,6 +68,7 @@ routes:
 fn the_base_of_the_corpus_is_good() {
     let loaded = good(BASE);
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(loaded.config.server.tls, None);
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn json_has_one_object_for_each_problem() {
 #[test]
 fn what_is_shown_can_be_loaded_again() {
     let loaded = good(
-        "server: { listen: [127.0.0.1:1, unix:/run/x], workers: 2, limits: { head: 1KiB, body_timeout: 1500ms }, expose: debug }\nproviders:\n  a: { dialect: anthropic, base_url: 'http://[::1]:8/v1/', models: { x: y, 'p-*': 'p-*' }, extra_body: { a: { b: [null, true, 1e3, 's'] } }, timeout: { first_byte: off, idle: 90m }, tls: off, end: transport }\naliases: { k: l }\nroutes:\n  - { name: r, match: { model: [a, 'b*'], path: /x*, dialect: openai, stream: true, header: { x-a: 'b*' } }, targets: [{ provider: a, model: m, label: l }], layers: { timeout: off } }\nlayers: { timeout: { total: 36h, first_byte: 7s } }\ntelemetry: { log: { to: /tmp/x } }\n",
+        "server: { listen: [127.0.0.1:1, unix:/run/x], workers: 2, proxy_protocol: true, tls: { cert: c.pem, key: k.pem, client_ca: ca.pem }, limits: { head: 1KiB, body_timeout: 1500ms }, expose: debug }\nproviders:\n  a: { dialect: anthropic, base_url: 'http://[::1]:8/v1/', models: { x: y, 'p-*': 'p-*' }, extra_body: { a: { b: [null, true, 1e3, 's'] } }, timeout: { first_byte: off, idle: 90m }, tls: off, end: transport }\naliases: { k: l }\nroutes:\n  - { name: r, match: { model: [a, 'b*'], path: /x*, dialect: openai, stream: true, header: { x-a: 'b*' } }, targets: [{ provider: a, model: m, label: l }], layers: { timeout: off } }\nlayers: { timeout: { total: 36h, first_byte: 7s } }\ntelemetry: { log: { to: /tmp/x } }\n",
     );
     let shown = redacted(&loaded.config);
     assert_eq!(good(&shown).config, loaded.config, "{shown}");
@@ -164,6 +165,7 @@ fn the_defaults_are_the_documented_ones() {
         "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, slow_reader: 30s, buffer: 64KiB }",
         "drain: { delay: 0s, timeout: 600s }",
         "expose: none",
+        "proxy_protocol: false",
         "listen: \"127.0.0.1:9901\"",
         "pool: { idle: 60s, max_idle: 128, max_age: 600s }",
         "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off }",

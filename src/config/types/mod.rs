@@ -1,6 +1,7 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
 mod clocks;
+mod network;
 mod provider;
 mod route;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use network::Network;
 pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
@@ -44,12 +46,29 @@ pub struct Server {
     pub workers: Workers,
     /// How the threads are run.
     pub runtime: Runtime,
+    /// Proxies whose word about their clients' addresses counts.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether trusted peers begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// The listener's certificate; `None` serves in the clear.
+    pub tls: Option<ServerTls>,
     /// Bounds of one request.
     pub limits: Limits,
     /// How it stops.
     pub drain: Drain,
     /// Which headers of ours an answer carries.
     pub expose: Expose,
+}
+
+/// The listener's certificate: paths of PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate, and behind it those that lead to a root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The roots of the certificates that clients must show; `None` asks for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// An address to listen on.
@@ -186,6 +205,9 @@ impl Default for Server {
             listen: vec![Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 8080).into())],
             workers: Workers::Auto,
             runtime: Runtime::PerCore,
+            trusted_proxies: vec![Network::loopback()],
+            proxy_protocol: false,
+            tls: None,
             limits: Limits {
                 head: 32 << 10,
                 headers: 100,

@@ -124,6 +124,14 @@ impl Upstream {
         (Self::listen(Some(acceptor)).await, ca)
     }
 
+    /// The same behind TLS of the test's own making.
+    ///
+    /// # Panics
+    /// When no socket can be had.
+    pub async fn start_behind(acceptor: tokio_rustls::TlsAcceptor) -> Self {
+        Self::listen(Some(acceptor)).await
+    }
+
     async fn listen(acceptor: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
