@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Map(&'static [Key]),
     /// An amount of money, with a period or without.
     Money,
+    /// A range of addresses.
+    Network,
     /// A number that is not negative.
     Number,
     /// One value, or a list of them.
@@ -166,6 +168,7 @@ impl Kind {
             Self::Listen => "an address".to_owned(),
             Self::Map(_) | Self::Table(_) => "a map".to_owned(),
             Self::Money => "an amount of money".to_owned(),
+            Self::Network => "a range of addresses".to_owned(),
             Self::Number => "a number".to_owned(),
             Self::OneOrMany(kind) => format!("{} or a list", kind.noun()),
             Self::Pattern => "a name".to_owned(),
@@ -193,6 +196,7 @@ impl Kind {
             Self::Layer(_) => Err("write its keys, or `off`".to_owned()),
             Self::Listen => value::listen(text).map(|_| ()),
             Self::Money => value::money(text),
+            Self::Network => text.parse::<super::types::Network>().map(|_| ()),
             Self::Number => number(text),
             Self::OneOrMany(kind) => kind.judge(text, plain),
             Self::Pattern => value::pattern(text).map(|_| ()),

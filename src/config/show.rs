@@ -39,6 +39,8 @@ pub fn redacted(config: &Config) -> String {
         }
     }
     line(&mut out, 0, "layers:");
+    let open = config.layers.auth.open;
+    line(&mut out, 1, &format!("auth: {{ open: {open} }}"));
     line(
         &mut out,
         1,
@@ -70,6 +72,9 @@ pub fn summary(config: &Config) -> String {
         0,
         &format!("listens on {}, admin on {admin}", listen.join(", ")),
     );
+    if config.layers.auth.open {
+        line(&mut out, 0, "open: serves everyone who can connect");
+    }
     for p in &config.providers {
         line(&mut out, 0, &provider_in_short(p));
     }
@@ -153,6 +158,16 @@ fn server(out: &mut String, server: &Server) {
             "runtime: {}",
             if per_core { "per_core" } else { "multi_thread" }
         ),
+    );
+    let proxies: Vec<_> = server
+        .trusted_proxies
+        .iter()
+        .map(|network| quoted(&network.to_string()))
+        .collect();
+    line(
+        out,
+        1,
+        &format!("trusted_proxies: [{}]", proxies.join(", ")),
     );
     line(out, 1, &limits(&server.limits));
     let (delay, timeout) = (time(server.drain.delay), time(server.drain.timeout));

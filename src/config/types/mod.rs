@@ -1,6 +1,7 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
 mod clocks;
+mod network;
 mod provider;
 mod route;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use network::Network;
 pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
@@ -44,6 +46,8 @@ pub struct Server {
     pub workers: Workers,
     /// How the threads are run.
     pub runtime: Runtime,
+    /// Proxies whose word about their clients' addresses counts.
+    pub trusted_proxies: Vec<Network>,
     /// Bounds of one request.
     pub limits: Limits,
     /// How it stops.
@@ -144,8 +148,17 @@ pub struct Admin {
 /// What every route gets unless it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
+    /// Who is served.
+    pub auth: Access,
     /// The clocks towards a provider.
     pub timeout: Timeout,
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Everyone who can connect. Otherwise, without callers, only this machine.
+    pub open: bool,
 }
 
 /// What is told about requests.
@@ -180,6 +193,7 @@ impl Default for Server {
             listen: vec![Listen::Tcp((std::net::Ipv4Addr::LOCALHOST, 8080).into())],
             workers: Workers::Auto,
             runtime: Runtime::PerCore,
+            trusted_proxies: vec![Network::loopback()],
             limits: Limits {
                 head: 32 << 10,
                 headers: 100,
