@@ -3,6 +3,7 @@
 mod connections;
 mod edits;
 mod failures;
+mod hygiene;
 mod refusals;
 mod secrets;
 

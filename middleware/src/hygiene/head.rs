@@ -97,37 +97,50 @@ enum Meaning {
     Upgrade,
 }
 
-/// By its first letter: most names need no comparison.
-#[inline]
+/// By its first letter, and the third behind `x-`: most names that clients send need no comparison.
+#[inline(always)]
 fn meaning(name: &str) -> Meaning {
-    match name.as_bytes() {
-        [b'c', b'o', b'n', b'n', ..] if name == "connection" => Meaning::Connection,
-        [b'f', ..] if name == "forwarded" => Meaning::Proxy,
-        [b'h', b'o', ..] if name == "host" => Meaning::Host,
-        [b'o', b'r', ..] if name == "origin" => Meaning::Origin,
-        [b's', b'e', b'c', ..] if name == "sec-fetch-site" => Meaning::Site,
-        [b't', b'o', ..] if name.starts_with("tollgate-") && name != "tollgate-key" => {
-            Meaning::Unwanted
-        }
-        [b'u', b'p', ..] if name == "upgrade" => Meaning::Upgrade,
-        [b'v', ..] if name == "via" => Meaning::Proxy,
-        [b'x', b'-', ..] => extension(name),
-        _ => Meaning::None,
+    const FIRST: u32 = letters(b"fhostuv");
+    const BEHIND_X: u32 = letters(b"fhmort");
+    let named = match name.as_bytes() {
+        [b'x', b'-', third, ..] => BEHIND_X >> (third & 31) & 1 == 1,
+        // `connection`, and not `content-…`.
+        [b'c', _, _, fourth, ..] => *fourth == b'n',
+        [first, ..] => FIRST >> (first & 31) & 1 == 1,
+        [] => false,
+    };
+    if named {
+        meaning_of(name)
+    } else {
+        Meaning::None
     }
 }
 
-/// What a name that begins with `x-` means.
-fn extension(name: &str) -> Meaning {
-    match &name.as_bytes()[2..] {
-        [b'f', ..] if name.starts_with("x-forwarded") => Meaning::Proxy,
-        [b'h', ..] if matches!(name, "x-http-method" | "x-http-method-override") => Meaning::Method,
-        [b'm', ..] if name == "x-method-override" => Meaning::Method,
-        [b'o', ..] if name == "x-original-url" => Meaning::Unwanted,
-        [b'r', ..] if name == "x-real-ip" => Meaning::Proxy,
-        [b'r', ..] if name == "x-rewrite-url" => Meaning::Unwanted,
-        [b't', ..] if name.starts_with("x-tollgate-") && name != "x-tollgate-metadata" => {
-            Meaning::Unwanted
-        }
+/// A bit for each of these letters.
+const fn letters(letters: &[u8]) -> u32 {
+    let (mut mask, mut at) = (0, 0);
+    while at < letters.len() {
+        mask |= 1 << (letters[at] & 31);
+        at += 1;
+    }
+    mask
+}
+
+#[inline(never)]
+fn meaning_of(name: &str) -> Meaning {
+    match name {
+        "connection" => Meaning::Connection,
+        "forwarded" | "via" | "x-real-ip" => Meaning::Proxy,
+        "host" => Meaning::Host,
+        "origin" => Meaning::Origin,
+        "sec-fetch-site" => Meaning::Site,
+        "upgrade" => Meaning::Upgrade,
+        "x-http-method" | "x-http-method-override" | "x-method-override" => Meaning::Method,
+        "x-original-url" | "x-rewrite-url" => Meaning::Unwanted,
+        // What clients say to us.
+        "tollgate-key" | "x-tollgate-metadata" => Meaning::None,
+        _ if name.starts_with("x-forwarded") => Meaning::Proxy,
+        _ if name.starts_with("tollgate-") || name.starts_with("x-tollgate-") => Meaning::Unwanted,
         _ => Meaning::None,
     }
 }
@@ -183,17 +196,22 @@ fn is_any(name: &[u8], names: &[&str]) -> bool {
 }
 
 /// Whether a name has an underscore: eight bytes at a time, the last eight perhaps twice.
-#[inline]
+#[inline(always)]
 fn has_underscore(name: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    // Names are ASCII: each byte that is no underscore becomes 128 or more, without a carry.
     let found = |eight: &[u8; 8]| {
-        let differs = u64::from_le_bytes(*eight) ^ (ONES * b'_' as u64);
-        // Some byte of it is zero.
-        differs.wrapping_sub(ONES) & !differs & (ONES << 7) != 0
+        let differs = u64::from_le_bytes(*eight) ^ (ONES * u64::from(b'_'));
+        (differs + (HIGH - ONES)) & HIGH != HIGH
     };
-    match name.last_chunk() {
-        None => name.contains(&b'_'),
-        Some(last) => found(last) || name.as_chunks().0.iter().any(found),
+    match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => {
+            // Few names are longer than sixteen bytes.
+            let within = name.len() > 16 && name[8..].as_chunks().0.iter().any(found);
+            found(first) | found(last) | within
+        }
+        _ => name.contains(&b'_'),
     }
 }
 

@@ -5,25 +5,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::HeaderValue;
 
 /// Whether an authority, with a port or without, can only mean this machine.
-pub(super) fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((host, port)) if is_port(port) => {
-                return host
-                    .parse::<Ipv6Addr>()
-                    .is_ok_and(|ip| is_loopback_address(ip.into()));
-            }
-            _ => return false,
-        },
-        None => authority,
+pub(super) fn is_loopback(authority: &[u8]) -> bool {
+    // What nearly all write.
+    let usual = authority
+        .strip_prefix(b"127.0.0.1")
+        .or_else(|| authority.strip_prefix(b"localhost"));
+    if usual.is_some_and(is_port) {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(authority) else {
+        return false;
     };
-    let host = match host.split_once(':') {
-        Some((host, port)) if is_digits(port) => host,
-        Some(_) => return false,
-        None => host,
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+    match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').is_some_and(|(host, port)| {
+            let host = host.parse().ok();
+            is_port(port.as_bytes())
+                && host.is_some_and(|host: Ipv6Addr| is_loopback_address(host.into()))
+        }),
+        None => {
+            let at = text.find(':').unwrap_or(text.len());
+            let (host, port) = text.split_at(at);
+            is_port(port.as_bytes())
+                && (host.eq_ignore_ascii_case("localhost")
+                    || host.parse().is_ok_and(|host: Ipv4Addr| host.is_loopback()))
+        }
+    }
 }
 
 pub(super) fn is_loopback_address(ip: IpAddr) -> bool {
@@ -32,12 +38,10 @@ pub(super) fn is_loopback_address(ip: IpAddr) -> bool {
 
 /// Whether `origin` names a page of this machine.
 pub(super) fn is_own_origin(origin: &HeaderValue) -> bool {
-    let Ok(text) = origin.to_str() else {
-        return false;
-    };
-    let authority = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
+    let origin = origin.as_bytes();
+    let authority = origin
+        .strip_prefix(b"http://")
+        .or_else(|| origin.strip_prefix(b"https://"));
     authority.is_some_and(is_loopback)
 }
 
@@ -46,12 +50,13 @@ pub(super) fn is_own_site(site: &HeaderValue) -> bool {
     matches!(site.as_bytes(), b"same-origin" | b"same-site" | b"none")
 }
 
-fn is_port(text: &str) -> bool {
-    text.is_empty() || text.strip_prefix(':').is_some_and(is_digits)
-}
-
-fn is_digits(text: &str) -> bool {
-    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+/// Nothing, or a colon and at most five digits.
+fn is_port(text: &[u8]) -> bool {
+    match text {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -71,7 +76,7 @@ mod tests {
             "[::ffff:127.0.0.1]",
             "localhost:",
         ] {
-            assert!(is_loopback(host), "{host}");
+            assert!(is_loopback(host.as_bytes()), "{host}");
         }
         for host in [
             "",
@@ -102,7 +107,7 @@ mod tests {
             "[localhost]",
             "[127.0.0.1]",
         ] {
-            assert!(!is_loopback(host), "{host}");
+            assert!(!is_loopback(host.as_bytes()), "{host}");
         }
     }
 

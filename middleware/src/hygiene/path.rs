@@ -41,7 +41,7 @@ fn escaped(path: &str, recognise: impl Fn(&str) -> Recognised) -> Result<(), Rej
     let Some(decoded) = decode(path) else {
         return Err(malformed(BAD_ESCAPE));
     };
-    if decoded.bytes().any(|byte| ends_path(byte)) {
+    if decoded.bytes().any(ends_path) {
         return Err(malformed(BAD_CHARACTER));
     }
     if hides_escapes(decoded.as_bytes()) {

@@ -114,19 +114,16 @@ fn recognise<B>(req: &Request<B>, path: &str) -> dialect::Recognised {
 }
 
 fn method(method: &Method) -> Result<(), Rejection> {
-    let served = [
-        Method::POST,
-        Method::GET,
-        Method::HEAD,
-        Method::DELETE,
-        Method::PUT,
-        Method::PATCH,
-        Method::OPTIONS,
-    ];
-    if served.contains(method) {
-        return Ok(());
+    match *method {
+        Method::POST
+        | Method::GET
+        | Method::HEAD
+        | Method::DELETE
+        | Method::PUT
+        | Method::PATCH
+        | Method::OPTIONS => Ok(()),
+        _ => Err(not_served()),
     }
-    Err(not_served())
 }
 
 #[cold]
@@ -143,10 +140,10 @@ fn local<B>(req: &Request<B>, seen: &Seen<'_>) -> Result<(), Rejection> {
         peer.is_none_or(|peer| local::is_loopback_address(peer.ip()))
     });
     let host = match seen.host {
-        Some(host) => host.to_str().is_ok_and(local::is_loopback),
+        Some(host) => local::is_loopback(host.as_bytes()),
         None => {
             let authority = req.uri().authority();
-            authority.is_some_and(|authority| local::is_loopback(authority.as_str()))
+            authority.is_some_and(|authority| local::is_loopback(authority.as_str().as_bytes()))
         }
     };
     let told = if !near {
