@@ -16,6 +16,7 @@ use tollgate_middleware::{
     body::{Held, Reply},
     client::{Client, Pool},
     clock::SystemClock,
+    hygiene::{self, Hygiene, HygieneLayer},
     peek::{Limited, Peek, PeekLayer},
     record::{self, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
@@ -29,7 +30,7 @@ use tower::ServiceBuilder;
 use tower_service::Service;
 
 use crate::{
-    config::{self, Config, End, Expose, Provider, Server},
+    config::{self, Config, End, Expose, Provider},
     connect::{Connector, Io, TlsError},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
@@ -37,28 +38,39 @@ use crate::{
 };
 
 /// A request body on its way through the stack.
-pub type RequestStream = Held<Limited<RequestBody<Incoming, SystemClock>>>;
+pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
 /// What stands behind a target: clocks, the judge of endings, the rewriting, the client.
 pub type TargetStack = timeout::Timeout<Truncation<Upstream<Leaf<RequestStream>>>>;
 /// One route; with one target, until there is a balancer.
 pub type RouteStack = timeout::Timeout<TargetStack>;
 /// All of it.
-pub type Edge<K> = Recorded<Seal<Respond<Peek<Router<RouteStack>>>>, K>;
+pub type Edge<K> = Recorded<Seal<Respond<Hygiene<Peek<Router<RouteStack>>>>>, K>;
 
 /// Everything between the server and the routes.
-fn edge<K: Sink>(server: &Server, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+fn edge<K: Sink>(config: &Config, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+    let server = &config.server;
     ServiceBuilder::new()
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
         .layer(SealLayer::new())
         // Everything inside may refuse; nothing outside can.
-        .layer(RespondLayer::new())
+        .layer(RespondLayer::new().root(true))
+        // Before anybody decides by path, names or addresses: what passes means the same to all.
+        .layer(hygiene(config))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(PeekLayer::new(server.limits.body).timeout(server.limits.body_timeout))
         // Everything inside differs from route to route.
         .service(routes)
+}
+
+/// What a head must be; without callers, only this machine is served unless the file says otherwise.
+fn hygiene(config: &Config) -> HygieneLayer {
+    let proxies = config.server.trusted_proxies.clone();
+    HygieneLayer::new()
+        .local_only(!config.layers.auth.open)
+        .trusted_hops(move |ip| proxies.iter().any(|network| network.contains(ip)))
 }
 
 /// One route.
@@ -122,7 +134,7 @@ impl<K: Sink> Stack<K> {
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
-            edge: edge(&config.server, sink, routes),
+            edge: edge(config, sink, routes),
             clients,
         }
     }

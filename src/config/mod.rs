@@ -42,7 +42,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use types::{
-    Admin, Alias, Auth, BaseUrl, Clock, Config, Credential, Dialect, Drain, End, Expose,
+    Access, Admin, Alias, Auth, BaseUrl, Clock, Config, Credential, Dialect, Drain, End, Expose,
     ExtraMember, Layers, Limits, Listen, Log, LogTo, Match, Model, Models, Network, Pattern, Pool,
     Provider, ProviderTls, Route, Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout,
     TimeoutOverride, Workers,

@@ -39,6 +39,8 @@ pub fn redacted(config: &Config) -> String {
         }
     }
     line(&mut out, 0, "layers:");
+    let open = config.layers.auth.open;
+    line(&mut out, 1, &format!("auth: {{ open: {open} }}"));
     line(
         &mut out,
         1,
@@ -78,6 +80,9 @@ pub fn summary(config: &Config) -> String {
             }
         ),
     );
+    if config.layers.auth.open {
+        line(&mut out, 0, "open: serves everyone who can connect");
+    }
     for p in &config.providers {
         line(&mut out, 0, &provider_in_short(p));
     }

@@ -163,8 +163,17 @@ pub struct Admin {
 /// What every route gets unless it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
+    /// Who is served.
+    pub auth: Access,
     /// The clocks towards a provider.
     pub timeout: Timeout,
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Everyone who can connect. Otherwise, without callers, only this machine.
+    pub open: bool,
 }
 
 /// What is told about requests.
