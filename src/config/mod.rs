@@ -15,6 +15,7 @@ mod decode;
 mod excerpt;
 mod expand;
 mod find;
+mod fixed;
 mod json;
 mod kind;
 mod mask;
@@ -38,14 +39,15 @@ mod tests;
 
 pub use decode::Inputs;
 pub use find::{Found, find, read_file};
+pub use fixed::fixed;
 pub use problem::{Problem, Problems, Severity};
 pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use types::{
-    Admin, Alias, Auth, BaseUrl, Clock, Config, Credential, Dialect, Drain, End, Expose,
-    ExtraMember, Layers, Limits, Listen, Log, LogTo, Match, Model, Models, Pattern, Pool, Provider,
-    ProviderTls, Route, Runtime, Scheme, Server, Target, Telemetry, Timeout, TimeoutOverride,
-    Workers,
+    Admin, Alias, Auth, BaseUrl, Clock, Config, Connections, Credential, Dialect, Drain, End,
+    Expose, ExtraMember, Layers, Limits, Listen, Log, LogTo, Match, Model, Models, Pattern, Pool,
+    Provider, ProviderTls, Route, Runtime, Scheme, Server, Target, Telemetry, Timeout,
+    TimeoutOverride, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

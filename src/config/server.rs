@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
 use super::tree::{Node, Value};
-use super::types::{Admin, Drain, Expose, Limits, Listen, Runtime, Server, Workers};
+use super::types::{Admin, Connections, Drain, Expose, Limits, Listen, Runtime, Server, Workers};
 use super::value::{self, shown};
 
 /// The data listener. It must be local: without callers nobody else may come in.
@@ -156,5 +156,8 @@ fn limits(node: Option<&Node>, default: Limits) -> Limits {
         head_timeout: parsed(node, "head_timeout", value::duration).unwrap_or(default.head_timeout),
         body: parsed(node, "body", value::size).unwrap_or(default.body),
         body_timeout: parsed(node, "body_timeout", value::duration).unwrap_or(default.body_timeout),
+        // `auto` is no number.
+        connections: parsed(node, "connections", number)
+            .map_or(default.connections, Connections::Count),
     }
 }

@@ -216,6 +216,15 @@ impl Program {
         assert!(sent.success(), "{name} was not sent");
     }
 
+    /// Its memory in kilobytes, as proc(5) tells it.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let size = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        size.expect("a number of kilobytes")
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> Ended {
         let open = usize::from(self.child.stdout.is_some());
