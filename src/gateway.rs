@@ -316,7 +316,7 @@ fn connections() -> usize {
     (soft.saturating_sub(64) / 2).max(16)
 }
 
-fn address(listen: &Listen) -> Address {
+pub(crate) fn address(listen: &Listen) -> Address {
     match listen {
         Listen::Tcp(address) => Address::from(*address),
         Listen::Unix(path) => Address::Unix(path.clone()),

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
+pub mod probe;
 pub mod reload;
 mod routing;
 pub mod run;

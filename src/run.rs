@@ -18,13 +18,17 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::{
-    cli::{CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, ListenArgs, MockArgs, ServeArgs},
+    cli::{
+        CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, HealthcheckArgs, InitArgs, ListenArgs,
+        MockArgs, ServeArgs,
+    },
     config::{self, Config, Inputs, Loaded, NoVariables, Problems},
     connect::TlsError,
     explain::{self, Question},
     gateway::{self, Gateway},
     listen::Address,
     mock::{self, Mock},
+    probe,
     reload::Source,
     server::{self, Outcome, Readiness, Settings, Signals, Stacks},
     show,
@@ -149,6 +153,61 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         }
         Err(error) => failed(&error),
     }
+}
+
+/// Writes a first configuration file; never over one that is there, unless that is asked for.
+pub fn init(args: &InitArgs) -> ExitCode {
+    let text = config::starter(&variable);
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .create_new(!args.force)
+        .truncate(args.force)
+        .open(&args.config)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let file = args.config.display();
+    match written {
+        Ok(()) => print(
+            &format!("{file} is written; next: tollgate check, tollgate serve"),
+            ExitCode::SUCCESS,
+        ),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failed(&format!(
+            "{file} is there already; --force writes over it, --config FILE writes another"
+        )),
+        Err(error) => failed(&format!("{file} cannot be written: {error}")),
+    }
+}
+
+/// Prints the JSON Schema of the file.
+pub fn schema() -> ExitCode {
+    print(&config::json_schema(), ExitCode::SUCCESS)
+}
+
+/// Asks a running gateway whether it is ready.
+pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
+    let admin = match &args.admin {
+        Some(admin) => Ok(admin.clone()),
+        None => admin_of(&args.file),
+    };
+    match admin.map(|admin| probe::readiness(&admin)) {
+        Ok(Ok(())) => print("ready", ExitCode::SUCCESS),
+        Ok(Err(error)) => failed(&error),
+        Err(problems) => failed(&problems),
+    }
+}
+
+/// The admin listener of a configuration, or the default one without a file.
+fn admin_of(file: &FileArgs) -> Result<Address, Problems> {
+    let found = config::find(file.config.as_deref(), &variable, Path::is_file);
+    let listen = match found {
+        None => config::Admin::default().listen,
+        Some(found) => {
+            let text = config::read_file(&found.path)?;
+            let name = found.path.display().to_string();
+            config::admin_listen(&text, &name, &Inputs::of_process())?
+        }
+    };
+    Ok(gateway::address(&listen))
 }
 
 /// Serves the mock provider alone, without a gateway in front of it.

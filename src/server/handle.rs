@@ -130,9 +130,12 @@ impl Handle {
                     }
                     _ = self.ended.recv() => return,
                 }
-                match ends {
-                    1 => control.begin(),
-                    _ => control.hurry(),
+                if ends == 1 {
+                    tracing::info!("a signal asks for the end: draining");
+                    control.begin();
+                } else {
+                    tracing::info!("another signal: what runs has five seconds");
+                    control.hurry();
                 }
             }
         });

@@ -381,13 +381,10 @@ fn a_stack_that_panics_does_not_hang_the_start() {
     assert!(matches!(error, StartError::Runtime(_)));
 }
 
+type Closures = Renewer<BoxCloneService<Request<Incoming>, Response<Told>, Infallible>>;
+
 /// A server whose first stacks say `1`, and what replaces them.
-fn renewable(
-    settings: Settings,
-) -> (
-    Handle,
-    Renewer<BoxCloneService<Request<Incoming>, Response<Told>, Infallible>>,
-) {
+fn renewable(settings: Settings) -> (Handle, Closures) {
     let stacks = Closure {
         answer: |_| text("generation 1"),
         swept: Arc::default(),
@@ -396,11 +393,7 @@ fn renewable(
 }
 
 /// Puts stacks into force that say this number.
-fn renew(
-    renewer: &Renewer<BoxCloneService<Request<Incoming>, Response<Told>, Infallible>>,
-    number: u64,
-    settings: &Settings,
-) {
+fn renew(renewer: &Closures, number: u64, settings: &Settings) {
     let stack = Closure {
         answer: move |_| text(format!("generation {number}")),
         swept: Arc::default(),

@@ -100,6 +100,27 @@ impl Start {
         self
     }
 
+    /// It may open only so many files and sockets.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .env_clear();
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        self.command = command;
+        self
+    }
+
     /// Nobody reads its standard output.
     pub(crate) fn unread(mut self) -> Self {
         self.unread = true;

@@ -3,6 +3,7 @@
 mod corpus;
 mod example;
 mod hostile;
+mod json_schema;
 mod secrets;
 
 use std::io;

@@ -119,7 +119,7 @@ async fn what_cannot_be_read_changes_nothing() {
     assert_eq!(served.reload().await.status(), 400);
     fs::remove_dir(&served.file).unwrap();
     served.write(&numbered(&upstream, 2));
-    fs::set_permissions(&served.file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&served.file, fs::Permissions::from_mode(0o0)).unwrap();
     // Root may read what nobody may.
     if fs::read(&served.file).is_err() {
         assert_eq!(served.reload().await.status(), 400);
