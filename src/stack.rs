@@ -109,19 +109,74 @@ fn target(
 #[derive(Debug)]
 pub struct Stack<K> {
     edge: Edge<K>,
-    clients: Arc<[HttpClient<RequestStream>]>,
+    clients: Arc<[Kept]>,
+}
+
+/// A client, and what it was made for.
+#[derive(Debug)]
+struct Kept {
+    reach: Option<Reach>,
+    client: HttpClient<RequestStream>,
+}
+
+/// What the connections of a provider depend on. A credential is not part of it: each request brings its own.
+#[derive(Debug, PartialEq)]
+struct Reach {
+    provider: String,
+    scheme: config::Scheme,
+    authority: http::uri::Authority,
+    pool: config::Pool,
+}
+
+impl Reach {
+    /// None for the built-in provider, and where files of certificates are read again: they may hold others.
+    fn of(provider: &Provider) -> Option<Self> {
+        let url = provider.base_url.as_ref()?;
+        provider.tls.is_none().then(|| Self {
+            provider: provider.name.clone(),
+            scheme: url.scheme,
+            authority: url.authority.clone(),
+            pool: provider.pool,
+        })
+    }
 }
 
 impl<K: Sink> Stack<K> {
     /// Builds the stack of a configuration.
     pub fn new(config: &Config, connectors: &Connectors, sink: K) -> Self {
+        Self::build(config, connectors, sink, &[])
+    }
+
+    /// Builds the stack of a configuration that takes the place of this one: a provider that is
+    /// reached as before keeps its idle connections.
+    #[must_use]
+    pub fn successor(&self, config: &Config, connectors: &Connectors, sink: K) -> Self {
+        Self::build(config, connectors, sink, &self.clients)
+    }
+
+    /// Closes the idle connections that this successor did not take over. Those of requests that
+    /// still run are closed when these end.
+    pub fn retire(&self, successor: &Self) {
+        for kept in &*self.clients {
+            let taken = |it: &Kept| it.reach.is_some() && it.reach == kept.reach;
+            if !successor.clients.iter().any(taken) {
+                kept.client.retire();
+            }
+        }
+    }
+
+    fn build(config: &Config, connectors: &Connectors, sink: K, before: &[Kept]) -> Self {
         let clocks = config.layers.timeout;
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
-            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks))
+            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, before))
             .collect();
-        let clients = leaves.iter().filter_map(|leaf| match leaf {
-            Leaf::Http(client) => Some(client.clone()),
+        let clients = config.providers.iter().zip(&leaves);
+        let clients = clients.filter_map(|(provider, leaf)| match leaf {
+            Leaf::Http(client) => Some(Kept {
+                reach: Reach::of(provider),
+                client: client.clone(),
+            }),
             Leaf::Mock(_) => None,
         });
         let clients = clients.collect();
@@ -141,8 +196,8 @@ impl<K: Sink> Stack<K> {
 
     /// Closes the idle connections that are past their time.
     pub fn sweep(&self) {
-        for client in &*self.clients {
-            client.sweep();
+        for kept in &*self.clients {
+            kept.client.sweep();
         }
     }
 }
@@ -209,10 +264,17 @@ fn leaf(
     provider: &Provider,
     connector: Option<&Connector>,
     limits: config::Timeout,
+    before: &[Kept],
 ) -> Leaf<RequestStream> {
     let (Some(url), Some(connector)) = (&provider.base_url, connector) else {
         return Leaf::Mock(Mock);
     };
+    let connect = provider.timeout.over(limits).connect;
+    let reach = Reach::of(provider);
+    let same = |kept: &&Kept| reach.is_some() && kept.reach == reach;
+    if let Some(kept) = before.iter().find(same) {
+        return Leaf::Http(kept.client.clone().connect_timeout(connect));
+    }
     let config::Pool {
         idle,
         max_idle,
@@ -236,8 +298,7 @@ fn leaf(
             max_age,
         },
     );
-    let limit = provider.timeout.over(limits).connect;
-    Leaf::Http(client.connect_timeout(limit).quiet(Io::is_quiet))
+    Leaf::Http(client.connect_timeout(connect).quiet(Io::is_quiet))
 }
 
 fn timeouts(limits: &config::Timeout) -> Timeouts {

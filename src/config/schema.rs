@@ -108,7 +108,7 @@ const LIMITS: &[Key] = &[
     key("body_timeout", TIME),
     later("keep_alive", TIME),
     later("held_bodies", Kind::Size { percent: true }),
-    later("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
+    key("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
     later("slow_reader", TIME),
     later("buffer", SIZE),
 ];

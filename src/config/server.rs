@@ -7,7 +7,7 @@ use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
 use super::tree::{Node, Value};
 use super::types::{
-    Access, Admin, Drain, Expose, Limits, Listen, Runtime, Server, ServerTls, Workers,
+    Access, Admin, Connections, Drain, Expose, Limits, Listen, Runtime, Server, ServerTls, Workers,
 };
 use super::value::{self, shown};
 
@@ -200,5 +200,8 @@ fn limits(node: Option<&Node>, default: Limits) -> Limits {
         head_timeout: parsed(node, "head_timeout", value::duration).unwrap_or(default.head_timeout),
         body: parsed(node, "body", value::size).unwrap_or(default.body),
         body_timeout: parsed(node, "body_timeout", value::duration).unwrap_or(default.body_timeout),
+        // `auto` is no number.
+        connections: parsed(node, "connections", number)
+            .map_or(default.connections, Connections::Count),
     }
 }

@@ -7,8 +7,8 @@ use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
-    Admin, Clock, Config, End, Expose, ExtraMember, Limits, LogTo, Match, Model, Models, Pattern,
-    Provider, Route, Runtime, Server, Timeout, TimeoutOverride, Workers,
+    Admin, Clock, Config, Connections, End, Expose, ExtraMember, Limits, LogTo, Match, Model,
+    Models, Pattern, Provider, Route, Runtime, Server, Timeout, TimeoutOverride, Workers,
 };
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -213,8 +213,12 @@ fn server(out: &mut String, server: &Server) {
 fn limits(l: &Limits) -> String {
     let (head, body) = (size(l.head), size(l.body));
     let (head_timeout, body_timeout) = (time(l.head_timeout), time(l.body_timeout));
+    let connections = match l.connections {
+        Connections::Auto => "auto".to_owned(),
+        Connections::Count(count) => count.to_string(),
+    };
     format!(
-        "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout} }}",
+        "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout}, connections: {connections} }}",
         l.headers
     )
 }

@@ -25,6 +25,7 @@ use tollgate_middleware::{
 
 use super::{
     Limits,
+    renew::Place,
     service::{Requests, Stack},
     stream::{Socket, Stream},
 };
@@ -86,13 +87,13 @@ pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream>>, Requests<S>>;
 pub(super) fn open<S: Stack>(
     builder: &Builder,
     socket: Socket,
-    stack: S,
+    place: Arc<Place<S>>,
     shared: &Arc<Shared>,
 ) -> Box<Http<S>> {
     let stream = Stream::new(socket, shared.clone());
     let io = TokioIo::new(Wire::new(stream, shared.conn.clone()));
     // Boxed: the task keeps room for it more than once otherwise.
-    Box::new(builder.serve_connection(io, Requests::new(stack, shared.clone())))
+    Box::new(builder.serve_connection(io, Requests::new(place, shared.clone())))
 }
 
 /// Serves a connection to its end; `entry` is let go of when the socket is closed.
@@ -134,6 +135,8 @@ struct Run<'a> {
     limits: Limits,
     seen: u32,
     deadline: Option<Instant>,
+    /// When a connection without a request may be closed by our wish.
+    linger: Option<Instant>,
     finishing: bool,
 }
 
@@ -144,6 +147,7 @@ impl<'a> Run<'a> {
             limits,
             seen: shared.phase.load(),
             deadline: Some(deadline),
+            linger: None,
             finishing: false,
         }
     }
@@ -164,10 +168,19 @@ impl<'a> Run<'a> {
                 return Poll::Ready(self.ended(end));
             }
             let kind = self.shared.phase.kind();
-            if self.shared.asked_to_finish() && !self.finishing && kind != Kind::Head {
-                // A head that has begun to arrive is answered first.
-                self.finish(http);
-                continue;
+            if self.shared.asked_to_finish() && !self.finishing {
+                match kind {
+                    // A head that has begun to arrive is answered first.
+                    Kind::Head => {}
+                    Kind::Busy => {
+                        self.finish(http);
+                        continue;
+                    }
+                    // So is one that was sent before its client could know: it may wait unread.
+                    Kind::Fresh | Kind::Idle => {
+                        self.linger.get_or_insert_with(|| Instant::now() + LINGER);
+                    }
+                }
             }
             ready!(self.poll_clock(clock.as_mut(), cx));
             match kind {
@@ -211,7 +224,7 @@ impl<'a> Run<'a> {
     /// on. So a busy connection moves it once per `keep_alive`, not twice per request.
     fn poll_clock(&mut self, mut clock: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         self.follow();
-        let Some(deadline) = self.deadline else {
+        let Some(deadline) = self.due() else {
             return Poll::Pending;
         };
         if clock.deadline() > deadline || clock.is_elapsed() {
@@ -223,6 +236,14 @@ impl<'a> Run<'a> {
                 return Poll::Ready(());
             }
             clock.as_mut().reset(deadline);
+        }
+    }
+
+    /// When the connection has waited too long.
+    fn due(&self) -> Option<Instant> {
+        match Phase::kind_of(self.seen) {
+            Kind::Fresh | Kind::Idle => self.deadline.into_iter().chain(self.linger).min(),
+            Kind::Head | Kind::Busy => self.deadline,
         }
     }
 
@@ -337,6 +358,9 @@ fn head_timeout() -> String {
     )
 }
 
+/// How long a connection without a request is kept open after it was asked to finish: what its client
+/// has sent is read before a timer of this length fires.
+const LINGER: Duration = Duration::from_millis(100);
 /// How long a client may take to read that answer.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 

@@ -15,6 +15,7 @@ mod greeting;
 mod handle;
 mod proxy_protocol;
 mod registry;
+mod renew;
 mod service;
 mod stream;
 #[cfg(test)]
@@ -45,10 +46,12 @@ pub use self::{
     greeting::Greeting,
     handle::{Control, Handle, Outcome, Readiness, Signals, Tally},
     proxy_protocol::Trusted,
+    renew::Renewer,
     tls::{Certificate, Tls},
 };
 use self::{
     handle::{READY, Stage},
+    renew::Stacked,
     worker::Worker,
 };
 use crate::listen::{self, Address, BindError, Listener, Unlink};
@@ -57,7 +60,7 @@ use crate::listen::{self, Address, BindError, Listener, Unlink};
 pub trait Stacks: Send + Sync + 'static {
     /// Body of the stack's responses.
     type Body: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static;
-    /// The service. One clone serves one request.
+    /// The service. One clone serves the requests of one connection, as long as it is in force.
     type Stack: Service<
             Request<Incoming>,
             Response = Response<Self::Body>,
@@ -67,8 +70,8 @@ pub trait Stacks: Send + Sync + 'static {
         + Send
         + 'static;
 
-    /// The stack of worker number `worker`, counted from 0. Called once for each, on its thread
-    /// and inside its runtime.
+    /// The first stack of worker number `worker`, counted from 0. Called once for each, on its
+    /// thread and inside its runtime; later ones come by a [`Renewer`].
     fn stack(&self, worker: usize) -> Self::Stack;
 
     /// Called once a second for each worker, on its runtime: closes idle pooled connections.
@@ -138,9 +141,9 @@ pub enum StartError {
 }
 
 /// Everything that is the same for each worker.
-#[derive(Debug)]
-struct Common<T> {
+struct Common<T: Stacks> {
     stacks: Arc<T>,
+    stacked: Arc<Stacked<T::Stack>>,
     settings: Settings,
     stage: watch::Receiver<Stage>,
     tally: Tally,
@@ -167,6 +170,19 @@ pub fn start<T: Stacks>(
     stacks: T,
     readiness: Readiness,
 ) -> Result<Handle, StartError> {
+    start_renewable(settings, stacks, readiness).map(|(handle, _)| handle)
+}
+
+/// As [`start`], and gives what replaces the stacks while the server runs.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_renewable<T: Stacks>(
+    settings: Settings,
+    stacks: T,
+    readiness: Readiness,
+) -> Result<(Handle, Renewer<T::Stack>), StartError> {
     let count = match settings.flavor {
         Flavor::MultiThread => 1,
         Flavor::PerCore => settings.workers.max(1),
@@ -178,8 +194,10 @@ pub fn start<T: Stacks>(
         stage: Arc::new(stage),
         readiness,
     };
+    let stacked = Arc::new(Stacked::new(count, settings.limits, settings.drain));
     let common = Common {
         stacks: Arc::new(stacks),
+        stacked: stacked.clone(),
         room: Arc::new(Semaphore::new(
             settings.limits.connections.min(Semaphore::MAX_PERMITS),
         )),
@@ -191,13 +209,14 @@ pub fn start<T: Stacks>(
     };
     let workers = spawn_all(&common, listeners).inspect_err(|_| control.begin())?;
     control.readiness.set(READY);
-    Ok(Handle {
+    let handle = Handle {
         addresses,
         control,
         tally: common.tally,
         ended,
         workers,
-    })
+    };
+    Ok((handle, Renewer::new(stacked)))
 }
 
 type AllBound = (Vec<Address>, Vec<Vec<Listener>>, Vec<Unlink>);
@@ -281,10 +300,11 @@ fn run_worker<T: Stacks>(
 
 // ===== impl Common =====
 
-impl<T> Clone for Common<T> {
+impl<T: Stacks> Clone for Common<T> {
     fn clone(&self) -> Self {
         Self {
             stacks: self.stacks.clone(),
+            stacked: self.stacked.clone(),
             settings: self.settings.clone(),
             stage: self.stage.clone(),
             tally: self.tally.clone(),

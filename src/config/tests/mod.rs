@@ -3,6 +3,7 @@
 mod corpus;
 mod example;
 mod hostile;
+mod json_schema;
 mod secrets;
 
 use std::io;
@@ -162,7 +163,7 @@ fn the_defaults_are_the_documented_ones() {
         "listen: [\"127.0.0.1:8080\"]",
         "workers: auto",
         "runtime: per_core",
-        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s }",
+        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, connections: auto }",
         "drain: { delay: 0s, timeout: 600s }",
         "expose: none",
         "proxy_protocol: false",

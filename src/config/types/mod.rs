@@ -131,6 +131,17 @@ pub struct Limits {
     pub body: u64,
     /// Time for the whole body.
     pub body_timeout: Duration,
+    /// Client connections open at once.
+    pub connections: Connections,
+}
+
+/// How many client connections may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// As many as the process may open descriptors for: half of what is left after 64, at least 16.
+    Auto,
+    /// This many, at least 1.
+    Count(usize),
 }
 
 /// How the server stops.
@@ -217,6 +228,7 @@ impl Default for Server {
                 head_timeout: Duration::from_secs(10),
                 body: 32 << 20,
                 body_timeout: Duration::from_secs(60),
+                connections: Connections::Auto,
             },
             drain: Drain {
                 delay: Duration::ZERO,
