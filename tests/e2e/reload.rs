@@ -1,5 +1,6 @@
 //! Another configuration while requests run: each request has one generation, nothing is lost, and what is broken changes nothing.
 
+mod certificates;
 mod files;
 mod load;
 

@@ -129,7 +129,7 @@ fn mistakes_that_a_schema_can_see_are_refused_as_by_the_program() {
         "server: { limits: { body: 32MB } }",
         "server: { limits: { head_timeout: 10 } }",
         "server: { limits: { head_timeout: 10sec } }",
-        "server: { proxy_protocol: true }",
+        "server: { cors: { origins: [] } }",
         "callers: { a: { key: x } }",
         "layers: { retry: { attempts: 2 } }",
         "layers: { timeout: { idel: 3s } }",
