@@ -1,25 +1,34 @@
-//! The admin listener: health, readiness, metrics and the configuration, on a thread of its own.
+//! The admin listener: health, readiness, metrics, the configuration, reload and drain, on a thread of
+//! its own.
 //!
 //! `GET /livez` (also `/healthz`) depends on nothing; `GET /readyz` on the start and the drain,
-//! never on a provider; `GET /metrics` is the scrape; `GET /config` is the redacted configuration
-//! and needs the token where others than this machine can connect. Nothing else is served here.
+//! never on a provider; `GET /metrics` is the scrape; `GET /config` is the redacted configuration in
+//! force. `POST /reload` reads the configuration again and answers when that is done: 200, or 400 with
+//! every problem. `POST /drain` begins the drain, as the first signal does. Nothing else is served here.
+//!
+//! **Who may.** Where others than this machine can connect, `/config`, `/reload` and `/drain` need the
+//! token. Where only this machine can, its browsers still run the pages of strangers: a request that
+//! names another host than this one (DNS rebinding), or a `POST` that a page of another site sent, is
+//! 403 unless it brings the token.
 
 use std::{
     convert::Infallible,
     error::Error,
     fmt, io,
-    sync::{Arc, mpsc},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE},
+    uri::Authority,
 };
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use subtle::ConstantTimeEq;
 use tokio::{
@@ -27,22 +36,27 @@ use tokio::{
     net::{TcpListener, UnixListener},
     runtime,
     sync::{Semaphore, oneshot},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
     listen::{self, Address, BindError, Listener},
+    reload::{Failed, Outcome},
     server::Readiness,
 };
 
-/// Where to listen, and who may read the configuration.
-#[derive(Clone)]
+/// Where to listen, and with which token.
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// One address.
     pub listen: Address,
-    /// The bearer token; an empty one is none.
-    pub token: Option<String>,
+    /// The bearer token.
+    pub token: Token,
 }
+
+/// The bearer token, which a reload may replace; an empty one is none. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Token(Arc<Mutex<Option<Arc<str>>>>);
 
 /// Gives the metrics in the text format of OpenMetrics, which Prometheus reads. Implemented for
 /// closures.
@@ -65,6 +79,10 @@ pub struct Pages {
     pub metrics: Box<dyn Scrape>,
     /// For `/config`: the configuration in force, without secrets.
     pub config: Box<dyn Fn() -> String + Send + Sync>,
+    /// For `/reload`: asks for it.
+    pub reload: Box<dyn Fn() -> oneshot::Receiver<Outcome> + Send + Sync>,
+    /// For `/drain`: begins it, if it has not begun.
+    pub drain: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The running listener. Dropping it ends it.
@@ -93,9 +111,12 @@ pub enum StartError {
 ///
 /// An address that cannot be bound; one that is not loopback, without a token.
 pub fn start(settings: Settings, pages: Pages) -> Result<Admin, StartError> {
-    let token = settings.token.filter(|token| !token.is_empty());
-    let local = settings.listen.is_loopback();
-    if token.is_none() && !local {
+    let reach = match &settings.listen {
+        Address::Unix(_) => Reach::Files,
+        address if address.is_loopback() => Reach::Machine,
+        Address::Tcp { .. } => Reach::Others,
+    };
+    if settings.token.present().is_none() && reach == Reach::Others {
         return Err(StartError::Open(settings.listen));
     }
     let bound = listen::bind(&settings.listen, 1, "--admin").map_err(StartError::Bind)?;
@@ -103,7 +124,8 @@ pub fn start(settings: Settings, pages: Pages) -> Result<Admin, StartError> {
     let (listeners, unlink) = bound.into_parts();
     let desk = Arc::new(Desk {
         pages,
-        token: token.filter(|_| !local),
+        token: settings.token,
+        reach,
     });
     let (stop, stopped) = oneshot::channel();
     let (ready, serving) = mpsc::channel();
@@ -190,7 +212,10 @@ where
     };
     let desk = desk.clone();
     spawn(async move {
-        let service = service_fn(move |req| std::future::ready(desk.answer(&req)));
+        let service = service_fn(move |req: Request<_>| {
+            let page = desk.page(&req);
+            async { Ok::<_, Infallible>(page.finished().await) }
+        });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
@@ -215,74 +240,196 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHa
 /// Answers the requests.
 struct Desk {
     pages: Pages,
-    /// Asked for only where others than this machine can connect.
-    token: Option<String>,
+    token: Token,
+    reach: Reach,
+}
+
+/// Who can connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Whoever may open the file of a unix socket: no browser can.
+    Files,
+    /// The programs of this machine.
+    Machine,
+    /// Other machines.
+    Others,
+}
+
+/// An answer, or what it waits for.
+#[derive(Debug)]
+enum Page {
+    Ready(Response<Full<Bytes>>),
+    Reload(oneshot::Receiver<Outcome>),
 }
 
 impl Desk {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "hyper asks for a service that may fail"
-    )]
-    fn answer(&self, req: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let bearer = req.headers().get(AUTHORIZATION);
-        Ok(self.page(req.method(), req.uri().path(), bearer))
-    }
-
-    fn page(
-        &self,
-        method: &Method,
-        path: &str,
-        bearer: Option<&HeaderValue>,
-    ) -> Response<Full<Bytes>> {
-        if !matches!(
-            path,
-            "/livez" | "/healthz" | "/readyz" | "/metrics" | "/config"
-        ) {
-            return plain(StatusCode::NOT_FOUND, "not found");
-        }
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-            let headers = response.headers_mut();
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-        match path {
-            "/readyz" if self.pages.readiness.is_ready() => plain(StatusCode::OK, "ok"),
-            "/readyz" => plain(
+    fn page<B>(&self, req: &Request<B>) -> Page {
+        Page::Ready(match (self.refusal(req), req.uri().path()) {
+            (Some(refusal), _) => refusal,
+            (None, "/reload") => return Page::Reload((self.pages.reload)()),
+            (None, "/drain") => {
+                (self.pages.drain)();
+                plain(StatusCode::ACCEPTED, self.pages.readiness.as_str())
+            }
+            (None, "/readyz") if !self.pages.readiness.is_ready() => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 self.pages.readiness.as_str(),
             ),
-            "/metrics" => {
+            (None, "/metrics") => {
                 let mut response = plain(StatusCode::OK, self.pages.metrics.scrape());
                 let kind = HeaderValue::from_static(METRICS_TYPE);
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 response
             }
-            "/config" if self.admits(bearer) => plain(StatusCode::OK, (self.pages.config)()),
-            "/config" => {
+            (None, "/config") => plain(StatusCode::OK, (self.pages.config)()),
+            (None, _) => plain(StatusCode::OK, "ok"),
+        })
+    }
+
+    /// What is to be said instead of the page.
+    fn refusal<B>(&self, req: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let (allowed, guarded) = match req.uri().path() {
+            "/livez" | "/healthz" | "/readyz" | "/metrics" => ("GET, HEAD", false),
+            "/config" => ("GET, HEAD", true),
+            "/reload" | "/drain" => ("POST", true),
+            _ => return Some(plain(StatusCode::NOT_FOUND, "not found")),
+        };
+        let served = match *req.method() {
+            Method::GET | Method::HEAD => allowed != "POST",
+            Method::POST => allowed == "POST",
+            _ => false,
+        };
+        if !served {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+            let headers = response.headers_mut();
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            return Some(response);
+        }
+        if self.token.is_in(req.headers()) {
+            return None;
+        }
+        match self.reach {
+            Reach::Files => None,
+            Reach::Machine => (is_foreign(req) || is_cross_site(req)).then(|| {
+                let told = "this listener is for this machine: ask for it by 127.0.0.1 or localhost, \
+                            or bring the admin token";
+                plain(StatusCode::FORBIDDEN, told)
+            }),
+            Reach::Others => guarded.then(|| {
                 let mut response = plain(StatusCode::UNAUTHORIZED, "the admin token is needed");
                 let challenge = HeaderValue::from_static("Bearer");
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
                 response
-            }
-            _ => plain(StatusCode::OK, "ok"),
+            }),
         }
     }
+}
 
-    /// Whether the token was presented, compared in constant time.
-    fn admits(&self, bearer: Option<&HeaderValue>) -> bool {
-        let Some(token) = &self.token else {
-            return true;
+impl Page {
+    async fn finished(self) -> Response<Full<Bytes>> {
+        let outcome = match self {
+            Self::Ready(response) => return response,
+            Self::Reload(outcome) => timeout(RELOAD_TIME, outcome).await,
         };
-        let Some((scheme, presented)) = bearer.and_then(|bearer| {
-            let bearer = bearer.as_bytes();
-            let space = memchr::memchr(b' ', bearer)?;
-            Some((&bearer[..space], bearer[space..].trim_ascii()))
-        }) else {
+        match outcome {
+            Ok(Ok(Ok(generation))) => plain(StatusCode::OK, format!("generation {generation}\n")),
+            Ok(Ok(Err(error))) => {
+                let status = match error {
+                    Failed::Refused(_) => StatusCode::BAD_REQUEST,
+                    Failed::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+                    Failed::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                    Failed::NoSource => StatusCode::NOT_IMPLEMENTED,
+                };
+                plain(status, format!("{error}\n{UNCHANGED}\n"))
+            }
+            // The thread that reloads has ended with the gateway.
+            Ok(Err(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway has ended"),
+            Err(_) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the configuration is still being read",
+            ),
+        }
+    }
+}
+
+/// Whether a request asks for another host than this machine: so does a page whose name was pointed
+/// here. No name at all is no browser's.
+fn is_foreign<B>(req: &Request<B>) -> bool {
+    let named = req.headers().get_all(HOST).iter();
+    let here = |host: &HeaderValue| host.to_str().is_ok_and(is_this_machine);
+    let target = req.uri().authority();
+    !named.into_iter().all(here) || target.is_some_and(|host| !is_this_machine(host.as_str()))
+}
+
+/// Whether a page of another site sent a request that changes something.
+fn is_cross_site<B>(req: &Request<B>) -> bool {
+    if *req.method() != Method::POST {
+        return false;
+    }
+    let headers = req.headers();
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let elsewhere = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
+    let by_page = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok();
+        let host = origin.and_then(|origin| origin.split_once("://"));
+        !host.is_some_and(|(_, host)| is_this_machine(host))
+    };
+    elsewhere || headers.get_all(ORIGIN).iter().any(by_page)
+}
+
+/// Whether a host, with a port or without, is a name of this machine for itself.
+fn is_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let host = authority.host();
+    let ip = host.trim_start_matches('[').trim_end_matches(']');
+    let local = |ip: IpAddr| ip.to_canonical().is_loopback();
+    let plain = authority.as_str().starts_with(host);
+    plain && (host.eq_ignore_ascii_case("localhost") || ip.parse().is_ok_and(local))
+}
+
+// ===== impl Token =====
+
+impl Token {
+    /// A token; an empty one is none.
+    pub fn new(token: Option<String>) -> Self {
+        let own = Self::default();
+        own.set(token);
+        own
+    }
+
+    /// Asks for another one from now on.
+    pub fn set(&self, token: Option<String>) {
+        let token = token.filter(|token| !token.is_empty()).map(Arc::from);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn present(&self) -> Option<Arc<str>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether there is a token, and a request brings it; compared in constant time.
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let (Some(token), Some(bearer)) = (self.present(), headers.get(AUTHORIZATION)) else {
             return false;
         };
+        let bearer = bearer.as_bytes();
+        let Some(space) = memchr::memchr(b' ', bearer) else {
+            return false;
+        };
+        let (scheme, presented) = (&bearer[..space], bearer[space..].trim_ascii());
         scheme.eq_ignore_ascii_case(b"bearer") && presented.ct_eq(token.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It is a secret.
+        f.debug_struct("Token").finish_non_exhaustive()
     }
 }
 
@@ -317,16 +464,7 @@ impl Drop for Admin {
     }
 }
 
-// ===== impl Settings, Pages =====
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The token is a secret.
-        f.debug_struct("Settings")
-            .field("listen", &self.listen)
-            .finish_non_exhaustive()
-    }
-}
+// ===== impl Pages =====
 
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -364,6 +502,10 @@ impl Error for StartError {
 
 /// The media type of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How long an answer waits for a reload: a file system may hang.
+const RELOAD_TIME: Duration = Duration::from_secs(30);
+/// What a failed reload is told with.
+const UNCHANGED: &str = "the running configuration was left as it is";
 /// Connections served at once; a scraper and two probes need three.
 const CONNECTIONS: usize = 64;
 /// Time to a head, and between two requests.

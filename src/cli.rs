@@ -6,7 +6,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use sha2::{Digest, Sha256};
 
 use crate::listen::Address;
@@ -25,15 +26,26 @@ pub struct Cli {
 pub enum Command {
     /// Check a configuration file: exit 0 and a summary, or exit 1 and every problem
     Check(CheckArgs),
+    /// Print what lets a shell complete this program's commands
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Start a gateway with a built-in mock provider: no key, no file, no network
     Demo(DemoArgs),
     /// Say which route, targets and layers a request would meet, and why; nothing is sent
     Explain(ExplainArgs),
+    /// Ask a running gateway whether it is ready: exit 0, or 1 and why not
+    Healthcheck(HealthcheckArgs),
+    /// Write a small configuration file to begin with
+    Init(InitArgs),
     /// Make and hash caller keys
     #[command(subcommand)]
     Key(KeyCommand),
     /// Start the mock provider alone
     Mock(MockArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
     /// Start the gateway
     Serve(ServeArgs),
     /// Print the version
@@ -86,6 +98,28 @@ pub struct ExplainArgs {
     /// The caller who asks, by name
     #[arg(long, conflicts_with = "request")]
     pub caller: Option<String>,
+}
+
+/// Arguments of `healthcheck`.
+#[derive(Args, Clone, Debug)]
+pub struct HealthcheckArgs {
+    /// The configuration, which names the admin listener.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// The admin listener, whatever a file says
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<Address>,
+}
+
+/// Arguments of `init`.
+#[derive(Args, Clone, Debug)]
+pub struct InitArgs {
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "tollgate.yaml")]
+    pub config: PathBuf,
+    /// Write it in the place of one that is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What to do with a key.
@@ -161,6 +195,16 @@ pub fn key(command: KeyCommand, input: &mut dyn Read, output: &mut dyn Write) ->
             let _ = writeln!(io::stderr(), "tollgate: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs `completions`.
+pub fn completions(shell: Shell, output: &mut dyn Write) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut text);
+    match output.write_all(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

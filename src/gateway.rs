@@ -1,14 +1,19 @@
 //! A whole gateway in this process: data listeners, admin listener, request log.
 
-use std::{error::Error, fmt, fs, io, sync::Arc};
+use std::{
+    error::Error,
+    fmt, fs, io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tollgate_middleware::clock::SystemClock;
 
 use crate::{
-    admin::{self, Admin, Pages},
+    admin::{self, Admin, Pages, Token},
     config::{self, Config, Listen, LogTo},
     connect::TlsError,
     listen::Address,
+    reload::{self, Live, ReloadError, Reloads, Source},
     server::{
         self, Control, Flavor, Greeting, Handle, Outcome, Readiness, Refuse, Settings, Signals,
         Stacks, Tally, Tls, Trusted,
@@ -25,10 +30,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Gateway {
     handle: Handle,
+    live: Arc<Live>,
+    reloads: Reloads,
     // Ends when it is dropped; the log then writes what is left.
     admin: Admin,
     log: Arc<LogWriter>,
-    tls: Option<Tls>,
 }
 
 /// A gateway that cannot start. The text says what to do.
@@ -51,12 +57,17 @@ impl Gateway {
     ///
     /// What cannot be bound, opened or read. Nothing runs then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let sink = match &config.telemetry.log.to {
-            LogTo::Stdout => Sink::stdout(),
-            LogTo::Stderr => Sink::stderr(),
-            LogTo::File(path) => Sink::file(path).map_err(StartError::Log)?,
-        };
-        Self::start_with(config, sink)
+        Self::start_all(config, sink(config)?, None)
+    }
+
+    /// As [`start`](Self::start), with what reads the configuration again: SIGHUP, where
+    /// [`run`](Self::run) catches it, and `POST /reload` ask for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_from(config: &Config, source: Source) -> Result<Self, StartError> {
+        Self::start_all(config, sink(config)?, Some(source))
     }
 
     /// Starts what a configuration says, with another place for the request log.
@@ -65,51 +76,80 @@ impl Gateway {
     ///
     /// As [`start`](Self::start).
     pub fn start_with(config: &Config, sink: Sink) -> Result<Self, StartError> {
+        Self::start_all(config, sink, None)
+    }
+
+    fn start_all(config: &Config, sink: Sink, source: Option<Source>) -> Result<Self, StartError> {
         let connectors = Connectors::new(config).map_err(StartError::Tls)?;
         let tls = tls(config).map_err(StartError::Tls)?;
         let mut settings = settings(config);
         settings.greeting.tls.clone_from(&tls);
         let workers = settings.workers;
         let log = Arc::new(LogWriter::new(sink, workers).map_err(StartError::Log)?);
-        let routes: Arc<[String]> = config
-            .routes
-            .iter()
-            .map(|route| route.name.clone())
-            .collect();
-        let metrics = Metrics::new(workers, routes.to_vec(), &OUTCOMES);
-        let stacks = Workers {
+        let routes = routes(config);
+        let metrics = Metrics::new(workers, &routes, &OUTCOMES);
+        let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
             log: log.clone(),
             metrics: metrics.clone(),
             routes,
-        };
-        let readiness = Readiness::new();
-        let handle =
-            server::start(settings, stacks, readiness.clone()).map_err(StartError::Server)?;
-        let pages = pages(config, readiness, metrics, log.clone(), handle.tally());
-        let admin = admin::Settings {
-            listen: address(&config.admin.listen),
-            token: config
-                .admin
-                .token
-                .as_ref()
-                .map(|token| token.expose().to_owned()),
-        };
-        match admin::start(admin, pages) {
-            Ok(admin) => Ok(Self {
+        })));
+        let workers = Workers(first.clone());
+        let (handle, renewer) = server::start_renewable(settings, workers, Readiness::new())
+            .map_err(StartError::Server)?;
+        // Each worker has made its stack. With a reload nothing of the first generation is to stay.
+        first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let live = Arc::new(Live {
+            log: log.clone(),
+            metrics,
+            renewer,
+            tls,
+            token: Token::new(token(config)),
+            config: Mutex::new(Arc::new(config.clone())),
+            failures: reload::Failures::default(),
+        });
+        let started = source
+            .map_or_else(
+                || Ok(Reloads::none()),
+                |source| reload::start(live.clone(), source),
+            )
+            .map_err(|error| StartError::Server(server::StartError::Runtime(error)))
+            .and_then(|reloads| {
+                let pages = pages(&live, &reloads, &handle);
+                let settings = admin::Settings {
+                    listen: address(&config.admin.listen),
+                    token: live.token.clone(),
+                };
+                let admin = admin::start(settings, pages).map_err(StartError::Admin)?;
+                Ok((reloads, admin))
+            });
+        match started {
+            Ok((reloads, admin)) => Ok(Self {
                 handle,
+                live,
+                reloads,
                 admin,
                 log,
-                tls,
             }),
             Err(error) => {
-                handle.drain();
-                handle.drain();
+                handle.control().hurry();
                 handle.join();
-                Err(StartError::Admin(error))
+                Err(error)
             }
         }
+    }
+
+    /// Puts another configuration into force: a request that runs goes on with the one that it began
+    /// with, the next one has this. Returns its number; the first one is 1.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be put into force; nothing changes then.
+    pub fn reload(&self, config: Config) -> Result<u64, ReloadError> {
+        let outcome = self.live.reload(config);
+        self.live.failures.note(&outcome);
+        outcome
     }
 
     /// The data addresses, with the ports that the system chose.
@@ -122,12 +162,6 @@ impl Gateway {
         self.admin.address()
     }
 
-    /// The certificate of the data listeners, to put another one in force: [`Tls::read`] what a
-    /// configuration names, then [`Tls::change`].
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
-    }
-
     /// Begins the drain from elsewhere.
     pub fn control(&self) -> Control {
         self.handle.control()
@@ -138,9 +172,11 @@ impl Gateway {
         self.log.flush();
     }
 
-    /// Serves until SIGTERM or SIGINT; returns when the drain is over. Blocks.
+    /// Serves until SIGTERM, SIGINT or `POST /drain`; returns when the drain is over. SIGHUP asks for a
+    /// reload. Blocks.
     pub fn run(self, signals: Signals) -> Outcome {
-        let outcome = self.handle.run(signals);
+        let reloads = self.reloads.clone();
+        let outcome = self.handle.run(signals, || reloads.ask());
         self.log.flush();
         outcome
     }
@@ -154,8 +190,11 @@ impl Gateway {
     }
 }
 
-/// Makes the stack of each worker.
-struct Workers {
+/// Makes the first stack of each worker.
+struct Workers(Arc<Mutex<Option<First>>>);
+
+/// What the first generation is made of.
+struct First {
     config: Config,
     connectors: Connectors,
     log: Arc<LogWriter>,
@@ -163,23 +202,38 @@ struct Workers {
     routes: Arc<[String]>,
 }
 
-/// The number of the configuration in force; it becomes another with a reload.
+/// The number of the first configuration.
 const GENERATION: u64 = 1;
+
+impl First {
+    fn told(&self, worker: usize) -> Told {
+        let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
+        Told::new(lines, counters, self.routes.clone(), GENERATION)
+    }
+}
+
+impl Workers {
+    fn first<R>(&self, make: impl FnOnce(&First) -> R) -> R {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        make(
+            first
+                .as_ref()
+                .expect("it is taken away when each worker has made its stack"),
+        )
+    }
+}
 
 impl Stacks for Workers {
     type Body = Body<Told>;
     type Stack = Stack<Told>;
 
     fn stack(&self, worker: usize) -> Self::Stack {
-        let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
-        let told = Told::new(lines, counters, self.routes.clone(), GENERATION);
-        Stack::new(&self.config, &self.connectors, told)
+        self.first(|first| Stack::new(&first.config, &first.connectors, first.told(worker)))
     }
 
     fn refuse(&self, worker: usize) -> Refuse {
-        let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
-        let told = Told::new(lines, counters, self.routes.clone(), GENERATION);
-        Refuse::new(move |refusal| told.refused(refusal, &SystemClock))
+        let told = self.first(|first| first.told(worker));
+        Refuse::new(move |generation, refusal| told.refused(refusal, generation, &SystemClock))
     }
 
     fn sweep(&self, stack: &Self::Stack) {
@@ -187,27 +241,52 @@ impl Stacks for Workers {
     }
 }
 
-fn pages(
-    config: &Config,
-    readiness: Readiness,
-    metrics: Metrics,
-    log: Arc<LogWriter>,
-    tally: Tally,
-) -> Pages {
-    let shown = config::redacted(config);
-    let scrape = move || {
-        metrics.scrape(Others {
-            log_lines_dropped: log.dropped(),
-            connections_accepted: tally.accepted(),
-            connections_open: tally.open(),
-            accept_failures: tally.failed(),
-        })
-    };
+fn sink(config: &Config) -> Result<Sink, StartError> {
+    Ok(match &config.telemetry.log.to {
+        LogTo::Stdout => Sink::stdout(),
+        LogTo::Stderr => Sink::stderr(),
+        LogTo::File(path) => Sink::file(path).map_err(StartError::Log)?,
+    })
+}
+
+fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
+    let (control, tally) = (handle.control(), handle.tally());
+    let readiness = control.readiness().clone();
+    let (shown, figures, reloads) = (live.clone(), live.clone(), reloads.clone());
     Pages {
         readiness,
-        metrics: Box::new(scrape),
-        config: Box::new(move || shown.clone()),
+        metrics: Box::new(move || scrape(&figures, &tally)),
+        config: Box::new(move || {
+            let config = shown.config().clone();
+            config::redacted(&config)
+        }),
+        reload: Box::new(move || reloads.asked()),
+        drain: Box::new(move || control.begin()),
     }
+}
+
+fn scrape(live: &Live, tally: &Tally) -> String {
+    live.metrics.scrape(Others {
+        log_lines_dropped: live.log.dropped(),
+        connections_accepted: tally.accepted(),
+        connections_open: tally.open(),
+        accept_failures: tally.failed(),
+        generation: live.renewer.generation(),
+        reload_failed: live.failures.count(),
+        last_reload_failed: live.failures.last(),
+    })
+}
+
+/// The names of the routes, as the metrics know them.
+pub(crate) fn routes(config: &Config) -> Arc<[String]> {
+    let names = config.routes.iter().map(|route| route.name.clone());
+    names.collect()
+}
+
+/// The token of the admin listener.
+pub(crate) fn token(config: &Config) -> Option<String> {
+    let token = config.admin.token.as_ref()?;
+    Some(token.expose().to_owned())
 }
 
 /// The certificate of the data listeners, if the configuration names one.
@@ -236,7 +315,10 @@ pub(crate) fn settings(config: &Config) -> Settings {
             keep_alive: server.limits.keep_alive,
             slow_reader: Some(server.limits.slow_reader),
             buffer: usize::try_from(server.limits.buffer).unwrap_or(usize::MAX),
-            connections: connections(),
+            connections: match server.limits.connections {
+                config::Connections::Auto => connections(),
+                config::Connections::Count(count) => count,
+            },
         },
         greeting: Greeting {
             proxies: server
@@ -265,7 +347,7 @@ fn connections() -> usize {
     (soft.saturating_sub(64) / 2).max(16)
 }
 
-fn address(listen: &Listen) -> Address {
+pub(crate) fn address(listen: &Listen) -> Address {
     match listen {
         Listen::Tcp(address) => Address::from(*address),
         Listen::Unix(path) => Address::Unix(path.clone()),

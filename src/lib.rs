@@ -9,6 +9,8 @@ pub mod gateway;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
+pub mod probe;
+pub mod reload;
 mod routing;
 pub mod run;
 pub mod server;

@@ -21,10 +21,14 @@ fn main() -> ExitCode {
     telemetry::diagnostics();
     match cli.command {
         Command::Check(args) => run::check(&args),
+        Command::Completions { shell } => cli::completions(shell, &mut io::stdout()),
         Command::Demo(args) => run::demo(&args),
         Command::Explain(args) => run::explain(&args),
+        Command::Healthcheck(args) => run::healthcheck(&args),
+        Command::Init(args) => run::init(&args),
         Command::Key(command) => cli::key(command, &mut io::stdin(), &mut io::stdout()),
         Command::Mock(args) => run::mock(args),
+        Command::Schema => run::schema(),
         Command::Serve(args) => run::serve(&args),
         Command::Version => cli::version(&mut io::stdout()),
     }

@@ -3,10 +3,14 @@
 use std::{
     convert::Infallible,
     fmt::Display,
+    fs,
     io::{self, Write},
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     process::ExitCode,
     task::{Context, Poll},
+    thread,
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -14,13 +18,18 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::{
-    cli::{CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, ListenArgs, MockArgs, ServeArgs},
+    cli::{
+        CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, HealthcheckArgs, InitArgs, ListenArgs,
+        MockArgs, ServeArgs,
+    },
     config::{self, Config, Inputs, Loaded, NoVariables, Problems},
     connect::TlsError,
     explain::{self, Question},
     gateway::{self, Gateway},
     listen::Address,
     mock::{self, Mock},
+    probe,
+    reload::Source,
     server::{self, Outcome, Readiness, Settings, Signals, Stacks},
     show,
     stack::Connectors,
@@ -30,14 +39,19 @@ use crate::{
 const FAILED: ExitCode = ExitCode::FAILURE;
 /// Bad usage.
 const USAGE: u8 = 2;
+/// How often a file is read that changes while it is read, and the wait between.
+const READS: u32 = 10;
+const REST: Duration = Duration::from_millis(20);
 
 /// Serves a configuration until a signal ends it.
 pub fn serve(args: &ServeArgs) -> ExitCode {
-    let config = match loaded(&args.file, &args.listen) {
-        Ok(config) => config,
+    let (config, source) = match loaded(&args.file, &args.listen) {
+        Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    run(&config, |gateway| {
+    let signals = Signals::catch_with_reload();
+    let start = || Gateway::start_from(&config, source);
+    run(signals, start, |gateway| {
         for address in gateway.addresses() {
             tracing::info!(%address, "listening");
         }
@@ -49,19 +63,30 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 /// Serves the built-in provider, and shows that it works.
 pub fn demo(args: &DemoArgs) -> ExitCode {
     match with_inputs(&args.listen, config::demo) {
-        Ok(loaded) if args.quiet => run(&loaded.config, |_| Ok(())),
-        Ok(loaded) => run(&loaded.config, show::show),
+        Ok(loaded) => {
+            let start = || Gateway::start(&loaded.config);
+            let first = if args.quiet {
+                |_: &_| Ok(())
+            } else {
+                show::show
+            };
+            run(Signals::catch(), start, first)
+        }
         Err(problems) => failed(&problems),
     }
 }
 
 /// Starts, does what comes first, and serves until a signal.
-fn run(config: &Config, first: impl FnOnce(&Gateway) -> io::Result<()>) -> ExitCode {
-    let signals = match Signals::catch() {
+fn run(
+    signals: io::Result<Signals>,
+    start: impl FnOnce() -> Result<Gateway, gateway::StartError>,
+    first: impl FnOnce(&Gateway) -> io::Result<()>,
+) -> ExitCode {
+    let signals = match signals {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
-    let gateway = match Gateway::start(config) {
+    let gateway = match start() {
         Ok(gateway) => gateway,
         Err(error) => return failed(&error),
     };
@@ -94,7 +119,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     let (file, Loaded { config, warnings }) = found;
     let certificates = Connectors::new(&config).and_then(|_| gateway::tls(&config));
     if let Err(error) = certificates {
-        return print_tls(&error, &file, args.format);
+        return print_tls(&error, &file.display().to_string(), args.format);
     }
     let text = match args.format {
         Format::Json => warnings.to_json(),
@@ -111,11 +136,11 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let config = match loaded(&args.file, &ListenArgs::default()) {
-        Ok(config) => config,
+        Ok((config, _)) => config,
         Err(code) => return code,
     };
     let question = match (&args.request, &args.model) {
-        (Some(file), _) => match std::fs::read(file) {
+        (Some(file), _) => match fs::read(file) {
             Ok(text) => Question::of_text(&text),
             Err(error) => return failed(&format!("{}: {error}", file.display())),
         },
@@ -129,6 +154,61 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         }
         Err(error) => failed(&error),
     }
+}
+
+/// Writes a first configuration file; never over one that is there, unless that is asked for.
+pub fn init(args: &InitArgs) -> ExitCode {
+    let text = config::starter(&variable);
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .create_new(!args.force)
+        .truncate(args.force)
+        .open(&args.config)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let file = args.config.display();
+    match written {
+        Ok(()) => print(
+            &format!("{file} is written; next: tollgate check, tollgate serve"),
+            ExitCode::SUCCESS,
+        ),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failed(&format!(
+            "{file} is there already; --force writes over it, --config FILE writes another"
+        )),
+        Err(error) => failed(&format!("{file} cannot be written: {error}")),
+    }
+}
+
+/// Prints the JSON Schema of the file.
+pub fn schema() -> ExitCode {
+    print(&config::json_schema(), ExitCode::SUCCESS)
+}
+
+/// Asks a running gateway whether it is ready.
+pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
+    let admin = match &args.admin {
+        Some(admin) => Ok(admin.clone()),
+        None => admin_of(&args.file),
+    };
+    match admin.map(|admin| probe::readiness(&admin)) {
+        Ok(Ok(())) => print("ready", ExitCode::SUCCESS),
+        Ok(Err(error)) => failed(&error),
+        Err(problems) => failed(&problems),
+    }
+}
+
+/// The admin listener of a configuration, or the default one without a file.
+fn admin_of(file: &FileArgs) -> Result<Address, Problems> {
+    let found = config::find(file.config.as_deref(), &variable, Path::is_file);
+    let listen = match found {
+        None => config::Admin::default().listen,
+        Some(found) => {
+            let text = config::read_file(&found.path)?;
+            let name = found.path.display().to_string();
+            config::admin_listen(&text, &name, &Inputs::of_process())?
+        }
+    };
+    Ok(gateway::address(&listen))
 }
 
 /// Serves the mock provider alone, without a gateway in front of it.
@@ -151,7 +231,7 @@ pub fn mock(args: MockArgs) -> ExitCode {
             for address in handle.addresses() {
                 tracing::info!(%address, "the mock provider listens");
             }
-            ended(handle.run(signals))
+            ended(handle.run(signals, || ()))
         }
         Err(error) => failed(&error),
     }
@@ -188,31 +268,63 @@ impl Service<Request<Incoming>> for MockStack {
     }
 }
 
-/// The configuration of a file, or of the SDKs' variables; what is wrong has been said.
-fn loaded(file: &FileArgs, listen: &ListenArgs) -> Result<Config, ExitCode> {
+/// The configuration of a file, or of the SDKs' variables, and what reads it again; what is wrong has
+/// been said.
+fn loaded(file: &FileArgs, listen: &ListenArgs) -> Result<(Config, Source), ExitCode> {
+    let again = listen.clone();
     match read_and_load(file, listen) {
-        Ok(Some((file, loaded))) => {
-            tracing::info!(file, "configuration");
+        Ok(Some((path, loaded))) => {
+            tracing::info!(file = %path.display(), "configuration");
             if !loaded.warnings.is_empty() {
                 eprintln!("{}", loaded.warnings);
             }
-            Ok(loaded.config)
+            let source = move || load_at_rest(&path, &again).map_err(|error| error.to_string());
+            Ok((loaded.config, Box::new(source)))
         }
-        Ok(None) => from_variables(listen),
+        Ok(None) => {
+            let source = move || match with_inputs(&again, config::from_environment) {
+                Ok(made) => Ok(made.loaded),
+                Err(NoVariables::Broken(problems)) => Err(problems.to_string()),
+                Err(NoVariables::Nothing(_)) => Err("error: no variable is set".to_owned()),
+            };
+            Ok((from_variables(listen)?, Box::new(source)))
+        }
         Err(problems) => Err(failed(&problems)),
     }
 }
 
-type Found = Option<(String, Loaded)>;
+type Found = Option<(PathBuf, Loaded)>;
 
 fn read_and_load(file: &FileArgs, listen: &ListenArgs) -> Result<Found, Problems> {
     let Some(found) = config::find(file.config.as_deref(), &variable, Path::is_file) else {
         return Ok(None);
     };
-    let name = found.path.display().to_string();
-    let text = config::read_file(&found.path)?;
-    let loaded = with_inputs(listen, |inputs| config::load(&text, &name, inputs))?;
-    Ok(Some((name, loaded)))
+    let loaded = load_file(&found.path, listen)?;
+    Ok(Some((found.path, loaded)))
+}
+
+fn load_file(path: &Path, listen: &ListenArgs) -> Result<Loaded, Problems> {
+    let text = config::read_file(path)?;
+    let name = path.display().to_string();
+    with_inputs(listen, |inputs| config::load(&text, &name, inputs))
+}
+
+/// Reads a file again that changes while it is read: half of a file may be a good one.
+fn load_at_rest(path: &Path, listen: &ListenArgs) -> Result<Loaded, Problems> {
+    let state = || {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino(), found.len(), found.modified().ok()))
+    };
+    let mut tries = 0;
+    loop {
+        let before = state();
+        let loaded = load_file(path, listen);
+        tries += 1;
+        if before == state() || tries == READS {
+            return loaded;
+        }
+        thread::sleep(REST);
+    }
 }
 
 fn from_variables(listen: &ListenArgs) -> Result<Config, ExitCode> {
@@ -239,10 +351,9 @@ fn with_inputs<T>(listen: &ListenArgs, load: impl FnOnce(&Inputs<'_>) -> T) -> T
     let [data, admin] =
         [&listen.listen, &listen.admin].map(|it| it.as_ref().map(Address::to_string));
     load(&Inputs {
-        env: &variable,
-        read: &|path| std::fs::read_to_string(path),
         listen: data.as_deref(),
         admin: admin.as_deref(),
+        ..Inputs::of_process()
     })
 }
 

@@ -16,6 +16,7 @@ use tollgate_middleware::{
     body::{Held, Reply},
     client::{Client, Pool},
     clock::SystemClock,
+    hygiene::{self, Hygiene, HygieneLayer},
     peek::{Limited, Peek, PeekLayer},
     record::{self, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
@@ -29,7 +30,7 @@ use tower::ServiceBuilder;
 use tower_service::Service;
 
 use crate::{
-    config::{self, Config, End, Expose, Provider, Server},
+    config::{self, Config, End, Expose, Provider},
     connect::{Connector, Io, TlsError},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
@@ -37,28 +38,39 @@ use crate::{
 };
 
 /// A request body on its way through the stack.
-pub type RequestStream = Held<Limited<RequestBody<Incoming, SystemClock>>>;
+pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
 /// What stands behind a target: clocks, the judge of endings, the rewriting, the client.
 pub type TargetStack = timeout::Timeout<Truncation<Upstream<Leaf<RequestStream>>>>;
 /// One route; with one target, until there is a balancer.
 pub type RouteStack = timeout::Timeout<TargetStack>;
 /// All of it.
-pub type Edge<K> = Recorded<Seal<Respond<Peek<Router<RouteStack>>>>, K>;
+pub type Edge<K> = Recorded<Seal<Respond<Hygiene<Peek<Router<RouteStack>>>>>, K>;
 
 /// Everything between the server and the routes.
-fn edge<K: Sink>(server: &Server, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+fn edge<K: Sink>(config: &Config, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+    let server = &config.server;
     ServiceBuilder::new()
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
         .layer(SealLayer::new())
         // Everything inside may refuse; nothing outside can.
-        .layer(RespondLayer::new())
+        .layer(RespondLayer::new().root(true))
+        // Before anybody decides by path, names or addresses: what passes means the same to all.
+        .layer(hygiene(config))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(PeekLayer::new(server.limits.body).timeout(server.limits.body_timeout))
         // Everything inside differs from route to route.
         .service(routes)
+}
+
+/// What a head must be; without callers, only this machine is served unless the file says otherwise.
+fn hygiene(config: &Config) -> HygieneLayer {
+    let proxies = config.server.trusted_proxies.clone();
+    HygieneLayer::new()
+        .local_only(!config.layers.auth.open)
+        .trusted_hops(move |ip| proxies.iter().any(|network| network.contains(ip)))
 }
 
 /// One route.
@@ -97,19 +109,74 @@ fn target(
 #[derive(Debug)]
 pub struct Stack<K> {
     edge: Edge<K>,
-    clients: Arc<[HttpClient<RequestStream>]>,
+    clients: Arc<[Kept]>,
+}
+
+/// A client, and what it was made for.
+#[derive(Debug)]
+struct Kept {
+    reach: Option<Reach>,
+    client: HttpClient<RequestStream>,
+}
+
+/// What the connections of a provider depend on. A credential is not part of it: each request brings its own.
+#[derive(Debug, PartialEq)]
+struct Reach {
+    provider: String,
+    scheme: config::Scheme,
+    authority: http::uri::Authority,
+    pool: config::Pool,
+}
+
+impl Reach {
+    /// None for the built-in provider, and where files of certificates are read again: they may hold others.
+    fn of(provider: &Provider) -> Option<Self> {
+        let url = provider.base_url.as_ref()?;
+        provider.tls.is_none().then(|| Self {
+            provider: provider.name.clone(),
+            scheme: url.scheme,
+            authority: url.authority.clone(),
+            pool: provider.pool,
+        })
+    }
 }
 
 impl<K: Sink> Stack<K> {
     /// Builds the stack of a configuration.
     pub fn new(config: &Config, connectors: &Connectors, sink: K) -> Self {
+        Self::build(config, connectors, sink, &[])
+    }
+
+    /// Builds the stack of a configuration that takes the place of this one: a provider that is
+    /// reached as before keeps its idle connections.
+    #[must_use]
+    pub fn successor(&self, config: &Config, connectors: &Connectors, sink: K) -> Self {
+        Self::build(config, connectors, sink, &self.clients)
+    }
+
+    /// Closes the idle connections that this successor did not take over. Those of requests that
+    /// still run are closed when these end.
+    pub fn retire(&self, successor: &Self) {
+        for kept in &*self.clients {
+            let taken = |it: &Kept| it.reach.is_some() && it.reach == kept.reach;
+            if !successor.clients.iter().any(taken) {
+                kept.client.retire();
+            }
+        }
+    }
+
+    fn build(config: &Config, connectors: &Connectors, sink: K, before: &[Kept]) -> Self {
         let clocks = config.layers.timeout;
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
-            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks))
+            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, before))
             .collect();
-        let clients = leaves.iter().filter_map(|leaf| match leaf {
-            Leaf::Http(client) => Some(client.clone()),
+        let clients = config.providers.iter().zip(&leaves);
+        let clients = clients.filter_map(|(provider, leaf)| match leaf {
+            Leaf::Http(client) => Some(Kept {
+                reach: Reach::of(provider),
+                client: client.clone(),
+            }),
             Leaf::Mock(_) => None,
         });
         let clients = clients.collect();
@@ -122,15 +189,15 @@ impl<K: Sink> Stack<K> {
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
-            edge: edge(&config.server, sink, routes),
+            edge: edge(config, sink, routes),
             clients,
         }
     }
 
     /// Closes the idle connections that are past their time.
     pub fn sweep(&self) {
-        for client in &*self.clients {
-            client.sweep();
+        for kept in &*self.clients {
+            kept.client.sweep();
         }
     }
 }
@@ -197,10 +264,17 @@ fn leaf(
     provider: &Provider,
     connector: Option<&Connector>,
     limits: config::Timeout,
+    before: &[Kept],
 ) -> Leaf<RequestStream> {
     let (Some(url), Some(connector)) = (&provider.base_url, connector) else {
         return Leaf::Mock(Mock);
     };
+    let connect = provider.timeout.over(limits).connect;
+    let reach = Reach::of(provider);
+    let same = |kept: &&Kept| reach.is_some() && kept.reach == reach;
+    if let Some(kept) = before.iter().find(same) {
+        return Leaf::Http(kept.client.clone().connect_timeout(connect));
+    }
     let config::Pool {
         idle,
         max_idle,
@@ -224,8 +298,7 @@ fn leaf(
             max_age,
         },
     );
-    let limit = provider.timeout.over(limits).connect;
-    Leaf::Http(client.connect_timeout(limit).quiet(Io::is_quiet))
+    Leaf::Http(client.connect_timeout(connect).quiet(Io::is_quiet))
 }
 
 fn timeouts(limits: &config::Timeout) -> Timeouts {

@@ -165,6 +165,7 @@ pub struct Rejection {
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     silent: bool,
+    closes: bool,
     source: Option<BoxError>,
 }
 
@@ -180,6 +181,7 @@ impl Rejection {
             message: message.into(),
             retry_after: None,
             silent: false,
+            closes: false,
             source: None,
         }
     }
@@ -219,6 +221,13 @@ impl Rejection {
         self
     }
 
+    /// Nothing more may be read from the connection that the request came over: where it ends is in doubt.
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
     /// What caused it; for the log of the process, never for the caller.
     #[must_use]
     pub fn because(mut self, source: impl Into<BoxError>) -> Self {
@@ -249,6 +258,11 @@ impl Rejection {
     /// Whether the client has been told already, in the provider's own words.
     pub fn is_silent(&self) -> bool {
         self.silent
+    }
+
+    /// Whether the connection of the request is to be closed behind the answer.
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 
     /// The first `Rejection` in the chain of causes that begins with `error`.

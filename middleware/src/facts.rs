@@ -3,15 +3,56 @@
 //! | fact | writer | absent means |
 //! |---|---|---|
 //! | [`Record`](crate::record::Record) | `record` | nobody keeps a record: write nothing |
-//! | [`Conn`](crate::conn::Conn) | the server | the transport acknowledges nothing |
+//! | [`Conn`] | the server | the transport acknowledges nothing |
+//! | [`ClientAddress`] | `hygiene` | no trusted hop named a client: it is the peer |
 //! | [`Intent`] | `peek` | the body was not read, or cannot be: compressed, not JSON, no body |
 //! | [`Route`] | `route` | the request was not routed: keep its model |
 //!
 //! Facts are answers, not handles to services; they are cheap to clone. A guard is never a fact.
 
-use std::{ops::Range, sync::Arc};
+use std::{net::IpAddr, ops::Range, sync::Arc};
 
-use crate::dialect::{Asked, Limit, Surface, multipart};
+use http::Extensions;
+
+use crate::{
+    conn::Conn,
+    dialect::{Asked, Limit, Surface, multipart},
+};
+
+/// Who the client is, where a proxy that is trusted speaks for it.
+///
+/// ```
+/// use http::Extensions;
+/// use tollgate_middleware::{conn::Conn, facts::ClientAddress};
+///
+/// let mut facts = Extensions::new();
+/// facts.insert(Conn::of(Some(([127, 0, 0, 1], 50_000).into())));
+/// assert_eq!(ClientAddress::of(&facts), Some([127, 0, 0, 1].into()));
+/// facts.insert(ClientAddress::new([203, 0, 113, 9].into()));
+/// assert_eq!(ClientAddress::of(&facts), Some([203, 0, 113, 9].into()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(IpAddr);
+
+impl ClientAddress {
+    /// What a trusted hop said. An IPv4 address inside IPv6 is the IPv4 address.
+    pub fn new(ip: IpAddr) -> Self {
+        Self(ip.to_canonical())
+    }
+
+    /// The address.
+    pub fn ip(self) -> IpAddr {
+        self.0
+    }
+
+    /// The address that decisions go by: what a trusted hop said, else that of the peer. `None` over a unix socket, and
+    /// where nobody says who the peer is.
+    pub fn of(facts: &Extensions) -> Option<IpAddr> {
+        let said = facts.get::<Self>().map(|client| client.0);
+        let peer = || Some(facts.get::<Conn>()?.peer()?.ip().to_canonical());
+        said.or_else(peer)
+    }
+}
 
 /// What a request asks for.
 ///

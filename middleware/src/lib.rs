@@ -36,6 +36,7 @@
 //! | `record` | names a request and tells, once, how it ended |
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
+//! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
 //! | `peek` | reads a body once and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
@@ -78,6 +79,8 @@ pub mod sse;
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "hygiene")]
+pub mod hygiene;
 #[cfg(feature = "peek")]
 pub mod peek;
 #[cfg(feature = "respond")]

@@ -21,7 +21,7 @@ fn run(command: KeyCommand, mut input: &[u8]) -> (bool, String) {
 
 #[test]
 fn the_definition_is_sound() {
-    <Cli as clap::CommandFactory>::command().debug_assert();
+    Cli::command().debug_assert();
 }
 
 #[test]
@@ -57,6 +57,27 @@ fn every_command_is_understood() {
         Command::Key(KeyCommand::Hash)
     ));
     assert!(matches!(command("version"), Command::Version));
+    assert!(matches!(command("schema"), Command::Schema));
+    let Command::Init(init) = command("init") else {
+        panic!("not init")
+    };
+    assert_eq!(
+        (init.config.to_str(), init.force),
+        (Some("tollgate.yaml"), false)
+    );
+    let Command::Healthcheck(check) = command("healthcheck --admin [::1]:9901") else {
+        panic!("not healthcheck")
+    };
+    assert_eq!(
+        check.admin.map(|it| it.to_string()).as_deref(),
+        Some("[::1]:9901")
+    );
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(matches!(
+            command(&format!("completions {shell}")),
+            Command::Completions { .. }
+        ));
+    }
 }
 
 #[test]
@@ -72,6 +93,10 @@ fn bad_usage_exits_with_two() {
         "explain --request f --caller c",
         "check --format xml",
         "key",
+        "completions",
+        "completions csh",
+        "healthcheck --admin nowhere",
+        "init --frce",
     ] {
         let error = parsed(line).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");

@@ -10,7 +10,7 @@ use super::nearest::nearest;
 use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
-use super::types::{Clock, Config, Layers, Log, LogTo, Telemetry, TimeoutOverride};
+use super::types::{Access, Clock, Config, Layers, Log, LogTo, Telemetry, TimeoutOverride};
 use super::{aliases, providers, routes, server, value};
 
 /// A secret's file may be this long, in bytes.
@@ -65,13 +65,21 @@ impl std::fmt::Debug for Inputs<'_> {
 pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Config {
     let mut decoder = Decoder { inputs, report };
     decoder.version(root);
-    let server = server::decode(&mut decoder, root.member("server"));
+    let open = root
+        .member("layers")
+        .and_then(|layers| layers.member("auth"))
+        .and_then(|auth| auth.member("open"));
+    let auth = Access {
+        open: is_word(open, "true"),
+    };
+    let server = server::decode(&mut decoder, root.member("server"), auth);
     let admin = server::admin(&mut decoder, root.member("admin"), &server.listen);
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let routes = routes::decode(&mut decoder, root, &providers);
     let timeout = root.member("layers").and_then(|l| l.member("timeout"));
     let layers = Layers {
+        auth,
         timeout: timeouts(timeout).over(Layers::default().timeout),
     };
     let log = Log {

@@ -15,7 +15,9 @@ mod decode;
 mod excerpt;
 mod expand;
 mod find;
+mod fixed;
 mod json;
+mod json_schema;
 mod kind;
 mod mask;
 mod nearest;
@@ -28,6 +30,7 @@ mod schema;
 mod secret;
 mod server;
 mod show;
+mod starter;
 mod tree;
 mod types;
 mod value;
@@ -38,14 +41,17 @@ mod tests;
 
 pub use decode::Inputs;
 pub use find::{Found, find, read_file};
+pub use fixed::fixed;
+pub use json_schema::json_schema;
 pub use problem::{Problem, Problems, Severity};
 pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
+pub use starter::starter;
 pub use types::{
-    Admin, Alias, Auth, BaseUrl, Clock, Config, Credential, Dialect, Drain, End, Expose,
-    ExtraMember, Layers, Limits, Listen, Log, LogTo, Match, Model, Models, Network, Pattern, Pool,
-    Provider, ProviderTls, Route, Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout,
-    TimeoutOverride, Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Clock, Config, Connections, Credential, Dialect, Drain,
+    End, Expose, ExtraMember, Layers, Limits, Listen, Log, LogTo, Match, Model, Models, Network,
+    Pattern, Pool, Provider, ProviderTls, Route, Runtime, Scheme, Server, ServerTls, Target,
+    Telemetry, Timeout, TimeoutOverride, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 
@@ -77,6 +83,37 @@ pub fn load(text: &str, file: &str, inputs: &Inputs<'_>) -> Result<Loaded, Probl
             warnings: problems,
         }),
         _ => Err(problems),
+    }
+}
+
+/// The admin listener that the text of a configuration names, or the default one, whatever else may be wrong with the
+/// text: a gateway serves what it read, not what stands there now.
+///
+/// # Errors
+///
+/// The text is no YAML, or what it names is no address.
+pub fn admin_listen(text: &str, file: &str, inputs: &Inputs<'_>) -> Result<Listen, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut report = Report::new(file, text);
+    let Some(mut root) = parse::parse(text, &mut report) else {
+        return Err(report.into_problems());
+    };
+    expand::expand(&mut root, inputs.env, &mut report);
+    let node = root
+        .member("admin")
+        .and_then(|admin| admin.member("listen"));
+    let Some(node) = node else {
+        return Ok(Admin::default().listen);
+    };
+    match node.text().map(value::listen) {
+        Some(Ok(listen)) => Ok(listen),
+        wrong => {
+            let remedy = wrong.and_then(Result::err).unwrap_or_default();
+            let mut report = Report::new(file, text);
+            let fault = Fault::new(node.at, "admin.listen", "`admin.listen` is no address");
+            report.error(fault.remedy(remedy));
+            Err(report.into_problems())
+        }
     }
 }
 

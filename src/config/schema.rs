@@ -108,7 +108,7 @@ const LIMITS: &[Key] = &[
     key("body_timeout", TIME),
     key("keep_alive", TIME),
     later("held_bodies", Kind::Size { percent: true }),
-    later("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
+    key("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
     key("slow_reader", TIME),
     key("buffer", SIZE),
 ];
@@ -252,7 +252,8 @@ const TARGET: &[Key] = &[
 ];
 
 const LAYERS: &[Key] = &[
-    later("auth", Kind::Layer(AUTH)),
+    // No layer that can be turned off: `open` says who is served.
+    key("auth", Kind::Map(AUTH)),
     later("rate_limit", Kind::Layer(RATE_LIMIT)),
     later(
         "concurrency",
@@ -289,7 +290,7 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("keepalive", OUTSIDE),
 ];
 
-const AUTH: &[Key] = &[key("open", Kind::Bool), key("jwt", Kind::Layer(JWT))];
+const AUTH: &[Key] = &[key("open", Kind::Bool), later("jwt", Kind::Layer(JWT))];
 
 const JWT: &[Key] = &[
     needed("jwks", Kind::Url),

@@ -6,11 +6,17 @@ use std::path::PathBuf;
 use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
 use super::tree::{Node, Value};
-use super::types::{Admin, Drain, Expose, Limits, Listen, Runtime, Server, ServerTls, Workers};
+use super::types::{
+    Access, Admin, Connections, Drain, Expose, Limits, Listen, Runtime, Server, ServerTls, Workers,
+};
 use super::value::{self, shown};
 
-/// The data listener. It must be local: without callers nobody else may come in.
-pub(crate) fn decode(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> Server {
+/// The data listener. It must be local unless the gateway is open: without callers nobody else may come in.
+pub(crate) fn decode(
+    decoder: &mut Decoder<'_, '_, '_>,
+    node: Option<&Node>,
+    access: Access,
+) -> Server {
     let default = Server::default();
     let member = |key| node.and_then(|n| n.member(key));
     let workers = match member("workers").and_then(Node::text) {
@@ -20,7 +26,7 @@ pub(crate) fn decode(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> 
     let per_core = !is_word(member("runtime"), "multi_thread");
     let drain = member("drain");
     Server {
-        listen: listen(decoder, member("listen"), default.listen),
+        listen: listen(decoder, member("listen"), default.listen, access),
         workers,
         runtime: if per_core {
             Runtime::PerCore
@@ -92,11 +98,12 @@ fn listen(
     decoder: &mut Decoder<'_, '_, '_>,
     node: Option<&Node>,
     default: Vec<Listen>,
+    access: Access,
 ) -> Vec<Listen> {
     if let Some(text) = decoder.inputs.listen {
         let listen = flag(decoder, text, "--listen");
         if let Some(listen) = &listen {
-            not_public(decoder, listen, At::NOWHERE, "--listen");
+            not_public(decoder, listen, access, At::NOWHERE, "--listen");
         }
         return listen.into_iter().collect();
     }
@@ -121,7 +128,7 @@ fn listen(
                 "remove one",
             );
         }
-        not_public(decoder, &listen, item.at, &path);
+        not_public(decoder, &listen, access, item.at, &path);
         all.push(listen);
     }
     if is_list && node.items().is_empty() {
@@ -141,12 +148,19 @@ fn chosen_by_system(listen: &Listen) -> bool {
     matches!(listen, Listen::Tcp(address) if address.port() == 0)
 }
 
-fn not_public(decoder: &mut Decoder<'_, '_, '_>, listen: &Listen, at: At, path: &str) {
-    if !listen.is_local() {
+fn not_public(
+    decoder: &mut Decoder<'_, '_, '_>,
+    listen: &Listen,
+    access: Access,
+    at: At,
+    path: &str,
+) {
+    if !listen.is_local() && !access.open {
         let message = format!(
             "`{listen}` can be reached from other machines, and nobody has to say who they are: the gateway would be open"
         );
-        let remedy = "listen on 127.0.0.1, [::1] or unix:/path; `callers` are not built yet";
+        let remedy = "listen on 127.0.0.1, [::1] or unix:/path; or let everyone in who can connect: \
+                      `layers: { auth: { open: true } }` (`callers` are not built yet)";
         decoder.error(at, path, message, remedy);
     }
 }
@@ -189,5 +203,8 @@ fn limits(node: Option<&Node>, default: Limits) -> Limits {
         keep_alive: parsed(node, "keep_alive", value::duration).unwrap_or(default.keep_alive),
         slow_reader: parsed(node, "slow_reader", value::duration).unwrap_or(default.slow_reader),
         buffer: parsed(node, "buffer", value::size).unwrap_or(default.buffer),
+        // `auto` is no number.
+        connections: parsed(node, "connections", number)
+            .map_or(default.connections, Connections::Count),
     }
 }

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use hyper::server::conn::http1::{self, Builder};
@@ -22,6 +23,7 @@ use tollgate_middleware::{
 
 use super::{
     Limits,
+    renew::Place,
     service::{Requests, Stack},
     stream::{Socket, Stream},
 };
@@ -33,7 +35,7 @@ pub(super) struct Shared {
     pub(super) phase: Phase,
     /// The client has closed its side.
     pub(super) ended: AtomicBool,
-    refuse: Refuse,
+    refuse: Answer,
     order: AtomicU8,
     // NOTE: the waker of a spawned task stays the same for the task's life.
     waker: OnceLock<Waker>,
@@ -41,9 +43,15 @@ pub(super) struct Shared {
 
 /// Tells of a request that never became one, and gives the answer to it.
 #[derive(Clone)]
-pub struct Refuse(Arc<Answer>);
+pub struct Refuse(Arc<Told>);
 
-type Answer = dyn Fn(&Refusal) -> Vec<u8> + Send + Sync;
+type Told = dyn Fn(u64, &Refusal) -> Vec<u8> + Send + Sync;
+
+/// What a connection asks for the answer to what it refuses.
+#[derive(Clone)]
+pub(super) struct Answer(Arc<Now>);
+
+type Now = dyn Fn(&Refusal) -> Vec<u8> + Send + Sync;
 
 /// Hears from below the HTTP server.
 pub(super) struct Below(Arc<Shared>);
@@ -93,7 +101,7 @@ pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream, Below>>, Reques
 pub(super) fn open<S: Stack>(
     builder: &Builder,
     socket: Socket,
-    stack: S,
+    place: Arc<Place<S>>,
     shared: &Arc<Shared>,
     limits: wire::Limits,
 ) -> Box<Http<S>> {
@@ -101,7 +109,7 @@ pub(super) fn open<S: Stack>(
     let below = Below(shared.clone());
     let io = TokioIo::new(Wire::with(stream, shared.conn.clone(), limits, below));
     // Boxed: the task keeps room for it more than once otherwise.
-    Box::new(builder.serve_connection(io, Requests::new(stack, shared.clone())))
+    Box::new(builder.serve_connection(io, Requests::new(place, shared.clone())))
 }
 
 /// Serves a connection to its end; `entry` is let go of when the socket is closed.
@@ -144,6 +152,8 @@ struct Run<'a> {
     limits: Limits,
     seen: u32,
     deadline: Option<Instant>,
+    /// When a connection without a request may be closed by our wish.
+    linger: Option<Instant>,
     finishing: bool,
 }
 
@@ -154,6 +164,7 @@ impl<'a> Run<'a> {
             limits,
             seen: shared.phase.load(),
             deadline: Some(deadline),
+            linger: None,
             finishing: false,
         }
     }
@@ -174,10 +185,19 @@ impl<'a> Run<'a> {
                 return Poll::Ready(self.ended(end));
             }
             let kind = self.shared.phase.kind();
-            if self.shared.asked_to_finish() && !self.finishing && kind != Kind::Head {
-                // A head that has begun to arrive is answered first.
-                self.finish(http);
-                continue;
+            if self.shared.asked_to_finish() && !self.finishing {
+                match kind {
+                    // A head that has begun to arrive is answered first.
+                    Kind::Head => {}
+                    Kind::Busy => {
+                        self.finish(http);
+                        continue;
+                    }
+                    // So is one that was sent before its client could know: it may wait unread.
+                    Kind::Fresh | Kind::Idle => {
+                        self.linger.get_or_insert_with(|| Instant::now() + LINGER);
+                    }
+                }
             }
             ready!(self.poll_clock(clock.as_mut(), cx));
             match kind {
@@ -221,7 +241,7 @@ impl<'a> Run<'a> {
     /// on. So a busy connection moves it once per `keep_alive`, not twice per request.
     fn poll_clock(&mut self, mut clock: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         self.follow();
-        let Some(deadline) = self.deadline else {
+        let Some(deadline) = self.due() else {
             return Poll::Pending;
         };
         if clock.deadline() > deadline || clock.is_elapsed() {
@@ -233,6 +253,14 @@ impl<'a> Run<'a> {
                 return Poll::Ready(());
             }
             clock.as_mut().reset(deadline);
+        }
+    }
+
+    /// When the connection has waited too long.
+    fn due(&self) -> Option<Instant> {
+        match Phase::kind_of(self.seen) {
+            Kind::Fresh | Kind::Idle => self.deadline.into_iter().chain(self.linger).min(),
+            Kind::Head | Kind::Busy => self.deadline,
         }
     }
 
@@ -258,7 +286,7 @@ impl<'a> Run<'a> {
 
 impl Shared {
     /// What is shared of a connection from `peer`; `None` over a unix socket.
-    pub(super) fn of(peer: Option<SocketAddr>, refuse: Refuse) -> Self {
+    pub(super) fn of(peer: Option<SocketAddr>, refuse: Answer) -> Self {
         Self {
             conn: Conn::of(peer),
             refuse,
@@ -336,22 +364,40 @@ impl Phase {
 // ===== impl Refuse =====
 
 impl Refuse {
-    /// `refuse` is called once for a connection at most, at its end.
-    pub fn new(refuse: impl Fn(&Refusal) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    /// `refuse` is called once for a connection at most, at its end, with the generation that is in force.
+    pub fn new(refuse: impl Fn(u64, &Refusal) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self(Arc::new(refuse))
+    }
+
+    pub(super) fn with(self, generation: impl Fn() -> u64 + Send + Sync + 'static) -> Answer {
+        Answer(Arc::new(move |refusal| (self.0)(generation(), refusal)))
     }
 }
 
 impl Default for Refuse {
     /// Tells nobody; the answer has no name.
     fn default() -> Self {
-        Self::new(|refusal| refusal.answer(None))
+        Self::new(|_, refusal| refusal.answer(None))
     }
 }
 
 impl fmt::Debug for Refuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refuse").finish_non_exhaustive()
+    }
+}
+
+// ===== impl Answer =====
+
+impl Default for Answer {
+    fn default() -> Self {
+        Refuse::default().with(|| 0)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
     }
 }
 
@@ -366,6 +412,10 @@ impl wire::Watch for Below {
         (self.0.refuse.0)(refusal)
     }
 }
+
+/// How long a connection without a request is kept open after it was asked to finish: what its client
+/// has sent is read before a timer of this length fires.
+const LINGER: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

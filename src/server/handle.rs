@@ -106,19 +106,36 @@ impl Handle {
 
     /// Serves until SIGTERM or SIGINT has begun the drain and it is over; a second signal shortens
     /// it. Blocks the thread.
-    pub fn run(mut self, signals: Signals) -> Outcome {
+    ///
+    /// Signals are counted for themselves: the first one after a drain that was begun otherwise
+    /// shortens nothing, so that a hook may begin the drain before the signal comes. `reload` is
+    /// called at each SIGHUP, if the signals hold it; it must not block.
+    pub fn run(mut self, signals: Signals, reload: impl Fn()) -> Outcome {
         let Signals {
             runtime,
             mut term,
             mut int,
+            mut hup,
         } = signals;
         let control = self.control.clone();
+        let mut ends = 0_u32;
         runtime.block_on(async {
             loop {
                 tokio::select! {
-                    _ = term.recv() => control.advance(),
-                    _ = int.recv() => control.advance(),
+                    _ = term.recv() => ends += 1,
+                    _ = int.recv() => ends += 1,
+                    _ = next(&mut hup) => {
+                        reload();
+                        continue;
+                    }
                     _ = self.ended.recv() => return,
+                }
+                if ends == 1 {
+                    tracing::info!("a signal asks for the end: draining");
+                    control.begin();
+                } else {
+                    tracing::info!("another signal: what runs has five seconds");
+                    control.hurry();
                 }
             }
         });
@@ -126,7 +143,17 @@ impl Handle {
     }
 }
 
-/// SIGTERM and SIGINT, caught from the moment at which this is made.
+/// Waits for a signal; for ever where it is not caught.
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// SIGTERM and SIGINT, and SIGHUP if that is wanted, caught from the moment at which this is made.
 ///
 /// Made before the listeners: a signal that comes as soon as somebody can connect is not lost.
 #[derive(Debug)]
@@ -134,23 +161,47 @@ pub struct Signals {
     runtime: runtime::Runtime,
     term: Signal,
     int: Signal,
+    hup: Option<Signal>,
 }
 
 impl Signals {
-    /// Catches the signals.
+    /// Catches the signals that end the server. SIGHUP ends the process, as when its terminal is closed.
     ///
     /// # Errors
     ///
     /// The system refuses.
     pub fn catch() -> io::Result<Self> {
+        Self::caught(false)
+    }
+
+    /// Catches SIGHUP too, which asks for a reload.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    pub fn catch_with_reload() -> io::Result<Self> {
+        Self::caught(true)
+    }
+
+    fn caught(reload: bool) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let inside = runtime.enter();
         let term = signal(SignalKind::terminate())?;
         let int = signal(SignalKind::interrupt())?;
+        let hup = if reload {
+            Some(signal(SignalKind::hangup())?)
+        } else {
+            None
+        };
         drop(inside);
-        Ok(Self { runtime, term, int })
+        Ok(Self {
+            runtime,
+            term,
+            int,
+            hup,
+        })
     }
 }
 
@@ -169,6 +220,11 @@ impl Control {
             Stage::Drain | Stage::Hurry => Stage::Hurry,
         };
         self.to(next);
+    }
+
+    /// Begins the drain if it has not begun, and shortens it to five seconds.
+    pub fn hurry(&self) {
+        self.to(Stage::Hurry);
     }
 
     /// Whether the server wants traffic.

@@ -15,6 +15,7 @@ mod greeting;
 mod handle;
 mod proxy_protocol;
 mod registry;
+mod renew;
 mod service;
 mod stream;
 #[cfg(test)]
@@ -46,10 +47,12 @@ pub use self::{
     greeting::Greeting,
     handle::{Control, Handle, Outcome, Readiness, Signals, Tally},
     proxy_protocol::Trusted,
+    renew::Renewer,
     tls::{Certificate, Tls},
 };
 use self::{
     handle::{READY, Stage},
+    renew::Stacked,
     worker::Worker,
 };
 use crate::listen::{self, Address, BindError, Listener, Unlink};
@@ -58,7 +61,7 @@ use crate::listen::{self, Address, BindError, Listener, Unlink};
 pub trait Stacks: Send + Sync + 'static {
     /// Body of the stack's responses.
     type Body: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static;
-    /// The service. One clone serves one request.
+    /// The service. One clone serves the requests of one connection, as long as it is in force.
     type Stack: Service<
             Request<Incoming>,
             Response = Response<Self::Body>,
@@ -68,8 +71,8 @@ pub trait Stacks: Send + Sync + 'static {
         + Send
         + 'static;
 
-    /// The stack of worker number `worker`, counted from 0. Called once for each, on its thread
-    /// and inside its runtime.
+    /// The first stack of worker number `worker`, counted from 0. Called once for each, on its
+    /// thread and inside its runtime; later ones come by a [`Renewer`].
     fn stack(&self, worker: usize) -> Self::Stack;
 
     /// Who is told of requests that the transport of worker number `worker` refuses.
@@ -147,9 +150,9 @@ pub enum StartError {
 }
 
 /// Everything that is the same for each worker.
-#[derive(Debug)]
-struct Common<T> {
+struct Common<T: Stacks> {
     stacks: Arc<T>,
+    stacked: Arc<Stacked<T::Stack>>,
     settings: Settings,
     stage: watch::Receiver<Stage>,
     tally: Tally,
@@ -176,6 +179,19 @@ pub fn start<T: Stacks>(
     stacks: T,
     readiness: Readiness,
 ) -> Result<Handle, StartError> {
+    start_renewable(settings, stacks, readiness).map(|(handle, _)| handle)
+}
+
+/// As [`start`], and gives what replaces the stacks while the server runs.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_renewable<T: Stacks>(
+    settings: Settings,
+    stacks: T,
+    readiness: Readiness,
+) -> Result<(Handle, Renewer<T::Stack>), StartError> {
     let count = match settings.flavor {
         Flavor::MultiThread => 1,
         Flavor::PerCore => settings.workers.max(1),
@@ -187,8 +203,10 @@ pub fn start<T: Stacks>(
         stage: Arc::new(stage),
         readiness,
     };
+    let stacked = Arc::new(Stacked::new(count, settings.limits, settings.drain));
     let common = Common {
         stacks: Arc::new(stacks),
+        stacked: stacked.clone(),
         room: Arc::new(Semaphore::new(
             settings.limits.connections.min(Semaphore::MAX_PERMITS),
         )),
@@ -200,13 +218,14 @@ pub fn start<T: Stacks>(
     };
     let workers = spawn_all(&common, listeners).inspect_err(|_| control.begin())?;
     control.readiness.set(READY);
-    Ok(Handle {
+    let handle = Handle {
         addresses,
         control,
         tally: common.tally,
         ended,
         workers,
-    })
+    };
+    Ok((handle, Renewer::new(stacked)))
 }
 
 type AllBound = (Vec<Address>, Vec<Vec<Listener>>, Vec<Unlink>);
@@ -302,10 +321,11 @@ impl Limits {
 
 // ===== impl Common =====
 
-impl<T> Clone for Common<T> {
+impl<T: Stacks> Clone for Common<T> {
     fn clone(&self) -> Self {
         Self {
             stacks: self.stacks.clone(),
+            stacked: self.stacked.clone(),
             settings: self.settings.clone(),
             stage: self.stage.clone(),
             tally: self.tally.clone(),

@@ -18,7 +18,10 @@ use tollgate_middleware::error::BoxError;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::connection::Shared;
+use super::{
+    connection::Shared,
+    renew::{Own, Place},
+};
 
 /// A worker's stack, in one word. Implemented for all that fit.
 pub(super) trait Stack:
@@ -35,17 +38,19 @@ where
     type ResBody = B;
 }
 
-/// The service of one connection, which has a clone of the stack: its requests come one after the other.
+/// The service of one connection. It keeps a clone of the stack from its first request on: its requests come one after
+/// the other. A clone that a reload has outdated is replaced when the next request comes.
 #[derive(Debug)]
 pub(super) struct Requests<S> {
-    stack: RefCell<S>,
+    place: Arc<Place<S>>,
+    own: RefCell<Option<Own<S>>>,
     shared: Arc<Shared>,
 }
 
 impl<S> Requests<S> {
-    pub(super) fn new(stack: S, shared: Arc<Shared>) -> Self {
-        let stack = RefCell::new(stack);
-        Self { stack, shared }
+    pub(super) fn new(place: Arc<Place<S>>, shared: Arc<Shared>) -> Self {
+        let own = RefCell::new(None);
+        Self { place, own, shared }
     }
 }
 
@@ -59,7 +64,11 @@ where
 
     fn call(&self, mut req: Request<Incoming>) -> Self::Future {
         req.extensions_mut().insert(self.shared.conn.clone());
-        let mut stack = self.stack.borrow_mut();
+        let mut own = self.own.borrow_mut();
+        let stack = match &mut *own {
+            Some(own) if self.place.is_current(own) => &mut own.stack,
+            outdated => &mut outdated.insert(self.place.own()).stack,
+        };
         // A stack that is ready, as ours always is, is called without moving the request again.
         let step = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Step::Called {

@@ -1,7 +1,7 @@
 //! An accepted stream of either kind, which tells its connection that the end came.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -25,6 +25,10 @@ pub(super) enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
+
+/// What waits at a listener that is about to close.
+#[derive(Debug)]
+pub(super) struct Waiting(Listener);
 
 /// What was accepted.
 #[derive(Debug)]
@@ -53,6 +57,14 @@ impl Acceptor {
         })
     }
 
+    /// Takes it out of the runtime, to be asked without waiting.
+    pub(super) fn into_waiting(self) -> io::Result<Waiting> {
+        Ok(Waiting(match self {
+            Self::Tcp(listener) => Listener::Tcp(listener.into_std()?),
+            Self::Unix(listener) => Listener::Unix(listener.into_std()?),
+        }))
+    }
+
     /// The next connection.
     pub(super) fn poll_accept(
         &self,
@@ -61,14 +73,43 @@ impl Acceptor {
         match self {
             Self::Tcp(listener) => {
                 let (stream, at) = ready!(listener.poll_accept(cx))?;
-                listen::accepted(&stream)?;
-                Poll::Ready(Ok((Socket::Tcp(stream), Some(at))))
+                Poll::Ready(Socket::tcp(stream, at))
             }
             Self::Unix(listener) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
                 Poll::Ready(Ok((Socket::Unix(stream), None)))
             }
         }
+    }
+}
+
+// ===== impl Waiting =====
+
+impl Waiting {
+    /// The next connection, if it is there already; else an error that says that it would block.
+    pub(super) fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match &self.0 {
+            Listener::Tcp(listener) => {
+                let (stream, at) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                Socket::tcp(TcpStream::from_std(stream)?, at)
+            }
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Socket::Unix(UnixStream::from_std(stream)?), None))
+            }
+        }
+    }
+}
+
+// ===== impl Socket =====
+
+impl Socket {
+    fn tcp(stream: TcpStream, at: SocketAddr) -> io::Result<(Self, Option<SocketAddr>)> {
+        // A socket that takes no option is gone already.
+        listen::accepted(&stream).map_err(|_| ErrorKind::ConnectionAborted)?;
+        Ok((Self::Tcp(stream), Some(at)))
     }
 }
 

@@ -385,6 +385,136 @@ fn a_stack_that_panics_does_not_hang_the_start() {
     assert!(matches!(error, StartError::Runtime(_)));
 }
 
+type Closures = Renewer<BoxCloneService<Request<Incoming>, Response<Told>, Infallible>>;
+
+/// A server whose first stacks say `1`, and what replaces them.
+fn renewable(settings: Settings) -> (Handle, Closures) {
+    let stacks = Closure {
+        answer: |_| text("generation 1"),
+        swept: Arc::default(),
+    };
+    start_renewable(settings, stacks, Readiness::new()).unwrap()
+}
+
+/// Puts stacks into force that say this number.
+fn renew(renewer: &Closures, number: u64, settings: &Settings) {
+    let stack = Closure {
+        answer: move |_| text(format!("generation {number}")),
+        swept: Arc::default(),
+    };
+    let stacks = (0..renewer.workers()).map(|worker| stack.stack(worker));
+    let before = renewer.renew(stacks.collect(), settings.limits, settings.drain);
+    assert_eq!(before.len(), renewer.workers());
+}
+
+#[tokio::test]
+async fn another_generation_serves_the_next_request_of_every_connection() {
+    let settings = settings();
+    let (handle, renewer) = renewable(settings.clone());
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(TcpStream::connect(port(&handle)).await.unwrap());
+    }
+    for number in 1..=5 {
+        assert_eq!(renewer.generation(), number);
+        // One of them is not used with each generation: it makes a leap.
+        for client in clients.iter_mut().skip(usize::from(number == 3)) {
+            client.write_all(GET).await.unwrap();
+            let answer = until(client, LAST_CHUNK).await;
+            assert!(answer.contains(&format!("generation {number}")), "{answer}");
+        }
+        renew(&renewer, number + 1, &settings);
+    }
+    handle.drain();
+    joined(handle).await;
+}
+
+#[tokio::test]
+async fn limits_of_another_generation_hold_for_later_connections() {
+    let mut settings = settings();
+    let (handle, renewer) = renewable(settings.clone());
+    let mut before = TcpStream::connect(port(&handle)).await.unwrap();
+    before.write_all(GET).await.unwrap();
+    until(&mut before, LAST_CHUNK).await;
+    settings.limits.headers = 1;
+    renew(&renewer, 2, &settings);
+    let two = b"GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\r\n";
+    before.write_all(two).await.unwrap();
+    assert!(until(&mut before, LAST_CHUNK).await.contains(" 200 "));
+    let mut after = TcpStream::connect(port(&handle)).await.unwrap();
+    after.write_all(two).await.unwrap();
+    let answer = rest(&mut after).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    drop(before);
+    handle.drain();
+    joined(handle).await;
+}
+
+/// The window is that of the generation in force when the drain begins.
+#[tokio::test]
+async fn the_drain_is_that_of_the_generation_in_force() {
+    let mut settings = settings();
+    settings.drain.delay = Duration::from_secs(600);
+    let (handle, renewer) = renewable(settings.clone());
+    settings.drain.delay = Duration::ZERO;
+    renew(&renewer, 2, &settings);
+    handle.drain();
+    assert_eq!(joined(handle).await, Outcome { cut: 0, lost: 0 });
+}
+
+/// Nothing of an old generation stays, once its last request has ended and its connections are gone.
+#[tokio::test]
+async fn an_old_generation_is_freed() {
+    let settings = settings();
+    let (handle, renewer) = renewable(settings.clone());
+    let held = Arc::new(());
+    let stack = Closure {
+        answer: {
+            let held = held.clone();
+            move |_| text(format!("generation 2 {}", Arc::strong_count(&held)))
+        },
+        swept: Arc::default(),
+    };
+    let stacks: Vec<_> = (0..renewer.workers()).map(|it| stack.stack(it)).collect();
+    drop(stack);
+    drop(renewer.renew(stacks, settings.limits, settings.drain));
+    let mut client = TcpStream::connect(port(&handle)).await.unwrap();
+    client.write_all(GET).await.unwrap();
+    until(&mut client, LAST_CHUNK).await;
+    assert!(Arc::strong_count(&held) > 1);
+    renew(&renewer, 3, &settings);
+    client.write_all(GET).await.unwrap();
+    until(&mut client, LAST_CHUNK).await;
+    // A sweep may just be at work.
+    while Arc::strong_count(&held) > 1 {
+        tokio::task::yield_now().await;
+    }
+    handle.drain();
+    joined(handle).await;
+}
+
+/// The runtime of the worker may not have heard of them yet: the kernel has promised them to their clients.
+#[tokio::test]
+async fn what_waits_to_be_accepted_when_the_drain_begins_is_served() {
+    let mut settings = settings();
+    settings.workers = 1;
+    for round in 0..20 {
+        let handle = started(settings.clone(), |_| text("hello"));
+        let mut clients = Vec::new();
+        for _ in 0..200 {
+            let mut client = TcpStream::connect(port(&handle)).await.unwrap();
+            client.write_all(GET).await.unwrap();
+            clients.push(client);
+        }
+        handle.drain();
+        for client in &mut clients {
+            let answer = rest(client).await;
+            assert!(answer.ends_with(LAST_CHUNK), "round {round}: {answer:?}");
+        }
+        assert_eq!(joined(handle).await, Outcome { cut: 0, lost: 0 });
+    }
+}
+
 #[test]
 fn readiness_never_goes_back() {
     let readiness = Readiness::new();

@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
@@ -18,10 +17,11 @@ use tokio::{
 };
 
 use super::{
-    Common, Limits, Refuse, Stacks, Stage, Tally,
-    connection::{self, Shared},
+    Common, Limits, Stacks, Stage, Tally,
+    connection::{self, Answer, Shared},
     greeting::Greeting,
     registry::Registry,
+    renew::Place,
     service::Stack,
     stream::{Acceptor, Socket},
 };
@@ -36,16 +36,27 @@ pub(super) struct Worker {
 
 /// One accept loop.
 struct Loop<S> {
-    acceptor: Acceptor,
-    stack: S,
-    builder: Builder,
-    limits: Limits,
+    /// Accepted, and there is no room for it yet.
+    pending: Option<Accepted>,
+    place: Arc<Place<S>>,
+    bounds: Bounds,
     greeting: Greeting,
     stop: watch::Receiver<bool>,
     registry: Arc<Registry>,
     tally: Tally,
     room: Arc<Semaphore>,
-    refuse: Refuse,
+    refuse: Answer,
+    /// Failures since the last connection.
+    failures: u32,
+}
+
+type Accepted = (Socket, Option<SocketAddr>);
+
+/// What holds for the connections that are accepted now.
+struct Bounds {
+    generation: u64,
+    limits: Limits,
+    builder: Builder,
 }
 
 impl Worker {
@@ -55,28 +66,30 @@ impl Worker {
         common: &Common<T>,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
-        let stack = common.stacks.stack(index);
-        let refuse = common.stacks.refuse(index);
+        let first = common.stacks.stack(index);
+        let place = Arc::new(Place::new(common.stacked.clone(), index, first));
+        let (refuse, stacked) = (common.stacks.refuse(index), common.stacked.clone());
+        let refuse = refuse.with(move || stacked.number());
         let registry = Arc::new(Registry::default());
         let (stop, stopped) = watch::channel(false);
-        let limits = common.settings.limits;
         let mut accepting = Vec::with_capacity(listeners.len());
         for listener in listeners {
+            let acceptor = Acceptor::new(listener)?;
             let accept = Loop {
-                acceptor: Acceptor::new(listener)?,
-                stack: stack.clone(),
-                builder: builder(limits),
-                limits,
+                pending: None,
+                bounds: Bounds::of(&place),
+                place: place.clone(),
                 greeting: common.settings.greeting.clone(),
                 stop: stopped.clone(),
                 registry: registry.clone(),
                 tally: common.tally.clone(),
                 room: common.room.clone(),
                 refuse: refuse.clone(),
+                failures: 0,
             };
-            accepting.push(spawn(accept.run(stopped.clone())));
+            accepting.push(spawn(accept.run(acceptor, stopped.clone())));
         }
-        spawn(sweep(common.stacks.clone(), stack));
+        spawn(sweep(common.stacks.clone(), place));
         Ok(Self {
             accepting,
             stop,
@@ -86,7 +99,6 @@ impl Worker {
 
     /// Serves until a drain is over; returns the number of answers that were cut.
     pub(super) async fn run<T: Stacks>(self, common: &Common<T>) -> usize {
-        let drain = common.settings.drain;
         let mut stage = common.stage.clone();
         // Nobody is left who could begin a drain: serve on.
         if stage
@@ -96,6 +108,7 @@ impl Worker {
         {
             std::future::pending::<()>().await;
         }
+        let drain = common.stacked.drain();
         or_hurry(&mut stage, sleep(drain.delay), Duration::ZERO).await;
         self.stop.send_replace(true);
         for accepting in self.accepting {
@@ -128,12 +141,13 @@ async fn or_hurry<F: Future>(stage: &mut watch::Receiver<Stage>, wait: F, rest: 
 }
 
 /// Once a second, as long as the worker lives.
-async fn sweep<T: Stacks>(stacks: Arc<T>, stack: T::Stack) {
+async fn sweep<T: Stacks>(stacks: Arc<T>, place: Arc<Place<T::Stack>>) {
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        stacks.sweep(&stack);
+        // Not kept between two sweeps: a reload is to free it.
+        stacks.sweep(&place.own().stack);
     }
 }
 
@@ -166,59 +180,81 @@ where
     S: Stack<Future: Send> + Send + 'static,
     S::ResBody: Send,
 {
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, acceptor: Acceptor, mut stopped: watch::Receiver<bool>) {
         // The methods borrow mutably, so that a stack need not be `Sync`.
         let mut stopped = pin!(stopped.wait_for(|stop| *stop));
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = &mut stopped => break,
-                accepted = self.accept() => accepted,
+                accepted = self.accept(&acceptor) => accepted,
             };
             match accepted {
-                Ok((socket, peer, room)) => self.serve(socket, peer, room),
+                Ok((accepted, room)) => self.serve(accepted, room),
                 Err(error) => self.failed(&error).await,
             }
         }
-        // What waits to be accepted has been promised to its client by the kernel.
-        while let (Some((socket, peer)), Ok(room)) =
-            (self.waiting().await, self.room.clone().try_acquire_owned())
-        {
-            self.serve(socket, peer, room);
-        }
+        self.finish(acceptor);
     }
 
     /// The next connection, and room for it. The room comes second: a loop to which nobody
-    /// connects holds none.
-    async fn accept(&mut self) -> io::Result<(Socket, Option<SocketAddr>, OwnedSemaphorePermit)> {
-        let (socket, peer) = poll_fn(|cx| self.acceptor.poll_accept(cx)).await?;
+    /// connects holds none. What was accepted is kept if this is dropped.
+    async fn accept(
+        &mut self,
+        acceptor: &Acceptor,
+    ) -> io::Result<(Accepted, OwnedSemaphorePermit)> {
+        if self.pending.is_none() {
+            self.pending = Some(poll_fn(|cx| acceptor.poll_accept(cx)).await?);
+        }
         let room = self.room.clone().acquire_owned().await;
-        Ok((socket, peer, room.map_err(io::Error::other)?))
+        let room = room.map_err(io::Error::other)?;
+        let accepted = self.pending.take();
+        accepted
+            .map(|accepted| (accepted, room))
+            .ok_or_else(|| ErrorKind::Interrupted.into())
     }
 
-    /// A connection that is there already.
-    async fn waiting(&mut self) -> Option<(Socket, Option<SocketAddr>)> {
-        poll_fn(|cx| match self.acceptor.poll_accept(cx) {
-            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
-        })
-        .await
+    /// What waits to be accepted has been promised to its client by the kernel: it is served before
+    /// the listener closes. Beyond the limit of connections it is not.
+    fn finish(mut self, acceptor: Acceptor) {
+        if let Some(accepted) = self.pending.take()
+            && let Ok(room) = self.room.clone().try_acquire_owned()
+        {
+            self.serve(accepted, room);
+        }
+        // Asked of the kernel itself: the runtime may not have heard yet of what came last.
+        let Ok(waiting) = acceptor.into_waiting() else {
+            return;
+        };
+        while let Ok(room) = self.room.clone().try_acquire_owned() {
+            match waiting.accept() {
+                Ok(accepted) => self.serve(accepted, room),
+                Err(error) if is_gone(&error) => {}
+                Err(_) => break,
+            }
+        }
     }
 
-    fn serve(&self, socket: Socket, peer: Option<SocketAddr>, room: OwnedSemaphorePermit) {
+    fn serve(&mut self, (socket, peer): Accepted, room: OwnedSemaphorePermit) {
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "connections are accepted again");
+            self.failures = 0;
+        }
+        self.bounds.follow(&self.place);
         self.tally.connection_accepted();
         let shared = Arc::new(Shared::of(peer, self.refuse.clone()));
         let entry = self
             .registry
             .clone()
             .enter(shared.clone(), self.tally.clone(), room);
-        let (stack, limits) = (self.stack.clone(), self.limits);
+        let (place, limits) = (self.place.clone(), self.bounds.limits);
         let Some(greeting) = self.greeting.with(peer) else {
-            let http = connection::open(&self.builder, socket, stack, &shared, limits.wire());
+            let http =
+                connection::open(&self.bounds.builder, socket, place, &shared, limits.wire());
             spawn(connection::serve(http, shared, limits, entry));
             return;
         };
-        let builder = self.builder.clone();
+        let builder = self.bounds.builder.clone();
         let mut stop = self.stop.clone();
         let late = async move {
             let _ = stop.wait_for(|stop| *stop).await;
@@ -232,7 +268,7 @@ where
                 () = late => None,
             };
             if let Some(socket) = met {
-                let http = connection::open(&builder, socket, stack, &shared, limits.wire());
+                let http = connection::open(&builder, socket, place, &shared, limits.wire());
                 connection::serve(http, shared, limits, entry).await;
             }
         });
@@ -242,12 +278,50 @@ where
     /// memory are short, some come back as connections end.
     async fn failed(&mut self, error: &io::Error) {
         self.tally.accept_failed();
-        if !matches!(
-            error.kind(),
-            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-        ) {
-            tracing::warn!(%error, "cannot accept a connection");
-            sleep_until(Instant::now() + PAUSE).await;
+        if is_gone(error) {
+            return;
+        }
+        if self.failures == 0 {
+            // Once until a connection is accepted again: it may go on for hours.
+            tracing::warn!(%error, "cannot accept connections; trying on");
+        }
+        let pause = PAUSE * (1 << self.failures.min(LONGER));
+        self.failures = self.failures.saturating_add(1);
+        sleep_until(Instant::now() + pause).await;
+    }
+}
+
+/// Whether only this one connection failed, and the next one may be there already.
+fn is_gone(error: &io::Error) -> bool {
+    // accept(2): pending errors of the new socket come as errors of the call.
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::TimedOut
+    )
+}
+
+// ===== impl Bounds =====
+
+impl Bounds {
+    fn of<S: Clone>(place: &Place<S>) -> Self {
+        let (generation, limits) = place.stacked().limits();
+        Self {
+            generation,
+            limits,
+            builder: builder(limits),
+        }
+    }
+
+    /// A reload may have set others.
+    fn follow<S: Clone>(&mut self, place: &Place<S>) {
+        if self.generation != place.stacked().number() {
+            *self = Self::of(place);
         }
     }
 }
@@ -256,9 +330,11 @@ where
 const HURRY: Duration = Duration::from_secs(5);
 /// How long answers that are cut have to say so to their clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Wait before the next attempt to accept; it doubles with each failure,
+const PAUSE: Duration = Duration::from_millis(25);
+/// so many times: to 0.4 s.
+const LONGER: u32 = 4;
 /// How long a drain waits for what comes before HTTP: of a client that takes longer nobody has heard yet.
 const LAST_GREETING: Duration = Duration::from_secs(1);
-/// Wait before the next attempt to accept.
-const PAUSE: Duration = Duration::from_millis(50);
 /// hyper's least `max_buf_size`; it panics below.
 const HYPER_BUFFER: usize = 8192;

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -15,14 +15,19 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// All counters. Clones are the same.
+/// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Table>);
+pub struct Metrics {
+    table: Arc<Table>,
+    /// By route of this configuration, then none.
+    blocks: Arc<[Arc<Block>]>,
+}
 
 /// The counters of one worker. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Counters {
     table: Arc<Table>,
+    blocks: Arc<[Arc<Block>]>,
     worker: usize,
 }
 
@@ -52,19 +57,32 @@ pub struct Others {
     pub connections_open: u64,
     /// Failed attempts to accept.
     pub accept_failures: u64,
+    /// Number of the configuration in force.
+    pub generation: u64,
+    /// Reloads that changed nothing, because something was wrong.
+    pub reload_failed: u64,
+    /// Whether the last reload was one of them.
+    pub last_reload_failed: bool,
 }
 
 #[derive(Debug)]
 struct Table {
-    routes: Vec<String>,
     outcomes: &'static [&'static str],
     workers: Vec<Worker>,
+    // Locked when a configuration begins and when somebody looks: a request has its blocks at hand.
+    blocks: Mutex<Vec<Arc<Block>>>,
+}
+
+/// What is counted for one value of the label `route`.
+#[derive(Debug)]
+struct Block {
+    route: String,
+    /// By worker, status class, outcome.
+    requests: Box<[AtomicU64]>,
 }
 
 #[derive(Debug)]
 struct Worker {
-    /// By route (then none, then other), status class, outcome.
-    requests: Box<[AtomicU64]>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     // A request may end on another thread than it began on: only the sum is never negative.
@@ -74,28 +92,39 @@ struct Worker {
 impl Metrics {
     /// Counters for `workers` workers (at least one). `routes` are the values of the label
     /// `route`, of which the first thousand are told apart; `outcomes` those of `outcome`.
-    pub fn new(workers: usize, routes: Vec<String>, outcomes: &'static [&'static str]) -> Self {
-        let mut routes = routes;
-        routes.truncate(LABEL_VALUES);
-        let cells = (routes.len() + 2) * CLASSES.len() * outcomes.len();
+    pub fn new(workers: usize, routes: &[String], outcomes: &'static [&'static str]) -> Self {
         let workers = (0..workers.max(1)).map(|_| Worker {
-            requests: (0..cells).map(|_| AtomicU64::new(0)).collect(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             in_flight: AtomicI64::new(0),
         });
-        Self(Arc::new(Table {
-            workers: workers.collect(),
-            routes,
+        let table = Arc::new(Table {
             outcomes,
-        }))
+            workers: workers.collect(),
+            blocks: Mutex::default(),
+        });
+        Self {
+            blocks: table.blocks_of(routes),
+            table,
+        }
+    }
+
+    /// The same counters for a configuration with other routes: what has the same name counts on,
+    /// and nothing that was counted is lost.
+    #[must_use]
+    pub fn with_routes(&self, routes: &[String]) -> Self {
+        Self {
+            blocks: self.table.blocks_of(routes),
+            table: self.table.clone(),
+        }
     }
 
     /// The counters of worker number `worker`; a number too great shares some.
     pub fn counters(&self, worker: usize) -> Counters {
         Counters {
-            worker: worker % self.0.workers.len(),
-            table: self.0.clone(),
+            worker: worker % self.table.workers.len(),
+            blocks: self.blocks.clone(),
+            table: self.table.clone(),
         }
     }
 
@@ -103,7 +132,7 @@ impl Metrics {
     pub fn scrape(&self, others: Others) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scraped {
-            table: self.0.clone(),
+            table: self.table.clone(),
             others,
         }));
         let mut text = String::new();
@@ -126,7 +155,11 @@ impl Counters {
         worker.in_flight.fetch_sub(1, Relaxed);
         worker.bytes_in.fetch_add(ended.bytes_in, Relaxed);
         worker.bytes_out.fetch_add(ended.bytes_out, Relaxed);
-        if let Some(count) = worker.requests.get(self.table.cell(&ended)) {
+        // The last block is that of no route.
+        let none = self.blocks.len() - 1;
+        let route = ended.route.map_or(none, |route| route.min(none));
+        let cell = self.table.cell(self.worker, &ended);
+        if let Some(count) = self.blocks[route].requests.get(cell) {
             count.fetch_add(1, Relaxed);
         }
     }
@@ -139,14 +172,38 @@ impl Counters {
 // ===== impl Table =====
 
 impl Table {
-    /// The place of a request among the counts; beyond them all if its outcome is unknown.
-    fn cell(&self, ended: &Ended) -> usize {
-        let none = self.routes.len();
-        let route = match ended.route {
-            Some(route) if route < none => route,
-            Some(_) => none + 1,
-            None => none,
-        };
+    /// The blocks of these routes, in their order, and then that of no route. What is missing is made.
+    fn blocks_of(&self, routes: &[String]) -> Arc<[Arc<Block>]> {
+        let mut blocks = self.blocks();
+        let named = routes.iter().map(|route| self.block(&mut blocks, route));
+        let mut found: Vec<_> = named.collect();
+        found.push(self.block(&mut blocks, NO_ROUTE));
+        found.into()
+    }
+
+    fn block(&self, blocks: &mut Vec<Arc<Block>>, route: &str) -> Arc<Block> {
+        let known = |route: &str| blocks.iter().find(|block| block.route == route).cloned();
+        let full = blocks.len() >= LABEL_VALUES && route != NO_ROUTE;
+        let label = if full { OTHER } else { route };
+        if let Some(block) = known(route).or_else(|| known(label)) {
+            return block;
+        }
+        let cells = self.workers.len() * CLASSES.len() * self.outcomes.len();
+        let block = Arc::new(Block {
+            route: label.to_owned(),
+            requests: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+        });
+        blocks.push(block.clone());
+        block
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Vec<Arc<Block>>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a request among the counts of its route; beyond them all if its outcome is
+    /// unknown.
+    fn cell(&self, worker: usize, ended: &Ended) -> usize {
         let class = match ended.status / 100 {
             class @ 1..=5 => usize::from(class),
             _ => 0,
@@ -154,23 +211,7 @@ impl Table {
         if ended.outcome >= self.outcomes.len() {
             return usize::MAX;
         }
-        (route * CLASSES.len() + class) * self.outcomes.len() + ended.outcome
-    }
-
-    /// The labels of a place.
-    fn labels(&self, cell: usize) -> [(&'static str, &str); 3] {
-        let (rest, outcome) = (cell / self.outcomes.len(), cell % self.outcomes.len());
-        let (route, class) = (rest / CLASSES.len(), rest % CLASSES.len());
-        let route = match self.routes.get(route) {
-            Some(name) => name,
-            None if route == self.routes.len() => "",
-            None => "other",
-        };
-        [
-            ("route", route),
-            ("status_class", CLASSES[class]),
-            ("outcome", self.outcomes[outcome]),
-        ]
+        (worker * CLASSES.len() + class) * self.outcomes.len() + ended.outcome
     }
 
     fn sum(&self, of: impl Fn(&Worker) -> u64) -> u64 {
@@ -226,6 +267,24 @@ impl Collector for Scraped {
             "Lines of the request log that were not written",
             others.log_lines_dropped,
         )?;
+        gauge(
+            to,
+            "tollgate_generation",
+            "Number of the configuration in force, 1 at the start",
+            i64::try_from(others.generation).unwrap_or(i64::MAX),
+        )?;
+        counter(
+            to,
+            "tollgate_reload_failed",
+            "Reloads that were refused; the configuration before stayed in force",
+            others.reload_failed,
+        )?;
+        gauge(
+            to,
+            "tollgate_last_reload_successful",
+            "1 unless the last reload was refused",
+            i64::from(!others.last_reload_failed),
+        )?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         // A gauge and not an info: the older text format knows no such type.
         to.encode_descriptor(
@@ -244,11 +303,23 @@ impl Scraped {
         let help = "Requests whose answer has ended";
         let mut family =
             to.encode_descriptor("tollgate_requests", help, None, MetricType::Counter)?;
-        for cell in 0..self.table.workers[0].requests.len() {
-            let count = self.table.sum(|worker| worker.requests[cell].load(Relaxed));
-            if count > 0 {
+        let (classes, outcomes) = (CLASSES.len(), self.table.outcomes);
+        for block in &*self.table.blocks() {
+            for cell in 0..classes * outcomes.len() {
+                let each = block.requests[cell..]
+                    .iter()
+                    .step_by(classes * outcomes.len());
+                let count = each.map(|count| count.load(Relaxed)).sum::<u64>();
+                if count == 0 {
+                    continue;
+                }
+                let labels = [
+                    ("route", block.route.as_str()),
+                    ("status_class", CLASSES[cell / outcomes.len()]),
+                    ("outcome", outcomes[cell % outcomes.len()]),
+                ];
                 family
-                    .encode_family(&self.table.labels(cell))?
+                    .encode_family(&labels)?
                     .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
@@ -284,6 +355,10 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Values of one label that are told apart; the rest is `other`.
 const LABEL_VALUES: usize = 1000;
+/// The label of those requests that met no route.
+const NO_ROUTE: &str = "";
+/// The label of the routes beyond.
+const OTHER: &str = "other";
 
 #[cfg(test)]
 mod tests {
@@ -292,7 +367,7 @@ mod tests {
     const OUTCOMES: &[&str] = &["complete", "refused"];
 
     fn metrics() -> Metrics {
-        Metrics::new(2, vec!["fast".into(), "de\"fault".into()], OUTCOMES)
+        Metrics::new(2, &["fast".into(), "de\"fault".into()], OUTCOMES)
     }
 
     fn has(text: &str, line: &str) {
@@ -335,12 +410,7 @@ mod tests {
     fn each_place_has_its_own_labels() {
         let metrics = metrics();
         let counters = metrics.counters(0);
-        for (route, status, outcome) in [
-            (None, 401, 1),
-            (Some(1), 503, 0),
-            (Some(0), 0, 1),
-            (Some(99), 200, 0),
-        ] {
+        for (route, status, outcome) in [(None, 401, 1), (Some(1), 503, 0), (Some(0), 0, 1)] {
             counters.ended(Ended {
                 route,
                 status,
@@ -353,9 +423,35 @@ mod tests {
             r#"route="",status_class="4xx",outcome="refused""#,
             r#"route="de\"fault",status_class="5xx",outcome="complete""#,
             r#"route="fast",status_class="none",outcome="refused""#,
-            r#"route="other",status_class="2xx",outcome="complete""#,
         ] {
             has(&text, &format!("tollgate_requests_total{{{labels}}} 1"));
+        }
+    }
+
+    #[test]
+    fn another_configuration_counts_on_under_the_same_names() {
+        let metrics = metrics();
+        let later = metrics.with_routes(&["new".into(), "fast".into()]);
+        let ended = |route| Ended {
+            route: Some(route),
+            status: 200,
+            ..Ended::default()
+        };
+        metrics.counters(0).ended(ended(0));
+        metrics.counters(1).ended(ended(1));
+        later.counters(1).ended(ended(1));
+        later.counters(0).ended(ended(0));
+        let text = later.scrape(Others::default());
+        assert_eq!(text, metrics.scrape(Others::default()));
+        for (route, count) in [("fast", 2), ("de\"fault", 1), ("new", 1)] {
+            let labels = format!(
+                r#"route="{}",status_class="2xx",outcome="complete""#,
+                route.replace('"', "\\\"")
+            );
+            has(
+                &text,
+                &format!("tollgate_requests_total{{{labels}}} {count}"),
+            );
         }
     }
 
@@ -372,7 +468,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_tables_is_no_panic() {
-        let metrics = Metrics::new(0, Vec::new(), OUTCOMES);
+        let metrics = Metrics::new(0, &[], OUTCOMES);
         let counters = metrics.counters(17);
         counters.ended(Ended {
             outcome: 99,
@@ -389,8 +485,8 @@ mod tests {
 
     #[test]
     fn routes_beyond_a_thousand_share_one_label() {
-        let routes = (0..1500).map(|count| format!("r{count}")).collect();
-        let metrics = Metrics::new(1, routes, OUTCOMES);
+        let routes: Vec<_> = (0..1500).map(|count| format!("r{count}")).collect();
+        let metrics = Metrics::new(1, &routes, OUTCOMES);
         for route in [999, 1000, 1499] {
             metrics.counters(0).ended(Ended {
                 route: Some(route),

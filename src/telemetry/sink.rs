@@ -51,13 +51,11 @@ impl Told {
 }
 
 impl Told {
-    /// Counts and logs a request that the transport refused before it was one; gives the answer to it.
-    pub fn refused(&self, refusal: &Refusal, clock: &impl Clock) -> Vec<u8> {
+    /// Counts and logs a request that the transport refused before it was one, under this generation; gives the answer
+    /// to it.
+    pub fn refused(&self, refusal: &Refusal, generation: u64, clock: &impl Clock) -> Vec<u8> {
         let Inner {
-            lines,
-            counters,
-            generation,
-            ..
+            lines, counters, ..
         } = &*self.0;
         let arrived = clock.wall();
         let id = record::new_request_id(arrived);
@@ -68,7 +66,7 @@ impl Told {
             outcome: Ended::Refused as usize,
             ..metrics::Ended::default()
         });
-        lines.line(|out| line::refused(out, arrived, id, *generation, refusal));
+        lines.line(|out| line::refused(out, arrived, id, generation, refusal));
         refusal.answer(Some(id))
     }
 }

@@ -100,6 +100,27 @@ impl Start {
         self
     }
 
+    /// It may open only so many files and sockets.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .env_clear();
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        self.command = command;
+        self
+    }
+
     /// Nobody reads its standard output.
     pub(crate) fn unread(mut self) -> Self {
         self.unread = true;
@@ -214,6 +235,15 @@ impl Program {
             .status()
             .expect("there is a shell");
         assert!(sent.success(), "{name} was not sent");
+    }
+
+    /// Its memory in kilobytes, as proc(5) tells it.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let size = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        size.expect("a number of kilobytes")
     }
 
     /// Waits for its end.

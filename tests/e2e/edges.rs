@@ -4,6 +4,7 @@ mod answers;
 mod connections;
 mod edits;
 mod failures;
+mod hygiene;
 mod refusals;
 mod secrets;
 mod tls;

@@ -10,6 +10,7 @@ mod inside;
 mod operations;
 mod program;
 mod relay;
+mod reload;
 mod sdk;
 mod sources;
 mod timing;

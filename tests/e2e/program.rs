@@ -1,6 +1,8 @@
 //! The command line as a user sees it: what each command prints, where it looks, how it ends.
 
 mod check;
+mod commands;
+mod descriptors;
 mod ends;
 mod secrets;
 

@@ -177,6 +177,12 @@ where
         self.pool.sweep();
     }
 
+    /// Closes the idle connections, and keeps none from now on: for a client whose place another one
+    /// has taken. Requests of its clones run on, and open connections of their own.
+    pub fn retire(&self) {
+        self.pool.retire();
+    }
+
     /// Idle connections at present.
     pub fn idle(&self) -> usize {
         self.pool.idle()

@@ -40,7 +40,17 @@ where
     settings: Pool,
     clock: K,
     // Taken and given back at the end. One worker uses it: the lock is never waited for.
-    links: Mutex<Vec<Box<Link<T, B>>>>,
+    links: Mutex<Links<T, B>>,
+}
+
+struct Links<T, B>
+where
+    T: Read + Write,
+    B: http_body::Body + 'static,
+{
+    idle: Vec<Box<Link<T, B>>>,
+    /// Nothing is kept any more.
+    retired: bool,
 }
 
 impl<T, B, K> Shared<T, B, K>
@@ -52,7 +62,10 @@ where
         Self {
             settings,
             clock,
-            links: Mutex::new(Vec::new()),
+            links: Mutex::new(Links {
+                idle: Vec::new(),
+                retired: false,
+            }),
         }
     }
 
@@ -61,10 +74,20 @@ where
     }
 
     pub(super) fn idle(&self) -> usize {
-        self.links().len()
+        self.links().idle.len()
     }
 
-    fn links(&self) -> MutexGuard<'_, Vec<Box<Link<T, B>>>> {
+    /// Closes the idle connections, and keeps none from now on.
+    pub(super) fn retire(&self) {
+        let idle = {
+            let mut links = self.links();
+            links.retired = true;
+            std::mem::take(&mut links.idle)
+        };
+        drop(idle);
+    }
+
+    fn links(&self) -> MutexGuard<'_, Links<T, B>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,7 +103,7 @@ where
     /// still is open shows when something is sent over it.
     pub(super) fn take(&self) -> Option<Box<Link<T, B>>> {
         let now = self.clock.now();
-        let mut links = self.links();
+        let links = &mut self.links().idle;
         std::iter::from_fn(|| links.pop()).find(|link| self.is_fresh(link, now))
     }
 
@@ -91,15 +114,18 @@ where
             return;
         }
         let mut links = self.links();
-        if links.len() >= self.settings.max_idle {
-            links.remove(0);
+        if links.retired {
+            return;
         }
-        links.push(link);
+        if links.idle.len() >= self.settings.max_idle {
+            links.idle.remove(0);
+        }
+        links.idle.push(link);
     }
 
     pub(super) fn sweep(&self) {
         let now = self.clock.now();
-        self.links().retain(|link| self.is_fresh(link, now));
+        self.links().idle.retain(|link| self.is_fresh(link, now));
     }
 
     fn is_fresh(&self, link: &Link<T, B>, now: Instant) -> bool {

@@ -46,11 +46,31 @@ pub(super) fn answer(error: &BoxError, shape: Shape, request_id: Option<&str>) -
         headers.insert(HeaderName::from_static("request-id"), id);
     }
     wait(headers, reason, found.and_then(Rejection::wait));
-    if reason == Reason::UpgradeRequired {
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    match reason {
+        Reason::UpgradeRequired => {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Reason::MethodNotAllowed => {
+            headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        }
+        _ => {}
+    }
+    if found.is_some_and(Rejection::closes) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
+
+/// The answer to `GET /`: somebody is there.
+pub(super) fn root() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a provider may be asked with.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const REFUSED_BY: HeaderName = HeaderName::from_static("tollgate-refused-by");
 

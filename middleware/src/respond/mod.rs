@@ -11,8 +11,10 @@
 //!
 //! Only this layer knows status codes. Every answer of ours says who refused in
 //! `tollgate-refused-by`, is `cache-control: no-store`, and tells how long to wait in
-//! `retry-after` where that is known. An error that no layer explained is a bug: it is a 500 without
+//! `retry-after` where that is known; behind a head that ends who knows where, `connection` is `close`. An error that no layer explained is a bug: it is a 500 without
 //! detail, and its chain of causes goes to the process's own log.
+//!
+//! `GET /` and `HEAD /` can be answered here too, with an empty 200: see [`RespondLayer::root`].
 //!
 //! | reason | status | OpenAI `type` / `code` |
 //! |---|---|---|

@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::answer::answer;
+use super::answer::{answer, root};
 use crate::{
     body::Reply,
     conn::{Conn, Cut},
@@ -24,13 +24,21 @@ use crate::{
 /// Answers what the layers inside refuse.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RespondLayer {
-    _private: (),
+    root: bool,
 }
 
 impl RespondLayer {
-    /// The layer; it has no settings.
+    /// A layer that answers refusals only.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether `GET /` and `HEAD /` are answered here, before anything inside is asked: 200, with nothing in it. Clients and
+    /// load balancers ask so whether somebody is there.
+    #[must_use]
+    pub fn root(mut self, yes: bool) -> Self {
+        self.root = yes;
+        self
     }
 }
 
@@ -40,6 +48,7 @@ impl<S> Layer<S> for RespondLayer {
     fn layer(&self, inner: S) -> Respond<S> {
         Respond {
             inner,
+            root: self.root,
             unready: None,
         }
     }
@@ -49,6 +58,7 @@ impl<S> Layer<S> for RespondLayer {
 #[derive(Debug)]
 pub struct Respond<S> {
     inner: S,
+    root: bool,
     // What the inner service's readiness failed with, kept for the next call.
     unready: Option<BoxError>,
 }
@@ -58,6 +68,7 @@ impl<S: Clone> Clone for Respond<S> {
         // Readiness belongs to the instance that was asked.
         Self {
             inner: self.inner.clone(),
+            root: self.root,
             unready: None,
         }
     }
@@ -94,12 +105,17 @@ where
         };
         let kind = match self.unready.take() {
             Some(error) => Kind::Unready { error: Some(error) },
+            None if self.root && asks_root(&req) => Kind::Root,
             None => Kind::Called {
                 inner: self.inner.call(req),
             },
         };
         ResponseFuture { kind, asked, conn }
     }
+}
+
+fn asks_root<B>(req: &Request<B>) -> bool {
+    req.uri().path() == "/" && matches!(*req.method(), Method::GET | Method::HEAD)
 }
 
 #[derive(Debug)]
@@ -153,6 +169,7 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<F> {
         Called { #[pin] inner: F },
+        Root,
         Unready { error: Option<BoxError> },
     }
 }
@@ -181,6 +198,7 @@ where
                     cut_short(cut).into()
                 }
             },
+            KindProj::Root => return Poll::Ready(Ok(root().map(Reply::own))),
             KindProj::Unready { error } => error
                 .take()
                 .expect("a future is not polled after it was ready"),

@@ -383,3 +383,53 @@ async fn an_upgrade_is_told_which() {
     let told = told(CHAT, refused(Reason::UpgradeRequired), None).await;
     assert_eq!(told.header("upgrade"), Some("websocket"));
 }
+
+#[tokio::test]
+async fn a_method_that_is_not_served_is_told_which_are() {
+    let told = told(CHAT, refused(Reason::MethodNotAllowed), None).await;
+    assert!(told.header("allow").unwrap().contains("POST"));
+}
+
+#[tokio::test]
+async fn a_refusal_can_close_the_connection() {
+    let open = told(CHAT, refused(Reason::Malformed), None).await;
+    assert_eq!(open.header("connection"), None);
+    let closing = told(CHAT, refused(Reason::Malformed).close(), None).await;
+    assert_eq!(closing.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn the_root_is_answered_before_anything_inside_is_asked() {
+    for (method, path, root, asked) in [
+        ("GET", "/", true, false),
+        ("HEAD", "/?x=1", true, false),
+        ("POST", "/", true, true),
+        ("GET", "/v1/models", true, true),
+        ("GET", "/", false, true),
+    ] {
+        let inner = service_fn(|_: Request<()>| {
+            std::future::ready(Err::<Response<Script>, BoxError>(
+                refused(Reason::NotFound).into(),
+            ))
+        });
+        let req = Request::builder().method(method).uri(path);
+        let service = RespondLayer::new().root(root).layer(inner);
+        let answer = service.oneshot(req.body(()).unwrap()).await;
+        let answer = answer.unwrap_or_else(|never| match never {});
+        let status = if asked { 404 } else { 200 };
+        assert_eq!(answer.status(), status, "{method} {path}");
+        if !asked {
+            assert_eq!(answer.headers()["cache-control"], "no-store");
+            assert_eq!(answer.headers().len(), 1);
+            assert!(
+                answer
+                    .into_body()
+                    .collect()
+                    .await
+                    .unwrap()
+                    .to_bytes()
+                    .is_empty()
+            );
+        }
+    }
+}

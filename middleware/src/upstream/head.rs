@@ -37,6 +37,7 @@ fn is_callers_own(name: &str) -> bool {
             | "x-goog-api-key"
             | "proxy-authorization"
             | "tollgate-key"
+            | "x-tollgate-metadata"
             | "cookie"
             | "openai-organization"
             | "openai-project"

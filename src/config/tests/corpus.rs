@@ -128,6 +128,32 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "can be reached from other machines",
     ),
     (
+        "server: { trusted_proxies: [10.1.2.3/8] }",
+        "9:29",
+        "did you mean `10.0.0.0/8`",
+    ),
+    (
+        "server: { trusted_proxies: [the-proxy] }",
+        "9:29",
+        "a range of addresses",
+    ),
+    (
+        "server: { trusted_proxies: 10.0.0.0/8 }",
+        "9:28",
+        "must be a list",
+    ),
+    ("layers: { auth: off }", "9:17", "must be a map"),
+    (
+        "layers: { auth: { open: yes } }",
+        "9:25",
+        "`true` or `false`",
+    ),
+    (
+        "layers: { auth: { jwt: { jwks: \"https://h/k\" } } }",
+        "9:19",
+        "not built yet",
+    ),
+    (
         "server: { listen: [127.0.0.1:80, 127.0.0.1:80] }",
         "9:34",
         "two listeners",

@@ -3,6 +3,7 @@
 mod corpus;
 mod example;
 mod hostile;
+mod json_schema;
 mod secrets;
 
 use std::io;
@@ -144,7 +145,7 @@ fn json_has_one_object_for_each_problem() {
 #[test]
 fn what_is_shown_can_be_loaded_again() {
     let loaded = good(
-        "server: { listen: [127.0.0.1:1, unix:/run/x], workers: 2, proxy_protocol: true, tls: { cert: c.pem, key: k.pem, client_ca: ca.pem }, limits: { head: 1KiB, body_timeout: 1500ms }, expose: debug }\nproviders:\n  a: { dialect: anthropic, base_url: 'http://[::1]:8/v1/', models: { x: y, 'p-*': 'p-*' }, extra_body: { a: { b: [null, true, 1e3, 's'] } }, timeout: { first_byte: off, idle: 90m }, tls: off, end: transport }\naliases: { k: l }\nroutes:\n  - { name: r, match: { model: [a, 'b*'], path: /x*, dialect: openai, stream: true, header: { x-a: 'b*' } }, targets: [{ provider: a, model: m, label: l }], layers: { timeout: off } }\nlayers: { timeout: { total: 36h, first_byte: 7s } }\ntelemetry: { log: { to: /tmp/x } }\n",
+        "server: { listen: [127.0.0.1:1, unix:/run/x], workers: 2, proxy_protocol: true, tls: { cert: c.pem, key: k.pem, client_ca: ca.pem }, trusted_proxies: [10.0.0.0/8, '2001:db8::/32', 192.0.2.1], limits: { head: 1KiB, body_timeout: 1500ms }, expose: debug }\nproviders:\n  a: { dialect: anthropic, base_url: 'http://[::1]:8/v1/', models: { x: y, 'p-*': 'p-*' }, extra_body: { a: { b: [null, true, 1e3, 's'] } }, timeout: { first_byte: off, idle: 90m }, tls: off, end: transport }\naliases: { k: l }\nroutes:\n  - { name: r, match: { model: [a, 'b*'], path: /x*, dialect: openai, stream: true, header: { x-a: 'b*' } }, targets: [{ provider: a, model: m, label: l }], layers: { timeout: off } }\nlayers: { auth: { open: true }, timeout: { total: 36h, first_byte: 7s } }\ntelemetry: { log: { to: /tmp/x } }\n",
     );
     let shown = redacted(&loaded.config);
     assert_eq!(good(&shown).config, loaded.config, "{shown}");
@@ -162,10 +163,12 @@ fn the_defaults_are_the_documented_ones() {
         "listen: [\"127.0.0.1:8080\"]",
         "workers: auto",
         "runtime: per_core",
-        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, slow_reader: 30s, buffer: 64KiB }",
+        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, connections: auto, slow_reader: 30s, buffer: 64KiB }",
         "drain: { delay: 0s, timeout: 600s }",
         "expose: none",
         "proxy_protocol: false",
+        "trusted_proxies: [\"127.0.0.0/8\"]",
+        "auth: { open: false }",
         "listen: \"127.0.0.1:9901\"",
         "pool: { idle: 60s, max_idle: 128, max_age: 600s }",
         "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off }",
@@ -283,6 +286,45 @@ fn flags_beat_the_file_and_are_checked() {
         demo(&flags).map(|l| l.config.routes[0].name.clone()),
         Ok("demo".to_owned())
     );
+}
+
+/// Whoever says so, serves everyone; nobody does by accident.
+#[test]
+fn only_an_open_gateway_listens_to_other_machines() {
+    for (layers, taken) in [
+        ("layers: { auth: { open: true } }", true),
+        ("layers: { auth: { open: false } }", false),
+        ("layers: { auth: {} }", false),
+        ("layers: {}", false),
+    ] {
+        for listen in ["0.0.0.0:80", "'[::]:80'", "192.0.2.1:80"] {
+            let text = format!("{BASE}server: {{ listen: {listen} }}\n{layers}\n");
+            let loaded = load(&text, "t.yaml", &inputs());
+            assert_eq!(loaded.is_ok(), taken, "{text}");
+            if let Err(problems) = loaded {
+                let told = problems.to_string();
+                assert!(
+                    told.contains("open: true") && told.contains("127.0.0.1"),
+                    "{told}"
+                );
+            }
+        }
+        let flags = Inputs {
+            listen: Some("0.0.0.0:1"),
+            ..inputs()
+        };
+        let loaded = load(&format!("{BASE}{layers}\n"), "t.yaml", &flags);
+        assert_eq!(loaded.is_ok(), taken, "{layers}");
+    }
+    let open = good(&format!("{BASE}layers: {{ auth: {{ open: true }} }}\n"));
+    assert!(summary(&open.config).contains("serves everyone"));
+    assert!(!summary(&good(BASE).config).contains("serves everyone"));
+}
+
+#[test]
+fn trusted_proxies_may_be_none() {
+    let config = good(&format!("{BASE}server: {{ trusted_proxies: [] }}\n")).config;
+    assert!(config.server.trusted_proxies.is_empty());
 }
 
 #[test]

@@ -137,6 +137,17 @@ pub struct Limits {
     pub slow_reader: Duration,
     /// Bytes held of a connection in each direction.
     pub buffer: u64,
+    /// Client connections open at once.
+    pub connections: Connections,
+}
+
+/// How many client connections may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// As many as the process may open descriptors for: half of what is left after 64, at least 16.
+    Auto,
+    /// This many, at least 1.
+    Count(usize),
 }
 
 /// How the server stops.
@@ -169,8 +180,17 @@ pub struct Admin {
 /// What every route gets unless it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
+    /// Who is served.
+    pub auth: Access,
     /// The clocks towards a provider.
     pub timeout: Timeout,
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Everyone who can connect. Otherwise, without callers, only this machine.
+    pub open: bool,
 }
 
 /// What is told about requests.
@@ -217,6 +237,7 @@ impl Default for Server {
                 keep_alive: Duration::from_secs(75),
                 slow_reader: Duration::from_secs(30),
                 buffer: 64 << 10,
+                connections: Connections::Auto,
             },
             drain: Drain {
                 delay: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! The clocks of a connection, over a socket pair with the paused clock.
 
 use super::*;
+use crate::server::{Drain, renew::Stacked};
 
 use std::{convert::Infallible, time::Duration};
 
@@ -24,6 +25,14 @@ const LIMITS: Limits = Limits {
 
 /// Serves one connection that answers each request after `delay`, and runs the client beside it.
 async fn beside<C: Future>(delay: Duration, client: impl FnOnce(UnixStream) -> C) -> C::Output {
+    with_orders(delay, |stream, _| client(stream)).await
+}
+
+/// The same; the client can also give the connection orders.
+async fn with_orders<C: Future>(
+    delay: Duration,
+    client: impl FnOnce(UnixStream, Arc<Shared>) -> C,
+) -> C::Output {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let stack = tower::service_fn(move |_| async move {
         sleep(delay).await;
@@ -35,8 +44,20 @@ async fn beside<C: Future>(delay: Duration, client: impl FnOnce(UnixStream) -> C
     let shared = Arc::new(Shared::default());
     let mut builder = Builder::new();
     builder.header_read_timeout(None);
-    let http = open(&builder, Socket::Unix(ours), stack, &shared, LIMITS.wire());
-    let ((), output) = tokio::join!(serve(http, shared, LIMITS, ()), client(theirs));
+    let drain = Drain {
+        delay: Duration::ZERO,
+        timeout: Duration::from_secs(600),
+    };
+    let place = Place::new(Arc::new(Stacked::new(1, LIMITS, drain)), 0, stack);
+    let http = open(
+        &builder,
+        Socket::Unix(ours),
+        Arc::new(place),
+        &shared,
+        LIMITS.wire(),
+    );
+    let client = client(theirs, shared.clone());
+    let ((), output) = tokio::join!(serve(http, shared, LIMITS, ()), client);
     output
 }
 
@@ -154,4 +175,54 @@ fn a_change_of_phase_is_seen_even_if_it_comes_back() {
     phase.answer_ended();
     assert_ne!(phase.load(), before);
     assert_eq!(phase.kind(), Kind::Idle);
+}
+
+/// A client may have sent its request before it could know of the drain: it is answered, and told that it was the last.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_on_its_way_when_the_drain_began_is_answered() {
+    for used_before in [false, true] {
+        with_orders(Duration::from_millis(1), |mut stream, shared| async move {
+            if used_before {
+                answer(&mut stream).await;
+            }
+            shared.order(Order::Finish);
+            // The connection has taken the order, and finds nothing to read.
+            sleep(LINGER / 2).await;
+            let answer = answer(&mut stream).await;
+            assert!(answer.contains("connection: close"), "{answer}");
+            assert_eq!(rest(&mut stream).await.0, "");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_request_does_not_hold_the_drain_up() {
+    for used_before in [false, true] {
+        with_orders(Duration::ZERO, |mut stream, shared| async move {
+            if used_before {
+                answer(&mut stream).await;
+            }
+            shared.order(Order::Finish);
+            assert_eq!(rest(&mut stream).await, (String::new(), LINGER));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_comes_slowly_during_the_drain_has_its_whole_time() {
+    with_orders(Duration::ZERO, |mut stream, shared| async move {
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        shared.order(Order::Finish);
+        sleep(Duration::from_secs(5)).await;
+        stream.write_all(b"host: a\r\n\r\n").await.unwrap();
+        let (read, _) = rest(&mut stream).await;
+        assert!(
+            read.starts_with("HTTP/1.1 200") && read.ends_with("hello"),
+            "{read}"
+        );
+    })
+    .await;
 }

@@ -150,3 +150,18 @@ async fn sweeping_closes_what_is_past_its_time_and_nothing_else() {
     assert_eq!(ends[0].read(&mut [0]).await.unwrap(), 0);
     goes_to(&client, &mut ends[1]).await;
 }
+
+#[tokio::test]
+async fn a_retired_client_keeps_no_connection() {
+    let (client, pipes) = piped(pool(60, 9, 600), SystemClock);
+    let mut ends = fill(&client, &pipes, 2).await;
+    client.retire();
+    assert_eq!(client.idle(), 0);
+    for end in &mut ends {
+        assert_eq!(end.read(&mut [0]).await.unwrap(), 0, "it was closed");
+    }
+    // Who still has a clone is served, on a connection that is closed behind the answer.
+    let mut ends = fill(&client.clone(), &pipes, 1).await;
+    assert_eq!(client.idle(), 0);
+    assert_eq!(ends[0].read(&mut [0]).await.unwrap(), 0);
+}

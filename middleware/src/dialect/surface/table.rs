@@ -39,16 +39,29 @@ pub(super) fn behind(hints: &Hints<'_>, path: &str, segment: Range<usize>) -> Op
     if segment == "openai"
         && let Some(tail) = rest.strip_prefix("deployments/")
     {
-        let (deployment, tail) = tail.split_once('/')?;
-        let (Dialect::OpenAi, operation) = exact(tail)? else {
-            return None;
-        };
+        let (deployment, operation) = deployed(tail)?;
         let from = at + "deployments/".len();
         return Some(
             Found::new(Dialect::Azure, operation).with_model(from..from + deployment.len()),
         );
     }
     google(path, at)
+}
+
+/// Azure's `{deployment}/chat/completions`. A deployment that is named after a model may hold slashes.
+fn deployed(tail: &str) -> Option<(&str, Operation)> {
+    let mut ends = tail.rmatch_indices('/').map(|(at, _)| at);
+    let (one, two) = (ends.next()?, ends.next());
+    // The longer surface first: what is left of it is the name.
+    [two, Some(one)].into_iter().flatten().find_map(|at| {
+        let (name, surface) = (&tail[..at], &tail[at + 1..]);
+        match exact(surface) {
+            Some((Dialect::OpenAi, operation)) if !name.is_empty() && !name.starts_with('/') => {
+                Some((name, operation))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// What needs no version before it: Bedrock's and Ollama's paths, behind any mount.

@@ -83,7 +83,20 @@ fn azure_deployments_are_the_model() {
         post("/openai/responses?api-version=1"),
         "azure responses /openai - -"
     );
-    assert_eq!(post("/openai/deployments/d/other"), "prefixed /openai");
+    for name in ["org/name", "org%2Fname", "a/b/c", "chat"] {
+        assert_eq!(
+            post(&format!("/openai/deployments/{name}/chat/completions")),
+            format!("azure chat /openai {name} -")
+        );
+        assert_eq!(
+            post(&format!("/openai/deployments/{name}/embeddings")),
+            format!("azure embeddings /openai {name} -")
+        );
+    }
+    for path in ["d/other", "d", "/chat/completions", "completions"] {
+        let told = post(&format!("/openai/deployments/{path}"));
+        assert_eq!(told, "prefixed /openai", "{path}");
+    }
 }
 
 #[test]

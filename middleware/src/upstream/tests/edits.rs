@@ -85,6 +85,7 @@ async fn the_callers_credentials_stay_here_and_the_providers_goes_out() {
         "x-goog-api-key",
         "proxy-authorization",
         "tollgate-key",
+        "x-tollgate-metadata",
         "cookie",
     ];
     for (dialect, slot, value) in [
