@@ -3,7 +3,7 @@
 //! | fact | writer | absent means |
 //! |---|---|---|
 //! | [`Record`](crate::record::Record) | `record` | nobody keeps a record: write nothing |
-//! | [`Conn`](crate::conn::Conn) | the server | the transport acknowledges nothing |
+//! | [`Conn`] | the server | the transport acknowledges nothing |
 //! | [`ClientAddress`] | `hygiene` | no trusted hop named a client: it is the peer |
 //! | [`Intent`] | `peek` | the body was not read, or cannot be: compressed, not JSON, no body |
 //! | [`Route`] | `route` | the request was not routed: keep its model |
