@@ -102,7 +102,12 @@ async fn nothing_in_a_request_is_dialled() {
     let conn = stage
         .open(absolute.replacen(CHAT, &format!("http://{host}{CHAT}"), 1))
         .await;
+    // A target that names another host than `Host` is no request to this one.
     let answer = conn.response().await;
+    assert_eq!(answer.status(), 400, "{}", answer.text());
+    assert_eq!(upstream.attempts("absolute"), 0);
+    let absolute = absolute.replacen(CHAT, &format!("http://127.0.0.1{CHAT}"), 1);
+    let answer = stage.open(absolute).await.response().await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     assert_eq!(upstream.attempts("absolute"), 1);
     assert_eq!(decoy.connections(), 0);
