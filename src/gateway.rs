@@ -1,13 +1,17 @@
 //! A whole gateway in this process: data listeners, admin listener, request log.
 
-use std::{error::Error, fmt, fs, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, fs, io, sync::Arc};
+
+use tollgate_middleware::clock::SystemClock;
 
 use crate::{
     admin::{self, Admin, Pages},
     config::{self, Config, Listen, LogTo},
     connect::TlsError,
     listen::Address,
-    server::{self, Control, Flavor, Handle, Outcome, Readiness, Settings, Signals, Stacks, Tally},
+    server::{
+        self, Control, Flavor, Handle, Outcome, Readiness, Refuse, Settings, Signals, Stacks, Tally,
+    },
     stack::{Body, Connectors, Stack},
     telemetry::{
         log::{LogWriter, Sink},
@@ -157,6 +161,12 @@ impl Stacks for Workers {
         Stack::new(&self.config, &self.connectors, told)
     }
 
+    fn refuse(&self, worker: usize) -> Refuse {
+        let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
+        let told = Told::new(lines, counters, self.routes.clone(), GENERATION);
+        Refuse::new(move |refusal| told.refused(refusal, &SystemClock))
+    }
+
     fn sweep(&self, stack: &Self::Stack) {
         stack.sweep();
     }
@@ -203,8 +213,9 @@ pub(crate) fn settings(config: &Config) -> Settings {
             head: usize::try_from(server.limits.head).unwrap_or(usize::MAX),
             headers: server.limits.headers,
             head_timeout: server.limits.head_timeout,
-            keep_alive: KEEP_ALIVE,
-            buffer: BUFFER,
+            keep_alive: server.limits.keep_alive,
+            slow_reader: Some(server.limits.slow_reader),
+            buffer: usize::try_from(server.limits.buffer).unwrap_or(usize::MAX),
             connections: connections(),
         },
         drain: server::Drain {
@@ -213,11 +224,6 @@ pub(crate) fn settings(config: &Config) -> Settings {
         },
     }
 }
-
-/// How long a connection waits for its next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// What is held of a connection per direction.
-const BUFFER: usize = 64 * 1024;
 
 /// Half of the descriptors that this process may open, after 64 for itself: a request needs two.
 fn connections() -> usize {

@@ -21,7 +21,9 @@ const CHAT: &str = concat!(
 ///
 /// The gateway cannot be reached, or standard output cannot be written.
 pub fn show(gateway: &Gateway) -> io::Result<()> {
-    let out = &mut io::stdout();
+    // Held while the chat runs: the line of the log comes behind it.
+    let mut held = io::stdout().lock();
+    let out = &mut held;
     let Some(address) = gateway.addresses().first() else {
         return Ok(());
     };
@@ -51,7 +53,9 @@ pub fn show(gateway: &Gateway) -> io::Result<()> {
     }
     writeln!(out, "\nand its line of the request log:")?;
     out.flush()?;
+    drop(held);
     gateway.flush_log();
+    let out = &mut io::stdout();
     writeln!(out, "\nNow you (Ctrl-C ends it):\n  {}\n", command(address))?;
     out.flush()
 }

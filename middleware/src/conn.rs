@@ -7,6 +7,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
@@ -27,8 +28,28 @@ struct State {
     /// Somebody waits for the next one.
     awaited: AtomicBool,
     waiting: Mutex<Option<Waker>>,
+    /// A request is being answered.
+    answering: AtomicBool,
     cut: AtomicU8,
     reset: AtomicBool,
+}
+
+/// A request is being answered, as long as this lives. Made by [`Conn::answer`].
+#[derive(Debug)]
+pub struct Answering(Conn);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.0.answering.store(false, Ordering::Release);
+    }
+}
+
+impl Deref for Answering {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.0
+    }
 }
 
 /// Why a running answer is to be ended from outside.
@@ -57,6 +78,18 @@ impl Conn {
     /// Who is at the other end; `None` over a unix socket, or where nobody said.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.peer
+    }
+
+    /// Says that a request is being answered, until the guard is dropped: it is to ride in the answer's body. Until
+    /// then the transport keeps back what the client sends behind the request.
+    pub fn answer(&self) -> Answering {
+        self.0.answering.store(true, Ordering::Release);
+        Answering(self.clone())
+    }
+
+    /// Whether somebody has said that a request is being answered.
+    pub fn is_answering(&self) -> bool {
+        self.0.answering.load(Ordering::Acquire)
     }
 
     /// Said by the transport: everything that was written to it has reached the socket.

@@ -272,7 +272,12 @@ impl Rejection {
             if let Some(found) = error.downcast_ref() {
                 return Some(found);
             }
-            next = error.source();
+            // An io::Error tells what it wraps by another way than `source`.
+            let inner = error.downcast_ref().and_then(io::Error::get_ref);
+            next = match inner {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
         }
         None
     }

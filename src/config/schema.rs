@@ -106,11 +106,11 @@ const LIMITS: &[Key] = &[
     key("head_timeout", TIME),
     key("body", SIZE),
     key("body_timeout", TIME),
-    later("keep_alive", TIME),
+    key("keep_alive", TIME),
     later("held_bodies", Kind::Size { percent: true }),
     later("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
-    later("slow_reader", TIME),
-    later("buffer", SIZE),
+    key("slow_reader", TIME),
+    key("buffer", SIZE),
 ];
 
 const ADMIN: &[Key] = &[key("listen", Kind::Listen), key("token", Kind::Secret)];

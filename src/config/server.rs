@@ -176,5 +176,8 @@ fn limits(node: Option<&Node>, default: Limits) -> Limits {
         head_timeout: parsed(node, "head_timeout", value::duration).unwrap_or(default.head_timeout),
         body: parsed(node, "body", value::size).unwrap_or(default.body),
         body_timeout: parsed(node, "body_timeout", value::duration).unwrap_or(default.body_timeout),
+        keep_alive: parsed(node, "keep_alive", value::duration).unwrap_or(default.keep_alive),
+        slow_reader: parsed(node, "slow_reader", value::duration).unwrap_or(default.slow_reader),
+        buffer: parsed(node, "buffer", value::size).unwrap_or(default.buffer),
     }
 }

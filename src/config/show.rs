@@ -185,10 +185,12 @@ fn server(out: &mut String, server: &Server) {
 }
 
 fn limits(l: &Limits) -> String {
-    let (head, body) = (size(l.head), size(l.body));
+    let (head, body, buffer) = (size(l.head), size(l.body), size(l.buffer));
     let (head_timeout, body_timeout) = (time(l.head_timeout), time(l.body_timeout));
+    let (keep_alive, slow_reader) = (time(l.keep_alive), time(l.slow_reader));
     format!(
-        "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout} }}",
+        "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout}, \
+         keep_alive: {keep_alive}, slow_reader: {slow_reader}, buffer: {buffer} }}",
         l.headers
     )
 }

@@ -1,6 +1,7 @@
 //! The life of one connection: HTTP, its clocks, and an end that the client can read.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
@@ -9,18 +10,14 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use hyper::server::conn::http1::{self, Builder};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::AsyncWriteExt,
-    time::{Instant, Sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tollgate_middleware::{
-    conn::Conn,
-    wire::{self, Wire},
+    conn::{Conn, Cut},
+    wire::{self, Refusal, Wire},
 };
 
 use super::{
@@ -36,10 +33,20 @@ pub(super) struct Shared {
     pub(super) phase: Phase,
     /// The client has closed its side.
     pub(super) ended: AtomicBool,
+    refuse: Refuse,
     order: AtomicU8,
     // NOTE: the waker of a spawned task stays the same for the task's life.
     waker: OnceLock<Waker>,
 }
+
+/// Tells of a request that never became one, and gives the answer to it.
+#[derive(Clone)]
+pub struct Refuse(Arc<Answer>);
+
+type Answer = dyn Fn(&Refusal) -> Vec<u8> + Send + Sync;
+
+/// Hears from below the HTTP server.
+pub(super) struct Below(Arc<Shared>);
 
 /// What the drain asks of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +87,7 @@ enum End {
 }
 
 /// A connection and the service of its requests.
-pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream>>, Requests<S>>;
+pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream, Below>>, Requests<S>>;
 
 /// HTTP on a connection that was just accepted.
 pub(super) fn open<S: Stack>(
@@ -88,9 +95,11 @@ pub(super) fn open<S: Stack>(
     socket: Socket,
     stack: S,
     shared: &Arc<Shared>,
+    limits: wire::Limits,
 ) -> Box<Http<S>> {
     let stream = Stream::new(socket, shared.clone());
-    let io = TokioIo::new(Wire::new(stream, shared.conn.clone()));
+    let below = Below(shared.clone());
+    let io = TokioIo::new(Wire::with(stream, shared.conn.clone(), limits, below));
     // Boxed: the task keeps room for it more than once otherwise.
     Box::new(builder.serve_connection(io, Requests::new(stack, shared.clone())))
 }
@@ -113,14 +122,15 @@ pub(super) async fn serve<S: Stack, E>(
 }
 
 /// Closes the socket so that the client can read what was written to it.
-async fn close(mut wire: Wire<Stream>, shared: &Shared, end: &End) {
-    if shared.conn.asked_to_reset() {
+async fn close(mut wire: Wire<Stream, Below>, shared: &Shared, end: &End) {
+    // What a client does not take is not kept for it any longer, in the kernel either.
+    let slow = shared.conn.asked_to_cut() == Some(Cut::SlowReader);
+    if shared.conn.asked_to_reset() || slow {
         wire.get_ref().reset_on_close();
         return;
     }
     if let End::Late { told: true } = end {
-        // A client that takes nothing of these few bytes is not waited for.
-        let _ = timeout(ANSWER_TIME, wire.write_all(head_timeout().as_bytes())).await;
+        wire.refuse(&Refusal::slow());
     }
     let nothing_to_read = shared.ended.load(Ordering::Relaxed) || matches!(end, End::Idle);
     if !nothing_to_read {
@@ -248,9 +258,10 @@ impl<'a> Run<'a> {
 
 impl Shared {
     /// What is shared of a connection from `peer`; `None` over a unix socket.
-    pub(super) fn of(peer: Option<SocketAddr>) -> Self {
+    pub(super) fn of(peer: Option<SocketAddr>, refuse: Refuse) -> Self {
         Self {
             conn: Conn::of(peer),
+            refuse,
             ..Self::default()
         }
     }
@@ -322,23 +333,39 @@ impl Phase {
     }
 }
 
-/// The answer to a head that did not come in time. It names no dialect, because nobody knows one:
-/// the object satisfies the SDKs of OpenAI and of Anthropic.
-fn head_timeout() -> String {
-    let body = concat!(
-        r#"{"type":"error","error":{"type":"invalid_request_error","code":"request_timeout","#,
-        r#""param":null,"message":"tollgate: the request head came too slowly; send it again"}}"#,
-    );
-    let length = body.len();
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
-         cache-control: no-store\r\ntollgate-refused-by: wire\r\nconnection: close\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )
+// ===== impl Refuse =====
+
+impl Refuse {
+    /// `refuse` is called once for a connection at most, at its end.
+    pub fn new(refuse: impl Fn(&Refusal) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(refuse))
+    }
 }
 
-/// How long a client may take to read that answer.
-const ANSWER_TIME: Duration = Duration::from_secs(1);
+impl Default for Refuse {
+    /// Tells nobody; the answer has no name.
+    fn default() -> Self {
+        Self::new(|refusal| refusal.answer(None))
+    }
+}
+
+impl fmt::Debug for Refuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refuse").finish_non_exhaustive()
+    }
+}
+
+// ===== impl Below =====
+
+impl wire::Watch for Below {
+    fn head_begins(&mut self) {
+        self.0.phase.bytes_came();
+    }
+
+    fn refused(&mut self, refusal: &Refusal) -> Vec<u8> {
+        (self.0.refuse.0)(refusal)
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -35,9 +35,10 @@ use tokio::{
     runtime,
     sync::{Semaphore, mpsc, watch},
 };
-use tollgate_middleware::error::BoxError;
+use tollgate_middleware::{error::BoxError, wire};
 use tower_service::Service;
 
+pub use self::connection::Refuse;
 pub use self::handle::{Control, Handle, Outcome, Readiness, Signals, Tally};
 use self::{
     handle::{READY, Stage},
@@ -62,6 +63,12 @@ pub trait Stacks: Send + Sync + 'static {
     /// The stack of worker number `worker`, counted from 0. Called once for each, on its thread
     /// and inside its runtime.
     fn stack(&self, worker: usize) -> Self::Stack;
+
+    /// Who is told of requests that the transport of worker number `worker` refuses.
+    fn refuse(&self, worker: usize) -> Refuse {
+        let _ = worker;
+        Refuse::default()
+    }
 
     /// Called once a second for each worker, on its runtime: closes idle pooled connections.
     fn sweep(&self, stack: &Self::Stack);
@@ -103,6 +110,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Wait between two requests; zero closes after each answer.
     pub keep_alive: Duration,
+    /// How long a client may take nothing of what waits for it; `None` is for ever.
+    pub slow_reader: Option<Duration>,
     /// Bytes held per direction of a connection; at least `head` and 8 KiB are.
     pub buffer: usize,
     /// Connections open at once, in all workers; beyond them none is accepted.
@@ -265,6 +274,18 @@ fn run_worker<T: Stacks>(
         Err(error) => {
             let _ = ready.send(Err(error));
             0
+        }
+    }
+}
+
+// ===== impl Limits =====
+
+impl Limits {
+    fn wire(&self) -> wire::Limits {
+        wire::Limits {
+            head: self.head,
+            headers: self.headers,
+            slow_reader: self.slow_reader,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An accepted stream of either kind, which tells its connection that bytes or the end came.
+//! An accepted stream of either kind, which tells its connection that the end came.
 
 use std::{
     io::{self, IoSlice},
@@ -101,9 +101,7 @@ impl AsyncRead for Stream {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
-        if buf.filled().len() > before {
-            this.shared.phase.bytes_came();
-        } else if room > 0 {
+        if buf.filled().len() == before && room > 0 {
             this.shared.ended.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))

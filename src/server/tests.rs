@@ -82,6 +82,7 @@ fn settings() -> Settings {
             headers: 100,
             head_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
+            slow_reader: Some(Duration::from_secs(30)),
             buffer: 64 * 1024,
             connections: 1000,
         },

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Common, Limits, Stacks, Stage, Tally,
+    Common, Limits, Refuse, Stacks, Stage, Tally,
     connection::{self, Shared},
     registry::Registry,
     service::Stack,
@@ -42,6 +42,7 @@ struct Loop<S> {
     registry: Arc<Registry>,
     tally: Tally,
     room: Arc<Semaphore>,
+    refuse: Refuse,
 }
 
 impl Worker {
@@ -52,6 +53,7 @@ impl Worker {
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
         let stack = common.stacks.stack(index);
+        let refuse = common.stacks.refuse(index);
         let registry = Arc::new(Registry::default());
         let (stop, stopped) = watch::channel(false);
         let limits = common.settings.limits;
@@ -65,6 +67,7 @@ impl Worker {
                 registry: registry.clone(),
                 tally: common.tally.clone(),
                 room: common.room.clone(),
+                refuse: refuse.clone(),
             };
             accepting.push(spawn(accept.run(stopped.clone())));
         }
@@ -136,6 +139,7 @@ fn builder(limits: Limits) -> Builder {
         .header_read_timeout(None)
         .half_close(false)
         .keep_alive(!limits.keep_alive.is_zero())
+        // `wire` has judged the head: hyper only has to have room for it.
         .max_headers(limits.headers)
         .max_header_size(limits.head)
         .max_buf_size(limits.buffer.max(limits.head).max(HYPER_BUFFER));
@@ -198,13 +202,14 @@ where
 
     fn serve(&self, socket: Socket, peer: Option<SocketAddr>, room: OwnedSemaphorePermit) {
         self.tally.connection_accepted();
-        let shared = Arc::new(Shared::of(peer));
+        let shared = Arc::new(Shared::of(peer, self.refuse.clone()));
         let entry = self
             .registry
             .clone()
             .enter(shared.clone(), self.tally.clone(), room);
-        let http = connection::open(&self.builder, socket, self.stack.clone(), &shared);
         let limits = self.limits;
+        let stack = self.stack.clone();
+        let http = connection::open(&self.builder, socket, stack, &shared, limits.wire());
         spawn(connection::serve(http, shared, limits, entry));
     }
 

@@ -13,6 +13,7 @@ use tollgate_middleware::{
     dialect::Surface,
     json,
     record::{Attempt, Ended, Mark, Record},
+    wire::Refusal,
 };
 
 /// Room for a usual line.
@@ -51,6 +52,34 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
     digest(&mut line, record);
     ending(&mut line, record);
     line.raw("}");
+}
+
+/// Appends the line of what was refused before it was a request: nothing is known of it but when and why.
+pub(crate) fn refused(
+    out: &mut Vec<u8>,
+    at: SystemTime,
+    request_id: &str,
+    generation: u64,
+    refusal: &Refusal,
+) {
+    out.extend_from_slice(b"{\"time\":");
+    time(out, at);
+    let mut line = Line(out);
+    line.word(r#","request_id":"#, Some(request_id));
+    line.number(r#","generation":"#, Some(generation));
+    line.raw(r#","method":null,"path":null"#);
+    line.number(r#","status":"#, Some(refusal.status().into()));
+    line.raw(concat!(
+        r#","caller":null,"route":null,"provider":null,"target":null,"label":null,"dialect":null,"model":null"#,
+        r#","upstream_model":null,"stream":null,"attempts":[],"duration_ms":null,"first_byte_ms":null"#,
+        r#","first_token_ms":null,"gateway_ms":null"#,
+    ));
+    line.raw(UNBUILT);
+    line.raw(r#","bytes_in":null,"bytes_out":null,"digest":null"#);
+    line.word(r#","ended":"#, Some(Ended::Refused.as_str()));
+    line.word(r#","refused_by":"#, Some("wire"));
+    line.word(r#","error":"#, Some(refusal.reason().as_str()));
+    line.raw(r#","edited_by":[]}"#);
 }
 
 /// Fields of layers that are not built.
@@ -357,6 +386,33 @@ mod tests {
         assert_eq!(told(moment), "\"2023-11-14T22:13:20.007Z\"");
         let far = Duration::from_secs(1 << 40);
         assert_eq!(told(far), "\"9999-12-30T22:00:00.000Z\"");
+    }
+
+    #[test]
+    fn what_never_became_a_request_has_the_fields_of_one() {
+        let mut out = Vec::new();
+        refused(
+            &mut out,
+            SystemTime::UNIX_EPOCH,
+            "id-1",
+            3,
+            &Refusal::slow(),
+        );
+        let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let whole = line(&record("/v1/chat/completions", start()));
+        let names = |line: &serde_json::Value| -> Vec<String> {
+            line.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&told), names(&whole));
+        assert_eq!(
+            (&told["refused_by"], &told["status"]),
+            (&"wire".into(), &408.into())
+        );
+        assert_eq!(
+            (&told["error"], &told["ended"]),
+            (&"request_timeout".into(), &"refused".into())
+        );
+        assert!(told["method"].is_null() && told["bytes_in"].is_null());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The writer of the request log: a request's end never waits for a disk or a pipe.
 //!
 //! Each worker appends its lines to a buffer in memory of its own; one thread writes them all. It
-//! sleeps until the first line comes, waits ten milliseconds for others, and writes what has
-//! gathered at once. A buffer that is full drops the line and counts it.
+//! sleeps until a line comes and writes it, but not more often than each ten milliseconds: what
+//! gathers meanwhile is written at once. A buffer that is full drops the line and counts it.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tollgate_middleware::clock::{Clock, SystemClock};
@@ -178,10 +178,9 @@ impl Lines {
 }
 
 impl Shared {
-    /// Lets lines gather. A wake-up that was meant for the wait before does not cut it short; a flush
-    /// or the end does.
-    fn gather(&self, asked: u64) {
-        let end = SystemClock.now() + GATHER;
+    /// Lets lines gather until this moment. A wake-up that was meant for the wait before does not cut it
+    /// short; a flush or the end does.
+    fn gather(&self, asked: u64, end: Instant) {
         loop {
             if self.flushes().asked > asked || self.closing.load(Ordering::Acquire) {
                 return;
@@ -198,6 +197,7 @@ impl Shared {
     fn run(&self, mut sink: Sink) {
         let mut spare = Vec::new();
         let mut complained = false;
+        let mut next = SystemClock.now();
         loop {
             let asked = self.flushes().asked;
             let due = asked > self.flushes().done;
@@ -207,8 +207,9 @@ impl Shared {
                     thread::park();
                     continue;
                 }
-                self.gather(asked);
+                self.gather(asked, next);
             }
+            next = SystemClock.now() + GATHER;
             self.write_all(&mut sink, &mut spare, &mut complained);
             self.flushes().done = asked;
             self.flushed.notify_all();
@@ -308,7 +309,7 @@ impl fmt::Debug for Opaque {
 const CAPACITY: usize = 1024 * 1024;
 /// Of which these stay reserved.
 const KEPT: usize = 64 * 1024;
-/// Wait for more lines after the first.
+/// Shortest time between two writes that nobody waits for.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long a flush may take.
 const FLUSH_TIME: Duration = Duration::from_secs(5);

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use tollgate_middleware::record::{Ended, Record, Sink};
+use tollgate_middleware::{
+    clock::Clock,
+    record::{self, Ended, Record, Sink},
+    wire::Refusal,
+};
 
 use super::{
     line,
@@ -43,6 +47,29 @@ impl Told {
             routes,
             generation,
         }))
+    }
+}
+
+impl Told {
+    /// Counts and logs a request that the transport refused before it was one; gives the answer to it.
+    pub fn refused(&self, refusal: &Refusal, clock: &impl Clock) -> Vec<u8> {
+        let Inner {
+            lines,
+            counters,
+            generation,
+            ..
+        } = &*self.0;
+        let arrived = clock.wall();
+        let id = record::new_request_id(arrived);
+        let id = id.to_str().unwrap_or_default();
+        counters.began();
+        counters.ended(metrics::Ended {
+            status: refusal.status(),
+            outcome: Ended::Refused as usize,
+            ..metrics::Ended::default()
+        });
+        lines.line(|out| line::refused(out, arrived, id, *generation, refusal));
+        refusal.answer(Some(id))
     }
 }
 

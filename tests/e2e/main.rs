@@ -13,3 +13,4 @@ mod relay;
 mod sdk;
 mod sources;
 mod timing;
+mod wire;

@@ -186,6 +186,11 @@ fn request_id(headers: &HeaderMap, wall: SystemTime) -> HeaderValue {
         // Copied: a slice of the head would keep the server's whole read buffer.
         return HeaderValue::from_bytes(id.as_bytes()).unwrap_or_else(|_| id.clone());
     }
+    new_request_id(wall)
+}
+
+/// A name for a request that brings none: a UUID of version 7, which sorts by time.
+pub fn new_request_id(wall: SystemTime) -> HeaderValue {
     let since = wall
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);

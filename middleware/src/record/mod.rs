@@ -60,7 +60,7 @@ mod watch;
 pub use self::cell::{Attempt, Digest, Ended, Mark, Record, Refused};
 #[cfg(feature = "record")]
 pub use self::{
-    layer::{RecordLayer, Recorded, ResponseFuture},
+    layer::{RecordLayer, Recorded, ResponseFuture, new_request_id},
     watch::{RequestBody, ResponseBody, Sink},
 };
 #[cfg(feature = "record")]

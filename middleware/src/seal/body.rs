@@ -116,7 +116,7 @@ where
                     this.inner.set(None);
                     let words = this.seam.last_words(&error);
                     this.seam.failed(&error);
-                    let flush = Flush::of(this.seam.conn.as_ref());
+                    let flush = Flush::of(this.seam.conn.as_deref());
                     let limit = this.clock.now() + super::FLUSH;
                     let limit = Box::pin(this.clock.sleep_until(limit));
                     this.state.set(State::Breaking {
@@ -133,7 +133,7 @@ where
                     flush,
                     limit,
                 } => {
-                    if flush.poll(this.seam.conn.as_ref(), cx).is_pending() {
+                    if flush.poll(this.seam.conn.as_deref(), cx).is_pending() {
                         ready!(limit.as_mut().poll(cx));
                     }
                     let error = error.take();

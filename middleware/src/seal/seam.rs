@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use crate::{
-    conn::{Conn, Cut},
+    conn::{Answering, Cut},
     dialect::{self, Framing, Surface, Told},
     error::{BoxError, Reason, Rejection},
     record::{Ended, Record},
@@ -11,7 +11,8 @@ use crate::{
 /// What is known of an answer's bytes so far, and how it may be broken off.
 #[derive(Debug)]
 pub(super) struct Seam {
-    pub(super) conn: Option<Conn>,
+    /// The answer lasts as long as this.
+    pub(super) conn: Option<Answering>,
     pub(super) record: Option<Record>,
     surface: Option<Surface>,
     framing: Framing,
@@ -27,7 +28,7 @@ pub(super) struct Seam {
 
 impl Seam {
     pub(super) fn new(
-        conn: Option<Conn>,
+        conn: Option<Answering>,
         record: Option<Record>,
         surface: Option<Surface>,
         framing: Framing,

@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::{body::ResponseBody, seam::Seam};
 use crate::{
     clock::{Clock, SystemClock},
-    conn::Conn,
+    conn::{Answering, Conn},
     dialect::{self, Surface},
     record::Record,
 };
@@ -77,7 +77,7 @@ where
             None => dialect::surface_of(&req),
         };
         let asked = Asked {
-            conn: req.extensions().get::<Conn>().cloned(),
+            conn: req.extensions().get::<Conn>().map(Conn::answer),
             unframed: req.version() < Version::HTTP_11,
             record,
             surface,
@@ -94,7 +94,7 @@ where
 /// What a request said about the answer that it can take.
 #[derive(Debug)]
 struct Asked {
-    conn: Option<Conn>,
+    conn: Option<Answering>,
     record: Option<Record>,
     /// Where there is no record.
     surface: Option<Surface>,

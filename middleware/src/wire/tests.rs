@@ -1,3 +1,7 @@
+//! Flushes and the close; what is read is in a file of its own.
+
+mod reading;
+
 use super::*;
 
 use std::task::Waker;
@@ -59,8 +63,8 @@ fn flush(wire: &mut Wire<Slow>) -> Poll<io::Result<()>> {
     Pin::new(wire).poll_flush(&mut Context::from_waker(Waker::noop()))
 }
 
-#[test]
-fn only_a_flush_that_completed_is_acknowledged() {
+#[tokio::test]
+async fn only_a_flush_that_completed_is_acknowledged() {
     let conn = Conn::new();
     let mut wire = Wire::new(Slow::default(), conn.clone());
     let mark = conn.mark();

@@ -37,7 +37,7 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "`layers.timeout.min_rate` is not built yet",
     ),
     (
-        "server: { limits: { keep_alive: 5s } }",
+        "server: { limits: { held_bodies: 50% } }",
         "9:21",
         "not built yet",
     ),

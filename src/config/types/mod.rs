@@ -116,6 +116,12 @@ pub struct Limits {
     pub body: u64,
     /// Time for the whole body.
     pub body_timeout: Duration,
+    /// Wait between two requests of a connection.
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of what waits for it.
+    pub slow_reader: Duration,
+    /// Bytes held of a connection in each direction.
+    pub buffer: u64,
 }
 
 /// How the server stops.
@@ -200,6 +206,9 @@ impl Default for Server {
                 head_timeout: Duration::from_secs(10),
                 body: 32 << 20,
                 body_timeout: Duration::from_secs(60),
+                keep_alive: Duration::from_secs(75),
+                slow_reader: Duration::from_secs(30),
+                buffer: 64 << 10,
             },
             drain: Drain {
                 delay: Duration::ZERO,

@@ -2,17 +2,22 @@
 
 use super::*;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use tokio::{io::AsyncReadExt, net::UnixStream, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::sleep,
+};
 
 const LIMITS: Limits = Limits {
     head: 32 * 1024,
     headers: 100,
     head_timeout: Duration::from_secs(10),
     keep_alive: Duration::from_secs(75),
+    slow_reader: Some(Duration::from_secs(30)),
     buffer: 64 * 1024,
     connections: 1,
 };
@@ -30,7 +35,7 @@ async fn beside<C: Future>(delay: Duration, client: impl FnOnce(UnixStream) -> C
     let shared = Arc::new(Shared::default());
     let mut builder = Builder::new();
     builder.header_read_timeout(None);
-    let http = open(&builder, Socket::Unix(ours), stack, &shared);
+    let http = open(&builder, Socket::Unix(ours), stack, &shared, LIMITS.wire());
     let ((), output) = tokio::join!(serve(http, shared, LIMITS, ()), client(theirs));
     output
 }
