@@ -215,12 +215,29 @@ fn pieces() -> impl Strategy<Value = String> {
         ]),
     ];
     let glued = prop_oneof![3 => Just("/"), 1 => Just("")];
-    prop::collection::vec((glued, piece), 0..9).prop_map(|parts| {
-        let text: String = parts
+    // Half of them begin as real ones do, so that what follows is in a place that matters.
+    let start = prop_oneof![
+        3 => Just("/"),
+        1 => Just("/v1/"),
+        1 => Just("/v1beta/models/m"),
+        1 => Just("/openai/deployments/"),
+        1 => Just("/model/"),
+    ];
+    let end = prop_oneof![
+        4 => Just(""),
+        1 => Just(":generateContent"),
+        1 => Just("%3AgenerateContent"),
+        1 => Just("/chat/completions"),
+        1 => Just("%2fcompletions"),
+        1 => Just("/converse"),
+    ];
+    let middle = prop::collection::vec((glued, piece), 0..7);
+    (start, middle, end).prop_map(|(start, parts, end)| {
+        let middle: String = parts
             .iter()
             .flat_map(|(glue, piece)| [*glue, *piece])
             .collect();
-        format!("/{text}")
+        format!("{start}{middle}{end}")
     })
 }
 
