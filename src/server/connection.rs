@@ -301,7 +301,7 @@ impl Shared {
         }
     }
 
-    fn asked_to_finish(&self) -> bool {
+    pub(super) fn asked_to_finish(&self) -> bool {
         self.order.load(Ordering::Acquire) == Order::Finish as u8
     }
 }

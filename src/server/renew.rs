@@ -4,7 +4,8 @@
 //! and the number that goes with it; each request compares the numbers, which is one load of a word
 //! that hardly ever changes. Only where they differ a lock is taken and the stack cloned anew. So a
 //! request has one generation from its beginning to its end, and the next one on the same
-//! connection has the newest.
+//! connection has the newest. A connection that waits for its next request keeps its clone until that
+//! comes or its `keep_alive` closes it: an old generation may outlive its last request by so much.
 
 use std::{
     fmt,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -111,11 +111,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(match this.step.project() {
+        let Ok(mut response) = ready!(match this.step.project() {
             StepProj::Waiting { inner } => inner.poll(cx),
             StepProj::Called { inner } => inner.poll(cx),
         });
         let busy = this.busy.take();
+        if busy.as_ref().is_some_and(|busy| busy.0.asked_to_finish()) {
+            // HTTP would say so by itself only if it had been told before this request began.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, busy })))
     }
 }

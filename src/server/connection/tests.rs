@@ -180,8 +180,14 @@ fn a_change_of_phase_is_seen_even_if_it_comes_back() {
 /// A client may have sent its request before it could know of the drain: it is answered, and told that it was the last.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_on_its_way_when_the_drain_began_is_answered() {
-    for used_before in [false, true] {
-        with_orders(Duration::from_millis(1), |mut stream, shared| async move {
+    let (at_once, later) = (Duration::ZERO, Duration::from_millis(1));
+    for (used_before, delay) in [
+        (false, at_once),
+        (true, at_once),
+        (false, later),
+        (true, later),
+    ] {
+        with_orders(delay, |mut stream, shared| async move {
             if used_before {
                 answer(&mut stream).await;
             }
