@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use hyper::server::conn::http1::{self, Builder};
