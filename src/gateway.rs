@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tollgate_middleware::clock::SystemClock;
+use tollgate_middleware::{body::Room, clock::SystemClock};
 
 use crate::{
     admin::{self, Admin, Pages, Token},
@@ -94,6 +94,7 @@ impl Gateway {
             log: log.clone(),
             metrics: metrics.clone(),
             routes,
+            rooms: Room::divided(held_bodies(config), workers),
         })));
         let workers = Workers(first.clone());
         let (handle, renewer) = server::start_renewable(settings, workers, Readiness::new())
@@ -200,6 +201,7 @@ struct First {
     log: Arc<LogWriter>,
     metrics: Metrics,
     routes: Arc<[String]>,
+    rooms: Vec<Room>,
 }
 
 /// The number of the first configuration.
@@ -228,7 +230,10 @@ impl Stacks for Workers {
     type Stack = Stack<Told>;
 
     fn stack(&self, worker: usize) -> Self::Stack {
-        self.first(|first| Stack::new(&first.config, &first.connectors, first.told(worker)))
+        self.first(|first| {
+            let (told, room) = (first.told(worker), first.rooms[worker].clone());
+            Stack::new(&first.config, &first.connectors, told, room)
+        })
     }
 
     fn refuse(&self, worker: usize) -> Refuse {
@@ -331,6 +336,49 @@ pub(crate) fn settings(config: &Config) -> Settings {
             timeout: server.drain.timeout,
         },
     }
+}
+
+/// Room of a worker's own, for one that has none yet.
+pub(crate) fn room(config: &Config) -> Room {
+    Room::new(held_bodies(config))
+}
+
+/// Bytes of request bodies that may be held at once.
+fn held_bodies(config: &Config) -> u64 {
+    match config.server.limits.held_bodies {
+        config::HeldBodies::Bytes(bytes) => bytes,
+        config::HeldBodies::Share(hundredths) => memory() / 10_000 * u64::from(hundredths),
+    }
+}
+
+/// The memory that this process may use: what its control group (version 2 or 1) allows, or what the machine has.
+fn memory() -> u64 {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let groups = read("/proc/self/cgroup");
+    let mut limits: Vec<u64> = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (kinds, path) = (parts.next().unwrap_or_default(), parts.next());
+        let path = path.unwrap_or_default().trim_end_matches('/');
+        let file = match kinds {
+            "" => format!("/sys/fs/cgroup{path}/memory.max"),
+            kinds if kinds.split(',').any(|kind| kind == "memory") => {
+                format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        limits.extend(read(&file).trim().parse::<u64>());
+    }
+    // Inside a container its own group stands at the root.
+    limits.extend(read("/sys/fs/cgroup/memory.max").trim().parse::<u64>());
+    let machine = read("/proc/meminfo");
+    let machine = machine
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let machine = machine.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    // Where nothing tells, a small machine is meant.
+    let machine = machine.map_or(1 << 30, |kib| kib << 10);
+    limits.into_iter().fold(machine, u64::min)
 }
 
 /// Half of the descriptors that this process may open, after 64 for itself: a request needs two.

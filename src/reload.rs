@@ -186,7 +186,7 @@ impl Live {
             let told = Told::new(lines, counters, routes.clone(), generation);
             match self.renewer.stack(worker) {
                 Some(before) => before.successor(&config, &connectors, told),
-                None => Stack::new(&config, &connectors, told),
+                None => Stack::new(&config, &connectors, told, gateway::room(&config)),
             }
         };
         let stacks: Vec<_> = (0..self.renewer.workers()).map(next).collect();

@@ -13,7 +13,7 @@ use std::{
 use http::{Request, Response, Uri, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tollgate_middleware::{
-    body::{Held, Reply},
+    body::{Held, Reply, Room},
     client::{Client, Pool},
     clock::SystemClock,
     hygiene::{self, Hygiene, HygieneLayer},
@@ -48,7 +48,7 @@ pub type RouteStack = timeout::Timeout<TargetStack>;
 pub type Edge<K> = Recorded<Seal<Respond<Hygiene<Peek<Router<RouteStack>>>>>, K>;
 
 /// Everything between the server and the routes.
-fn edge<K: Sink>(config: &Config, sink: K, routes: Router<RouteStack>) -> Edge<K> {
+fn edge<K: Sink>(config: &Config, sink: K, room: Room, routes: Router<RouteStack>) -> Edge<K> {
     let server = &config.server;
     ServiceBuilder::new()
         // Names the request and tells its end: what it does not enclose is not recorded.
@@ -60,7 +60,11 @@ fn edge<K: Sink>(config: &Config, sink: K, routes: Router<RouteStack>) -> Edge<K
         // Before anybody decides by path, names or addresses: what passes means the same to all.
         .layer(hygiene(config))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
-        .layer(PeekLayer::new(server.limits.body).timeout(server.limits.body_timeout))
+        .layer(
+            PeekLayer::new(server.limits.body)
+                .timeout(server.limits.body_timeout)
+                .room(room),
+        )
         // Everything inside differs from route to route.
         .service(routes)
 }
@@ -110,6 +114,7 @@ fn target(
 pub struct Stack<K> {
     edge: Edge<K>,
     clients: Arc<[Kept]>,
+    room: Room,
 }
 
 /// A client, and what it was made for.
@@ -142,16 +147,16 @@ impl Reach {
 }
 
 impl<K: Sink> Stack<K> {
-    /// Builds the stack of a configuration.
-    pub fn new(config: &Config, connectors: &Connectors, sink: K) -> Self {
-        Self::build(config, connectors, sink, &[])
+    /// Builds the stack of a configuration; `room` is for the request bodies of this worker.
+    pub fn new(config: &Config, connectors: &Connectors, sink: K, room: Room) -> Self {
+        Self::build(config, connectors, sink, room, &[])
     }
 
     /// Builds the stack of a configuration that takes the place of this one: a provider that is
     /// reached as before keeps its idle connections.
     #[must_use]
     pub fn successor(&self, config: &Config, connectors: &Connectors, sink: K) -> Self {
-        Self::build(config, connectors, sink, &self.clients)
+        Self::build(config, connectors, sink, self.room.clone(), &self.clients)
     }
 
     /// Closes the idle connections that this successor did not take over. Those of requests that
@@ -165,7 +170,13 @@ impl<K: Sink> Stack<K> {
         }
     }
 
-    fn build(config: &Config, connectors: &Connectors, sink: K, before: &[Kept]) -> Self {
+    fn build(
+        config: &Config,
+        connectors: &Connectors,
+        sink: K,
+        room: Room,
+        before: &[Kept],
+    ) -> Self {
         let clocks = config.layers.timeout;
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
@@ -189,8 +200,9 @@ impl<K: Sink> Stack<K> {
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
-            edge: edge(config, sink, routes),
+            edge: edge(config, sink, room.clone(), routes),
             clients,
+            room,
         }
     }
 
@@ -207,6 +219,7 @@ impl<K: Clone> Clone for Stack<K> {
         Self {
             edge: self.edge.clone(),
             clients: self.clients.clone(),
+            room: self.room.clone(),
         }
     }
 }

@@ -32,6 +32,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
     } = server;
     let Limits {
         connections,
+        held_bodies,
         // Taken by connections that are accepted later,
         head: _,
         headers: _,
@@ -71,6 +72,10 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
             "server.limits.connections",
             *connections != after.server.limits.connections,
         ),
+        (
+            "server.limits.held_bodies",
+            *held_bodies != after.server.limits.held_bodies,
+        ),
         ("admin.listen", *admin_listen != after.admin.listen),
         ("telemetry.log.to", *to != after.telemetry.log.to),
     ];
@@ -108,6 +113,10 @@ mod tests {
             (
                 "server: { limits: { connections: 77 } }",
                 &["server.limits.connections"],
+            ),
+            (
+                "server: { limits: { held_bodies: 1MiB } }",
+                &["server.limits.held_bodies"],
             ),
             ("admin: { listen: 127.0.0.1:1 }", &["admin.listen"]),
             ("telemetry: { log: { to: stderr } }", &["telemetry.log.to"]),

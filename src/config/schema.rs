@@ -107,7 +107,7 @@ const LIMITS: &[Key] = &[
     key("body", SIZE),
     key("body_timeout", TIME),
     key("keep_alive", TIME),
-    later("held_bodies", Kind::Size { percent: true }),
+    key("held_bodies", Kind::Size { percent: true }),
     key("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
     key("slow_reader", TIME),
     key("buffer", SIZE),

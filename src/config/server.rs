@@ -7,7 +7,8 @@ use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
 use super::tree::{Node, Value};
 use super::types::{
-    Access, Admin, Connections, Drain, Expose, Limits, Listen, Runtime, Server, ServerTls, Workers,
+    Access, Admin, Connections, Drain, Expose, HeldBodies, Limits, Listen, Runtime, Server,
+    ServerTls, Workers,
 };
 use super::value::{self, shown};
 
@@ -193,6 +194,15 @@ fn tls(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> Option<ServerT
     })
 }
 
+fn held_bodies(text: &str) -> Result<HeldBodies, String> {
+    if text.ends_with('%') {
+        // From 0 to 100, so that it fits.
+        value::percent(text).map(|percent| HeldBodies::Share((percent * 100.0).round() as u32))
+    } else {
+        value::size(text).map(HeldBodies::Bytes)
+    }
+}
+
 fn limits(node: Option<&Node>, default: Limits) -> Limits {
     Limits {
         head: parsed(node, "head", value::size).unwrap_or(default.head),
@@ -203,6 +213,7 @@ fn limits(node: Option<&Node>, default: Limits) -> Limits {
         keep_alive: parsed(node, "keep_alive", value::duration).unwrap_or(default.keep_alive),
         slow_reader: parsed(node, "slow_reader", value::duration).unwrap_or(default.slow_reader),
         buffer: parsed(node, "buffer", value::size).unwrap_or(default.buffer),
+        held_bodies: parsed(node, "held_bodies", held_bodies).unwrap_or(default.held_bodies),
         // `auto` is no number.
         connections: parsed(node, "connections", number)
             .map_or(default.connections, Connections::Count),

@@ -7,8 +7,8 @@ use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
-    Admin, Clock, Config, Connections, End, Expose, ExtraMember, Limits, LogTo, Match, Model,
-    Models, Pattern, Provider, Route, Runtime, Server, Timeout, TimeoutOverride, Workers,
+    Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
+    Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout, TimeoutOverride, Workers,
 };
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -214,13 +214,17 @@ fn limits(l: &Limits) -> String {
     let (head, body, buffer) = (size(l.head), size(l.body), size(l.buffer));
     let (head_timeout, body_timeout) = (time(l.head_timeout), time(l.body_timeout));
     let (keep_alive, slow_reader) = (time(l.keep_alive), time(l.slow_reader));
+    let held_bodies = match l.held_bodies {
+        HeldBodies::Bytes(bytes) => size(bytes),
+        HeldBodies::Share(hundredths) => format!("{}%", f64::from(hundredths) / 100.0),
+    };
     let connections = match l.connections {
         Connections::Auto => "auto".to_owned(),
         Connections::Count(count) => count.to_string(),
     };
     format!(
         "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout}, \
-         keep_alive: {keep_alive}, connections: {connections}, slow_reader: {slow_reader}, buffer: {buffer} }}",
+         keep_alive: {keep_alive}, held_bodies: {held_bodies}, connections: {connections}, slow_reader: {slow_reader}, buffer: {buffer} }}",
         l.headers
     )
 }

@@ -34,6 +34,7 @@ use tollgate::{
     },
 };
 use tollgate_middleware::{
+    body::Room,
     client::{Client, Pool},
     conn::Conn,
     error::BoxError,
@@ -162,7 +163,7 @@ fn whole(runtime: &Runtime, listener: &TcpListener, provider: SocketAddr) -> All
     let counters = Metrics::new(1, &[], &OUTCOMES).counters(0);
     let told = Told::new(log.lines(0), counters, [].into(), 1);
     let connectors = Connectors::new(&config).expect("no certificates to read");
-    let stack: Stack<Told> = Stack::new(&config, &connectors, told);
+    let stack: Stack<Told> = Stack::new(&config, &connectors, told, Room::new(1 << 30));
     let conn = Conn::new();
     let known = conn.clone();
     let service = service_fn(move |mut req: Request<Incoming>| {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tollgate_testing::{
     client::Conn,
-    upstream::{Framing, Script, Upstream},
+    upstream::{Framing, Reads, Script, Upstream},
 };
 
 use crate::harness::{Ask, Stage, provider};
@@ -322,4 +322,40 @@ async fn an_upload_that_the_answer_overtakes_is_still_no_request() {
     conn.closed().await;
     assert_eq!(upstream.connections(), 0);
     stage.stop().await;
+}
+
+/// L4: bodies that are held share the memory; what finds no room is asked to come again.
+#[tokio::test]
+async fn bodies_beyond_what_may_be_held_are_asked_to_come_again() {
+    let (stage, upstream) = stage("workers: 2, limits: { held_bodies: 100KiB }").await;
+    upstream.serve("holds", Script::new().stall().reads(Reads::Head));
+    upstream.serve("free", Script::answer(200, "application/json", "{}"));
+    let text = "a".repeat(80 * 1024);
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let unfinished = Ask::post("holds", CHAT, body.as_bytes());
+    // All of the body but its last byte: it is held as long as the client takes.
+    let conn = stage.connect().await;
+    conn.send(unfinished.head(body.len() as u64)).await.unwrap();
+    conn.send(&body[..body.len() - 1]).await.unwrap();
+    let refused = loop {
+        let answer = stage
+            .ask(&Ask {
+                script: "free",
+                ..Ask::post("more", CHAT, body.as_bytes())
+            })
+            .await;
+        if answer.status() != 200 {
+            break answer;
+        }
+    };
+    assert_eq!(
+        (refused.status(), refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(refused.header("tollgate-refused-by"), Some("peek"));
+    conn.close().await;
+    assert_eq!(stage.line("holds").await["ended"], "client_gone");
+    let free = stage.ask(&Ask::post("free", CHAT, body.as_bytes())).await;
+    assert_eq!(free.status(), 200, "{}", free.text());
+    drop(stage);
 }

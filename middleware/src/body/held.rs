@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::Taken;
+
 /// A request body that was read: the frames that arrived, then whatever has not been read yet.
 ///
 /// The frames are kept as they came and never joined. Edits name places in the text *as it
@@ -44,6 +46,8 @@ pin_project! {
         next: usize,
         // Bytes of the frames, after the edits, that have not been sent.
         left: u64,
+        // Given back with the frames.
+        taken: Option<Taken>,
         #[pin]
         rest: Option<B>,
     }
@@ -109,8 +113,16 @@ impl<B> Held<B> {
             whole,
             next: 0,
             left: whole as u64,
+            taken: None,
             rest,
         }))
+    }
+
+    /// The body keeps what was taken for its frames until it is dropped.
+    #[must_use]
+    pub fn holding(mut self, taken: Taken) -> Self {
+        *self.0.as_mut().project().taken = Some(taken);
+        self
     }
 
     /// Whether nothing is left to read: the body can be edited anywhere, and sent more than once.
@@ -189,6 +201,7 @@ impl<B> Held<B> {
                 whole: self.0.whole,
                 next: 0,
                 left: self.0.left,
+                taken: self.0.taken.clone(),
                 rest: None,
             }))
         })

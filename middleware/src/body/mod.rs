@@ -4,11 +4,13 @@
 mod guarded;
 mod held;
 mod reply;
+mod room;
 
 pub use self::{
     guarded::{Ending, Guard, Guarded},
     held::{Gather, Held},
     reply::Reply,
+    room::{Room, Taken},
 };
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! - *Reads*: [`Record`](crate::record::Record) (or the head itself), the body.
 //! - *Writes*: [`Intent`](crate::facts::Intent), into the request and its `Record`.
 //! - *Refuses*: [`Malformed`](crate::error::Reason::Malformed) with the place of the fault,
-//!   [`TooLarge`](crate::error::Reason::TooLarge), [`RequestTimeout`](crate::error::Reason::RequestTimeout).
+//!   [`TooLarge`](crate::error::Reason::TooLarge), [`RequestTimeout`](crate::error::Reason::RequestTimeout);
+//!   [`Overloaded`](crate::error::Reason::Overloaded) where the bodies of all requests have no room left.
 //! - *Bodies*: the request's becomes [`Held`](crate::body::Held); the answer's is untouched.
 //! - *Ready*: forwards.
 //! - *Place*: inside what needs the head alone, outside what asks what is wanted.

@@ -1,6 +1,6 @@
 //! The decisions: what a body is, and what it says.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, Method, header};
 
@@ -120,6 +120,12 @@ pub(super) fn announced(headers: &HeaderMap, limit: u64) -> Result<(), Rejection
         Some(Ok(length)) if length > limit => Err(too_large(limit)),
         _ => Ok(()),
     }
+}
+
+/// All requests together hold as much as they may.
+pub(super) fn no_room() -> Rejection {
+    let told = "the gateway holds as many request bodies as its memory allows; ask again";
+    Rejection::new(Reason::Overloaded, LAYER, told).retry_after(Duration::from_secs(1))
 }
 
 pub(super) fn too_large(limit: u64) -> Rejection {

@@ -18,7 +18,7 @@ use super::{
     read::{self, Plan},
 };
 use crate::{
-    body::{Gather, Held},
+    body::{Gather, Held, Room, Taken},
     clock::{Clock, SystemClock, Timer},
     dialect::{self, Surface},
     error::BoxError,
@@ -27,9 +27,10 @@ use crate::{
 };
 
 /// Reads request bodies up to a limit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PeekLayer<C = SystemClock> {
     limit: u64,
+    room: Option<Room>,
     timeout: Duration,
     silence: Duration,
     clock: C,
@@ -40,6 +41,7 @@ impl PeekLayer {
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
+            room: None,
             timeout: Duration::from_secs(60),
             silence: Duration::from_secs(10),
             clock: SystemClock,
@@ -48,6 +50,14 @@ impl PeekLayer {
 }
 
 impl<C> PeekLayer<C> {
+    /// Bodies of all requests together take no more than this room; a request that finds none is refused. Without it
+    /// only each alone is limited.
+    #[must_use]
+    pub fn room(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
     /// How long a body may take to come whole.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -66,12 +76,14 @@ impl<C> PeekLayer<C> {
     pub fn clock<D: Clock>(self, clock: D) -> PeekLayer<D> {
         let Self {
             limit,
+            room,
             timeout,
             silence,
             ..
         } = self;
         PeekLayer {
             limit,
+            room,
             timeout,
             silence,
             clock,
@@ -143,14 +155,19 @@ where
             surface,
             plan,
             gather: Gather::default(),
+            taken: self.policy.room.as_ref().map(Room::take),
         };
-        let policy = self.policy.clone();
+        let patience = Patience {
+            timeout: self.policy.timeout,
+            silence: self.policy.silence,
+            clock: self.policy.clock.clone(),
+        };
         ResponseFuture {
             step: Step::Reading {
                 reading: Some(reading),
                 start: None,
                 timer: None,
-                policy,
+                patience,
             },
         }
     }
@@ -166,6 +183,13 @@ fn surface<B>(req: &Request<B>) -> Option<Surface> {
 /// The instance that is ready, and the request for it.
 type Readied<S, B> = (S, Request<Held<Limited<B>>>);
 
+/// How long a body is waited for.
+struct Patience<C> {
+    timeout: Duration,
+    silence: Duration,
+    clock: C,
+}
+
 struct Reading<S, B> {
     inner: S,
     head: http::request::Parts,
@@ -173,6 +197,7 @@ struct Reading<S, B> {
     surface: Option<Surface>,
     plan: Plan,
     gather: Gather,
+    taken: Option<Taken>,
 }
 
 impl<S, B> Reading<S, B>
@@ -195,6 +220,13 @@ where
             let Ok(data) = frame.map_err(read::broken)?.into_data() else {
                 continue;
             };
+            if self
+                .taken
+                .as_mut()
+                .is_some_and(|taken| !taken.more(data.len()))
+            {
+                return Poll::Ready(Err(read::no_room().into()));
+            }
             let found = self.push(data);
             let over = self.body.is_end_stream();
             if over || found.is_some() {
@@ -227,6 +259,7 @@ where
             surface,
             plan,
             gather,
+            taken,
         } = self;
         let path = head.uri.path();
         let intent = match (plan, surface) {
@@ -246,6 +279,10 @@ where
             Held::whole(gather.frames())
         } else {
             Held::begun(gather.frames(), body)
+        };
+        let body = match taken {
+            Some(taken) => body.holding(taken),
+            None => body,
         };
         Ok((inner, Request::from_parts(head, body)))
     }
@@ -272,7 +309,7 @@ pin_project! {
             // When the first wait began.
             start: Option<Instant>,
             #[pin] timer: Option<Z>,
-            policy: PeekLayer<C>,
+            patience: Patience<C>,
         },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
@@ -297,16 +334,16 @@ where
                     reading,
                     start,
                     mut timer,
-                    policy,
+                    patience,
                 } => {
                     let once = reading.as_mut().expect("taken only when the step changes");
                     let mut progress = false;
                     let Poll::Ready(read) = once.poll(cx, &mut progress) else {
-                        let now = policy.clock.now();
-                        let whole = *start.get_or_insert(now) + policy.timeout;
-                        let next = whole.min(now + policy.silence);
+                        let now = patience.clock.now();
+                        let whole = *start.get_or_insert(now) + patience.timeout;
+                        let next = whole.min(now + patience.silence);
                         match timer.as_mut().as_pin_mut() {
-                            None => timer.set(Some(policy.clock.sleep_until(next))),
+                            None => timer.set(Some(patience.clock.sleep_until(next))),
                             Some(timer) if progress => timer.reset(next),
                             Some(_) => {}
                         }

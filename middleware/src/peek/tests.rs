@@ -17,6 +17,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::PeekLayer;
 use crate::{
+    body::Room,
     clock::{Clock, SystemClock},
     error::{Reason, Rejection},
     facts::Intent,

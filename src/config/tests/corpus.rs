@@ -37,8 +37,8 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "`layers.timeout.min_rate` is not built yet",
     ),
     (
-        "server: { limits: { held_bodies: 50% } }",
-        "9:21",
+        "server: { cors: { origins: [\"*\"] } }",
+        "9:11",
         "not built yet",
     ),
     ("prices: {}", "9:1", "not built yet"),

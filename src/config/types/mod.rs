@@ -137,8 +137,19 @@ pub struct Limits {
     pub slow_reader: Duration,
     /// Bytes held of a connection in each direction.
     pub buffer: u64,
+    /// Bytes of the bodies that all requests hold together.
+    pub held_bodies: HeldBodies,
     /// Client connections open at once.
     pub connections: Connections,
+}
+
+/// How much of request bodies may be held at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBodies {
+    /// So many bytes.
+    Bytes(u64),
+    /// This part of the memory that the process may use, in hundredths of a percent.
+    Share(u32),
 }
 
 /// How many client connections may be open at once.
@@ -237,6 +248,7 @@ impl Default for Server {
                 keep_alive: Duration::from_secs(75),
                 slow_reader: Duration::from_secs(30),
                 buffer: 64 << 10,
+                held_bodies: HeldBodies::Share(2500),
                 connections: Connections::Auto,
             },
             drain: Drain {

@@ -272,3 +272,33 @@ async fn the_model_of_the_path_goes_before_that_of_the_body() {
     );
     assert!(intent.stream(), "the path says so");
 }
+
+#[tokio::test]
+async fn bodies_of_all_requests_share_one_room_and_give_it_back_when_they_are_dropped() {
+    let room = Room::new(100);
+    let text = format!(r#"{{"model":"{}"}}"#, "m".repeat(48));
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let keeps = held.clone();
+    let service =
+        PeekLayer::new(LIMIT)
+            .room(room.clone())
+            .layer(service_fn(move |req: Request<_>| {
+                keeps.lock().unwrap().push(req);
+                std::future::ready(Ok::<_, BoxError>(Response::new(())))
+            }));
+    let ask = || service.clone().oneshot(json(&text));
+    ask().await.unwrap();
+    assert_eq!(room.used(), text.len() as u64);
+    let error = ask().await.unwrap_err();
+    let why = Rejection::find(&*error).unwrap();
+    assert_eq!((why.reason(), why.layer()), (Reason::Overloaded, "peek"));
+    assert!(why.wait().is_some());
+    assert_eq!(
+        room.used(),
+        text.len() as u64,
+        "what was refused took nothing"
+    );
+    held.lock().unwrap().clear();
+    assert_eq!(room.used(), 0);
+    ask().await.unwrap();
+}
