@@ -158,9 +158,9 @@ fn builder(limits: Limits) -> Builder {
         .header_read_timeout(None)
         .half_close(false)
         .keep_alive(!limits.keep_alive.is_zero())
-        // `wire` has judged the head: hyper only has to have room for it.
-        .max_headers(limits.headers)
-        .max_header_size(limits.head)
+        // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
+        .max_headers(limits.headers + 1)
+        .max_header_size(limits.head + 64)
         .max_buf_size(limits.buffer.max(limits.head).max(HYPER_BUFFER));
     builder
 }

@@ -39,8 +39,8 @@ const HEAD: usize = usize::MAX - 2;
 /// Bytes that may come before the end of a head in all, interim answers included, beside the first
 /// read. One head has 64 KiB at most.
 const BEFORE_HEAD: usize = 128 * 1024;
-/// Size of one of these reads.
-const SOME: usize = 4096;
+/// Size of one of these reads: they are few, and the room for each is made at every try.
+const SOME: usize = 512;
 
 /// Why no more is read from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
