@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tollgate::{
     config::{self, Config, Inputs},
@@ -245,6 +245,17 @@ impl<'a> Ask<'a> {
     pub(crate) fn head(&self, length: u64) -> Vec<u8> {
         client::head(self.method, self.path, &self.all_headers(), Some(length))
     }
+}
+
+/// The client goes, by a reset or by closing both sides; when it did.
+pub(crate) async fn leave(conn: Conn, reset: bool) -> Instant {
+    let now = Instant::now();
+    if reset {
+        conn.reset().await;
+    } else {
+        conn.close().await;
+    }
+    now
 }
 
 /// The seed of this run: `TOLLGATE_SEED`, else one of chance; printed, so that a failure can be repeated.

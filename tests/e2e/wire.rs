@@ -6,13 +6,12 @@ mod malformed;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 use tollgate_testing::{
     client::Conn,
     upstream::{Framing, Reads, Script, Upstream},
 };
 
-use crate::harness::{Ask, Stage, provider};
+use crate::harness::{Ask, Stage, leave, provider};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
@@ -209,12 +208,7 @@ async fn a_hang_up_behind_pipelined_bytes_cancels_the_provider_at_once() {
             conn.send(behind).await.unwrap();
             // They must have come before the end does, or a reset would outrun them.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let left = Instant::now();
-            if reset {
-                conn.reset().await;
-            } else {
-                conn.close().await;
-            }
+            let left = leave(conn, reset).await;
             let seen = upstream.finished(&id, 1).await;
             let took = seen
                 .peer_closed

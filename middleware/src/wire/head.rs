@@ -73,14 +73,7 @@ fn read(text: &[u8], limits: &Limits) -> Result<Option<(usize, Framing)>, Refusa
 #[inline]
 fn line_end(text: &[u8], mut pos: usize) -> Result<Option<usize>, Refusal> {
     loop {
-        while let Some(word) = word_at(text, pos) {
-            let marks = controls(word);
-            if marks != 0 {
-                pos += marks.trailing_zeros() as usize / 8;
-                break;
-            }
-            pos += WORD;
-        }
+        pos = skip(text, pos, controls);
         match text.get(pos..).unwrap_or_default() {
             [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => return Ok(Some(pos)),
@@ -95,14 +88,7 @@ fn line_end(text: &[u8], mut pos: usize) -> Result<Option<usize>, Refusal> {
 #[inline]
 fn name_end(text: &[u8], mut pos: usize) -> usize {
     loop {
-        while let Some(word) = word_at(text, pos) {
-            let marks = unusual(word);
-            if marks != 0 {
-                pos += marks.trailing_zeros() as usize / 8;
-                break;
-            }
-            pos += WORD;
-        }
+        pos = skip(text, pos, unusual);
         match text.get(pos) {
             Some(byte) if TOKEN[usize::from(*byte)] => pos += 1,
             _ => return pos,
@@ -112,10 +98,17 @@ fn name_end(text: &[u8], mut pos: usize) -> usize {
 
 const WORD: usize = 8;
 
+/// On by whole words from `pos`, to the first byte that `marks` marks, or to less than a word before the end.
 #[inline]
-fn word_at(text: &[u8], pos: usize) -> Option<u64> {
-    let word = text.get(pos..)?.first_chunk()?;
-    Some(u64::from_le_bytes(*word))
+fn skip(text: &[u8], mut pos: usize, marks: impl Fn(u64) -> u64) -> usize {
+    while let Some(word) = text.get(pos..).and_then(<[u8]>::first_chunk) {
+        let marks = marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return pos + marks.trailing_zeros() as usize / 8;
+        }
+        pos += WORD;
+    }
+    pos
 }
 
 const ONES: u64 = u64::MAX / 0xff;

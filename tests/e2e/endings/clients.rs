@@ -2,27 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tollgate_testing::{
-    client::Conn,
-    upstream::{Framing, Reads, Script},
-};
+use tollgate_testing::upstream::{Framing, Reads, Script};
 
 use super::{CHAT, Theatre};
-use crate::harness::Ask;
+use crate::harness::{Ask, leave};
 
 /// What passes for at once on a busy machine; 250 ms are promised.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-async fn leave(conn: Conn, reset: bool) -> Instant {
-    let now = Instant::now();
-    if reset {
-        conn.reset().await;
-    } else {
-        conn.close().await;
-    }
-    now
-}
 
 /// S03: the client leaves by FIN or RST after 0, 1, … events.
 #[tokio::test]
