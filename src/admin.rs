@@ -216,14 +216,16 @@ where
             let page = desk.page(&req);
             async { Ok::<_, Infallible>(page.finished().await) }
         });
+        // Not for long: whoever connects and does nothing, or takes nothing, must not keep probes out.
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_buf_size(8192)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "admin connection ended by an error");
+            .serve_connection(TokioIo::new(stream), service);
+        match timeout(CONNECTION_TIME, served).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "admin connection ended by an error"),
+            Err(_) => tracing::debug!("an admin connection took too long"),
         }
         drop(permit);
     });
@@ -509,7 +511,9 @@ const UNCHANGED: &str = "the running configuration was left as it is";
 /// Connections served at once; a scraper and two probes need three.
 const CONNECTIONS: usize = 64;
 /// Time to a head, and between two requests.
-const HEAD_TIME: Duration = Duration::from_secs(75);
+const HEAD_TIME: Duration = Duration::from_secs(20);
+/// Time for a connection in all; a reload may take half of it.
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Wait before the next attempt to accept.
 const PAUSE: Duration = Duration::from_millis(50);
 

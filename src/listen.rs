@@ -91,8 +91,16 @@ pub fn bind(address: &Address, count: usize, flag: &'static str) -> Result<Bound
 ///
 /// The peer may be gone already.
 pub fn accepted(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
 }
+
+/// Most bytes that wait unsent in the kernel for a client. With the megabytes that it would take a slow client's
+/// progress could not be seen for minutes, and each stalled one would hold them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 64 * 1024;
 
 fn bind_tcp(host: &str, port: u16, count: usize) -> io::Result<Bound> {
     let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -32,6 +32,9 @@ struct State {
     waiting: Mutex<Option<Waker>>,
     /// A request is being answered.
     answering: AtomicBool,
+    /// The transport keeps something back until it is answered.
+    kept_back: AtomicBool,
+    reader: Mutex<Option<Waker>>,
     cut: AtomicU8,
     reset: AtomicBool,
 }
@@ -42,7 +45,15 @@ pub struct Answering(Conn);
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.0.answering.store(false, Ordering::Release);
+        let state = &*self.0.0;
+        // With `wake_after_answer`: each side writes its word before it reads the other's.
+        state.answering.store(false, Ordering::SeqCst);
+        if state.kept_back.load(Ordering::SeqCst)
+            && state.kept_back.swap(false, Ordering::SeqCst)
+            && let Some(waker) = lock(&state.reader).take()
+        {
+            waker.wake();
+        }
     }
 }
 
@@ -52,6 +63,10 @@ impl Deref for Answering {
     fn deref(&self) -> &Conn {
         &self.0
     }
+}
+
+fn lock(waker: &Mutex<Option<Waker>>) -> MutexGuard<'_, Option<Waker>> {
+    waker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a running answer is to be ended from outside.
@@ -99,6 +114,14 @@ impl Conn {
     /// Whether somebody has said that a request is being answered.
     pub fn is_answering(&self) -> bool {
         self.0.answering.load(Ordering::Acquire)
+    }
+
+    /// Said by the transport: it keeps something back. The task is woken when the answer has ended; false if it has
+    /// already.
+    pub fn wake_after_answer(&self, waker: &Waker) -> bool {
+        *lock(&self.0.reader) = Some(waker.clone());
+        self.0.kept_back.store(true, Ordering::SeqCst);
+        self.0.answering.load(Ordering::SeqCst)
     }
 
     /// Said by the transport: everything that was written to it has reached the socket.
@@ -165,11 +188,8 @@ impl Conn {
         self.0.reset.load(Ordering::Acquire)
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
-        self.0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        lock(&self.0.waiting)
     }
 }
 

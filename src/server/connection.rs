@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -33,6 +33,8 @@ use super::{
 pub(super) struct Shared {
     pub(super) conn: Conn,
     pub(super) phase: Phase,
+    /// One more than the flushes before the end of an answer that is not on the socket yet; zero if there is none.
+    unflushed: AtomicU64,
     /// The client has closed its side.
     pub(super) ended: AtomicBool,
     refuse: Answer,
@@ -184,6 +186,7 @@ impl<'a> Run<'a> {
             if let Poll::Ready(end) = Pin::new(&mut *http).poll(cx) {
                 return Poll::Ready(self.ended(end));
             }
+            self.shared.settle();
             let kind = self.shared.phase.kind();
             if self.shared.asked_to_finish() && !self.finishing {
                 match kind {
@@ -225,6 +228,7 @@ impl<'a> Run<'a> {
     }
 
     fn ended(&self, end: hyper::Result<()>) -> End {
+        self.shared.settle();
         match end {
             Ok(()) if self.finishing && !self.shared.phase.is_busy() => End::Idle,
             Ok(()) => End::Done,
@@ -294,16 +298,41 @@ impl Shared {
         }
     }
 
+    /// The body of an answer has ended: the connection is busy until the end of it has been written, too.
+    pub(super) fn answer_ended(&self) {
+        let flushes = self.conn.mark().wrapping_add(1);
+        self.unflushed.store(flushes, Ordering::Relaxed);
+    }
+
+    /// An answer that has been written is over.
+    fn settle(&self) {
+        let flushes = self.unflushed.load(Ordering::Relaxed);
+        if flushes != 0 && self.conn.mark() >= flushes {
+            self.unflushed.store(0, Ordering::Relaxed);
+            self.phase.answer_ended();
+        }
+    }
+
+    /// The first byte of a head has come, perhaps before the last answer was written.
+    fn head_begins(&self) {
+        if self.unflushed.load(Ordering::Relaxed) != 0 {
+            self.unflushed.store(0, Ordering::Relaxed);
+            self.phase.answer_ended();
+        }
+        self.phase.bytes_came();
+    }
+
     /// Gives an order and wakes the task.
     pub(super) fn order(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
+        // With `Run::poll`: each side writes its word before it reads the other's.
+        self.order.store(order as u8, Ordering::SeqCst);
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
     }
 
     pub(super) fn asked_to_finish(&self) -> bool {
-        self.order.load(Ordering::Acquire) == Order::Finish as u8
+        self.order.load(Ordering::SeqCst) == Order::Finish as u8
     }
 }
 
@@ -405,7 +434,7 @@ impl fmt::Debug for Answer {
 
 impl wire::Watch for Below {
     fn head_begins(&mut self) {
-        self.0.phase.bytes_came();
+        self.0.head_begins();
     }
 
     fn refused(&mut self, refusal: &Refusal) -> Vec<u8> {

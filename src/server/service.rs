@@ -166,6 +166,6 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.phase.answer_ended();
+        self.0.answer_ended();
     }
 }

@@ -6,6 +6,7 @@ mod malformed;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use tollgate_testing::{
     client::Conn,
     upstream::{Framing, Reads, Script, Upstream},
@@ -351,5 +352,119 @@ async fn bodies_beyond_what_may_be_held_are_asked_to_come_again() {
     assert_eq!(stage.line("holds").await["ended"], "client_gone");
     let free = stage.ask(&Ask::post("free", CHAT, body.as_bytes())).await;
     assert_eq!(free.status(), 200, "{}", free.text());
+    drop(stage);
+}
+
+/// Two requests in one write, of which no provider is asked: nothing but the end of the first answer says that the
+/// second may begin.
+#[tokio::test]
+async fn a_request_behind_one_that_is_answered_here_does_not_wait() {
+    let (stage, upstream) = stage("limits: { keep_alive: 60s }").await;
+    for (second, status) in [
+        ("GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", 200),
+        ("GET /nowhere HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", 404),
+        ("GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nhost: b\r\n\r\n", 400),
+    ] {
+        let first = "GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+        let conn = stage.open(format!("{first}{second}")).await;
+        conn.next("GET");
+        assert_eq!(conn.response().await.status(), 200);
+        conn.next("GET");
+        let begun = Instant::now();
+        assert_eq!(conn.response().await.status(), status);
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "it waited for a clock"
+        );
+        conn.close().await;
+    }
+    assert_eq!(upstream.connections(), 0);
+    stage.stop().await;
+}
+
+/// The empty line that some clients send behind a body is no head that comes slowly.
+#[tokio::test]
+async fn an_empty_line_behind_a_body_is_no_head() {
+    let (stage, upstream) = stage("limits: { head_timeout: 200ms, keep_alive: 60s }").await;
+    upstream.serve("line", Script::answer(200, "application/json", "{}"));
+    let mut bytes = Ask::post("line", CHAT, BODY).bytes();
+    bytes.extend_from_slice(b"\r\n");
+    let conn = stage.open(bytes).await;
+    assert_eq!(conn.response().await.status(), 200);
+    conn.next("POST");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(conn.lost().is_none(), "it was taken for a head");
+    conn.send(
+        Ask {
+            script: "line",
+            ..Ask::post("again", CHAT, BODY)
+        }
+        .bytes(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(conn.response().await.status(), 200);
+    conn.close().await;
+    drop(stage);
+}
+
+/// An answer that its client takes late is whole, whatever the clock between two requests says: it runs from the last
+/// byte that was written. How much kernel and hyper take before that is not known, so answers of many sizes wait.
+#[tokio::test]
+async fn an_answer_that_is_still_being_written_is_no_idle_connection() {
+    let (stage, upstream) = stage("limits: { keep_alive: 100ms }").await;
+    let mut waiting = Vec::new();
+    for kib in (32..512).step_by(16) {
+        let id = format!("late-{kib}");
+        let document = format!(r#"{{"text":"{}"}}"#, "a".repeat(kib << 10));
+        upstream.serve(
+            &id,
+            Script::answer(200, "application/json", document.clone()),
+        );
+        let conn = Conn::open_small(stage.addr(), 4096).await;
+        conn.next("POST");
+        conn.pause();
+        conn.send(Ask::post(&id, CHAT, BODY).bytes()).await.unwrap();
+        waiting.push((conn, document.len(), id));
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    for (conn, length, id) in waiting {
+        conn.resume();
+        assert_eq!(conn.response().await.body.len(), length, "{id}");
+        conn.closed().await;
+        assert_eq!(stage.line(&id).await["ended"], "complete", "{id}");
+    }
+    stage.stop().await;
+}
+
+/// Who takes little, but takes it, is no slow reader.
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let (stage, upstream) = stage("limits: { slow_reader: 1s }").await;
+    let document = format!(r#"{{"text":"{}"}}"#, "a".repeat(3 << 20));
+    upstream.serve(
+        "steady",
+        Script::answer(200, "application/json", document.clone()),
+    );
+    let conn = Conn::open_small(stage.addr(), 16 * 1024).await;
+    conn.next("POST");
+    conn.send(Ask::post("steady", CHAT, BODY).bytes())
+        .await
+        .unwrap();
+    assert!(conn.until(|answer| !answer.body.is_empty()).await);
+    for _ in 0..12 {
+        conn.pause();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let had = conn.message().body.len();
+        conn.resume();
+        assert!(
+            conn.until(|answer| answer.body.len() > had || answer.ended.is_some())
+                .await
+        );
+    }
+    let answer = conn.response().await;
+    assert_eq!(answer.body.len(), document.len(), "it was cut");
+    assert_eq!(stage.line("steady").await["ended"], "complete");
+    conn.close().await;
     drop(stage);
 }

@@ -119,6 +119,8 @@ pin_project! {
         // What was read and not handed on, and how much of its beginning may be.
         held: Vec<u8>,
         granted: usize,
+        // The head that is on its way has been told of.
+        begun: bool,
         // The answer to what was refused, and how much of it is written. Nothing is read any more.
         refusal: Option<(Vec<u8>, usize)>,
         // Runs while the client takes nothing.
@@ -145,6 +147,7 @@ impl<T, W> Wire<T, W> {
             slow_reader: limits.slow_reader,
             held: Vec::new(),
             granted: 0,
+            begun: false,
             refusal: None,
             stalled: None,
         }
@@ -163,6 +166,7 @@ impl<T, W, C: Clock> Wire<T, W, C> {
             slow_reader: self.slow_reader,
             held: self.held,
             granted: self.granted,
+            begun: self.begun,
             refusal: self.refusal,
             stalled: None,
         }
@@ -199,6 +203,11 @@ impl<T, W: Watch, C: Clock> Wire<T, W, C> {
     }
 }
 
+/// Whether this is nothing, or no more than the empty line that is ignored before a request.
+fn is_blank(bytes: &[u8]) -> bool {
+    b"\r\n".starts_with(bytes)
+}
+
 /// What the reading half looks at.
 struct Reading<'a, W> {
     conn: &'a Conn,
@@ -206,6 +215,7 @@ struct Reading<'a, W> {
     follow: &'a mut Follow,
     held: &'a mut Vec<u8>,
     granted: &'a mut usize,
+    begun: &'a mut bool,
     refusal: &'a mut Option<(Vec<u8>, usize)>,
 }
 
@@ -217,15 +227,10 @@ impl<W: Watch> Reading<'_, W> {
             return Ok(true);
         }
         let over = self.follow.is_over() && *self.granted == 0;
-        if over && self.conn.is_answering() {
-            if self.held.len() > AHEAD {
-                return Err(io::Error::other("too much was sent behind a request"));
-            }
-        } else if over {
+        if over && !self.conn.is_answering() {
             self.follow.next();
-            if !self.held.is_empty() {
-                self.watch.head_begins();
-            }
+            *self.begun = false;
+            self.begin();
         }
         if *self.granted == 0 && !self.held.is_empty() && !self.follow.is_over() {
             let held = mem::take(self.held);
@@ -251,14 +256,24 @@ impl<W: Watch> Reading<'_, W> {
         Ok(true)
     }
 
+    /// Whether something waits for the end of an answer.
+    fn keeps_back(&self) -> bool {
+        self.follow.is_over() && !self.held.is_empty()
+    }
+
     /// Looks at what was read: it stays in `buf` as far as it may be handed on. True if there is an answer to the server.
     fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<bool> {
         if buf.filled().len() == before {
             return Ok(true);
         }
+        let new = buf.filled().len() - before;
+        if self.follow.is_over() && self.held.len() + new > AHEAD {
+            return Err(io::Error::other("too much was sent behind a request"));
+        }
         if self.held.is_empty() {
-            if self.follow.in_head() {
+            if self.follow.in_head() && !is_blank(&buf.filled()[before..]) {
                 self.watch.head_begins();
+                *self.begun = true;
             }
             let granted = self.grant(&buf.filled()[before..])?;
             if self.refusal.is_none() {
@@ -270,7 +285,16 @@ impl<W: Watch> Reading<'_, W> {
         }
         self.held.extend_from_slice(&buf.filled()[before..]);
         buf.set_filled(before);
+        self.begin();
         Ok(false)
+    }
+
+    /// Tells of the first byte of a head among what is held, once. The empty line that may stand before it is none.
+    fn begin(&mut self) {
+        if self.follow.in_head() && !*self.begun && !is_blank(self.held) {
+            self.watch.head_begins();
+            *self.begun = true;
+        }
     }
 
     /// How much of `bytes` may be handed on. A refusal that can be answered gives nothing; in a body, the request fails.
@@ -305,6 +329,7 @@ impl<T: AsyncRead, W: Watch, C: Clock> AsyncRead for Wire<T, W, C> {
             follow: this.follow,
             held: this.held,
             granted: this.granted,
+            begun: this.begun,
             refusal: this.refusal,
         };
         loop {
@@ -312,7 +337,15 @@ impl<T: AsyncRead, W: Watch, C: Clock> AsyncRead for Wire<T, W, C> {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
-            ready!(this.io.as_mut().poll_read(cx, buf))?;
+            let polled = this.io.as_mut().poll_read(cx, buf);
+            if polled.is_pending() && reading.keeps_back() {
+                // The end of the answer is no event of the stream's.
+                if !reading.conn.wake_after_answer(cx.waker()) {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+            ready!(polled)?;
             if reading.look(buf, before)? {
                 return Poll::Ready(Ok(()));
             }

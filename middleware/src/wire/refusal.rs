@@ -79,8 +79,11 @@ impl Refusal {
              \"param\":null,\"message\":\"tollgate: {message}\"}}}}"
         );
         let named = request_id.map_or_else(String::new, |id| format!("x-request-id: {id}\r\n"));
-        // Of the methods that are refused for themselves, a target could take none.
-        let allow = if status == 405 { "allow: \r\n" } else { "" };
+        let allow = if status == 405 {
+            "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+        } else {
+            ""
+        };
         let length = body.len();
         format!(
             "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
