@@ -7,6 +7,7 @@ mod edges;
 mod endings;
 mod harness;
 mod inside;
+mod load;
 mod operations;
 mod program;
 mod relay;

@@ -1,7 +1,7 @@
 //! What never becomes a request, and what is seen below the HTTP server: the rows F01 to F07 and F15, hang-ups behind
 //! pipelined bytes, clients that take nothing.
 
-mod malformed;
+pub(crate) mod malformed;
 
 use std::time::Duration;
 

@@ -1,0 +1,49 @@
+//! What a crowd does to the others: clients that take nothing, that send nothing, that send nonsense, and a bug of our own.
+//!
+//! The sizes are such that a debug build takes seconds; `TOLLGATE_LOAD=full` runs the numbers that are promised, and needs
+//! some 12,000 descriptors. Times are printed and never asserted.
+
+mod burst;
+mod differential;
+mod panics;
+mod slow;
+mod slowhttp;
+
+use std::{env, fs, net::SocketAddr, time::Duration};
+
+use tempfile::tempdir;
+
+use crate::binary::{Program, serve};
+
+/// `small`, or `full` where the whole load is asked for.
+fn scale(small: usize, full: usize) -> usize {
+    match env::var("TOLLGATE_LOAD").as_deref() {
+        Ok("full") => full,
+        Ok(other) => panic!("TOLLGATE_LOAD is full or not set, and not {other:?}"),
+        Err(_) => small,
+    }
+}
+
+/// How long a wait may take; met only by a failing test.
+fn patience() -> Duration {
+    Duration::from_secs(scale(60, 300) as u64)
+}
+
+/// The text of a file with one provider, which takes every model; `limits` are keys of `server.limits`.
+fn config(upstream: SocketAddr, limits: &str) -> String {
+    crate::inside::one(
+        upstream,
+        &format!("server: {{ workers: 2, limits: {{ {limits} }} }}"),
+    )
+}
+
+/// The program before one provider.
+async fn program(upstream: SocketAddr, limits: &str) -> Program {
+    let folder = tempdir().expect("a temporary folder");
+    let file = folder.path().join("load.yaml");
+    fs::write(&file, config(upstream, limits)).expect("written");
+    let program = serve(&file).start();
+    // The file may go when it has been read.
+    program.data().await;
+    program
+}
