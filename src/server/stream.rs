@@ -205,3 +205,12 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // An answer that only the end of the connection ends must not seem whole.
+        if std::thread::panicking() {
+            self.reset_on_close();
+        }
+    }
+}

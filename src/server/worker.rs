@@ -161,7 +161,8 @@ fn builder(limits: Limits) -> Builder {
         // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
         .max_headers(limits.headers + 1)
         .max_header_size(limits.head + 64)
-        .max_buf_size(limits.buffer.max(limits.head + 64).max(HYPER_BUFFER));
+        // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
+        .max_buf_size((limits.buffer / 2).max(limits.head + 64).max(HYPER_BUFFER));
     builder
 }
 
