@@ -468,3 +468,26 @@ async fn a_client_that_reads_slowly_is_not_cut() {
     conn.close().await;
     drop(stage);
 }
+
+/// L3, D01: an upload that nobody has to read here has the clock of bodies too, and its provider is let go.
+#[tokio::test]
+async fn an_upload_that_stops_is_refused_and_its_provider_let_go() {
+    let (stage, upstream) = stage("limits: { body_timeout: 400ms }").await;
+    upstream.serve("drip", Script::new().stall());
+    let ask = Ask {
+        headers: &[("content-type", "application/octet-stream")],
+        ..Ask::post("drip", "/v1/files", b"")
+    };
+    let conn = stage.open(ask.head(1000)).await;
+    conn.send(b"some of it").await.unwrap();
+    let answer = conn.response().await;
+    assert_eq!(answer.status(), 408, "{}", answer.text());
+    assert_eq!(answer.header("tollgate-refused-by"), Some("peek"));
+    conn.closed().await;
+    let line = stage.line("drip").await;
+    assert_eq!(
+        (&line["error"], &line["ended"]),
+        (&"request_timeout".into(), &"refused".into())
+    );
+    stage.stop().await;
+}

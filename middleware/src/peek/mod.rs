@@ -27,7 +27,7 @@
 //!
 //! The body's limit holds for every body. An announced length above it is refused before a byte is
 //! read. A body must come whole within [`PeekLayer::timeout`] and never pause longer than
-//! [`PeekLayer::silence`]; both hold only while it is read *here*.
+//! [`PeekLayer::silence`]. Where it is read further inside, only the time counts in which it is waited for.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    limited::Limited,
+    limited::{Limited, Patience},
     read::{self, Plan},
 };
 use crate::{
@@ -111,7 +111,7 @@ pub struct Peek<S, C = SystemClock> {
 
 impl<S, C, ReqBody, ResBody> Service<Request<ReqBody>> for Peek<S, C>
 where
-    S: Service<Request<Held<Limited<ReqBody>>>, Response = Response<ResBody>> + Clone,
+    S: Service<Request<Held<Limited<ReqBody, C>>>, Response = Response<ResBody>> + Clone,
     S::Error: Into<BoxError>,
     ReqBody: Body<Data = Bytes> + Unpin,
     ReqBody::Error: Into<BoxError>,
@@ -138,8 +138,13 @@ where
         let plan = Plan::of(req.method(), req.headers(), surface.as_ref());
         let (head, body) = req.into_parts();
         let body = Limited::new(body, limit);
+        let patience = Patience {
+            timeout: self.policy.timeout,
+            silence: self.policy.silence,
+            clock: self.policy.clock.clone(),
+        };
         if let (Plan::Pass, _) | (_, None) = (&plan, &surface) {
-            let req = Request::from_parts(head, Held::unread(body));
+            let req = Request::from_parts(head, Held::unread(body.patient(patience)));
             return ResponseFuture {
                 step: Step::Called {
                     inner: self.inner.call(req),
@@ -157,17 +162,12 @@ where
             gather: Gather::default(),
             taken: self.policy.room.as_ref().map(Room::take),
         };
-        let patience = Patience {
-            timeout: self.policy.timeout,
-            silence: self.policy.silence,
-            clock: self.policy.clock.clone(),
-        };
         ResponseFuture {
             step: Step::Reading {
                 reading: Some(reading),
                 start: None,
                 timer: None,
-                patience,
+                patience: Some(patience),
             },
         }
     }
@@ -181,29 +181,23 @@ fn surface<B>(req: &Request<B>) -> Option<Surface> {
 }
 
 /// The instance that is ready, and the request for it.
-type Readied<S, B> = (S, Request<Held<Limited<B>>>);
+type Readied<S, B, C> = (S, Request<Held<Limited<B, C>>>);
 
-/// How long a body is waited for.
-struct Patience<C> {
-    timeout: Duration,
-    silence: Duration,
-    clock: C,
-}
-
-struct Reading<S, B> {
+struct Reading<S, B, C: Clock> {
     inner: S,
     head: http::request::Parts,
-    body: Limited<B>,
+    body: Limited<B, C>,
     surface: Option<Surface>,
     plan: Plan,
     gather: Gather,
     taken: Option<Taken>,
 }
 
-impl<S, B> Reading<S, B>
+impl<S, B, C> Reading<S, B, C>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
+    C: Clock,
 {
     /// Reads on; ready with the request once enough of it is known. `progress` is set by each frame.
     fn poll(
@@ -251,7 +245,12 @@ where
     }
 
     /// The request, with everything that was read in it.
-    fn request(self, found: Option<Intent>, over: bool) -> Result<Readied<S, B>, BoxError> {
+    fn request(
+        self,
+        found: Option<Intent>,
+        over: bool,
+        patience: Patience<C>,
+    ) -> Result<Readied<S, B, C>, BoxError> {
         let Self {
             inner,
             mut head,
@@ -278,7 +277,7 @@ where
         let body = if over {
             Held::whole(gather.frames())
         } else {
-            Held::begun(gather.frames(), body)
+            Held::begun(gather.frames(), body.patient(patience))
         };
         let body = match taken {
             Some(taken) => body.holding(taken),
@@ -292,7 +291,7 @@ pin_project! {
     /// The future of [`Peek`].
     pub struct ResponseFuture<S, B, C>
     where
-        S: Service<Request<Held<Limited<B>>>>,
+        S: Service<Request<Held<Limited<B, C>>>>,
         C: Clock,
     {
         #[pin]
@@ -302,14 +301,14 @@ pin_project! {
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, F, B, C, Z> {
+    enum Step<S, F, B, C: Clock, Z> {
         // → Called when enough of the body is known
         Reading {
-            reading: Option<Reading<S, B>>,
+            reading: Option<Reading<S, B, C>>,
             // When the first wait began.
             start: Option<Instant>,
             #[pin] timer: Option<Z>,
-            patience: Patience<C>,
+            patience: Option<Patience<C>>,
         },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
@@ -318,7 +317,7 @@ pin_project! {
 
 impl<S, B, C, R> Future for ResponseFuture<S, B, C>
 where
-    S: Service<Request<Held<Limited<B>>>, Response = Response<R>>,
+    S: Service<Request<Held<Limited<B, C>>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -339,6 +338,7 @@ where
                     let once = reading.as_mut().expect("taken only when the step changes");
                     let mut progress = false;
                     let Poll::Ready(read) = once.poll(cx, &mut progress) else {
+                        let patience = patience.as_ref().expect("taken with the request");
                         let now = patience.clock.now();
                         let whole = *start.get_or_insert(now) + patience.timeout;
                         let next = whole.min(now + patience.silence);
@@ -352,8 +352,9 @@ where
                         return Poll::Ready(Err(read::too_slow().into()));
                     };
                     let reading = reading.take().expect("taken only when the step changes");
+                    let patience = patience.take().expect("taken only when the step changes");
                     let (found, over) = read?;
-                    let (mut inner, req) = reading.request(found, over)?;
+                    let (mut inner, req) = reading.request(found, over, patience)?;
                     step.set(Step::Called {
                         inner: inner.call(req),
                     });
@@ -372,7 +373,7 @@ where
 
 impl<S, B, C> fmt::Debug for ResponseFuture<S, B, C>
 where
-    S: Service<Request<Held<Limited<B>>>>,
+    S: Service<Request<Held<Limited<B, C>>>>,
     C: Clock,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -69,16 +69,47 @@ async fn a_body_that_trickles_is_given_up_when_its_whole_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_clocks_do_not_run_on_a_body_that_is_not_read_here() {
-    // It ends by its size, long after both clocks.
+async fn the_clocks_run_on_a_body_that_is_read_elsewhere_too_but_not_while_nobody_reads() {
+    for (drip, pause, reason, after) in [
+        (
+            30 * SECOND,
+            Duration::ZERO,
+            Reason::RequestTimeout,
+            10 * SECOND,
+        ),
+        (
+            7 * SECOND,
+            Duration::ZERO,
+            Reason::RequestTimeout,
+            60 * SECOND,
+        ),
+        // It ends by its size: each byte is there when it is asked for.
+        (SECOND, 30 * SECOND, Reason::TooLarge, 21 * 30 * SECOND),
+    ] {
+        let told = read_elsewhere(drip, pause).await;
+        assert_eq!(
+            told,
+            (reason, after),
+            "a byte each {drip:?}, read each {pause:?}"
+        );
+    }
+}
+
+/// How a body ends that is not read by the layer, and when.
+async fn read_elsewhere(drip: Duration, pause: Duration) -> (Reason, Duration) {
     let start = SystemClock.now();
-    let req = Request::post("/elsewhere")
-        .body(Drip::every(30 * SECOND))
-        .unwrap();
+    let req = Request::post("/elsewhere").body(Drip::every(drip)).unwrap();
     let inner = service_fn(
-        async |req: Request<crate::body::Held<super::super::Limited<Drip>>>| {
-            let seen = collect(req.into_body()).await;
-            Err::<Response<Script>, BoxError>(seen.error.expect("it is too large"))
+        move |req: Request<crate::body::Held<super::super::Limited<Drip>>>| async move {
+            let mut body = std::pin::pin!(req.into_body());
+            let error: BoxError = loop {
+                tokio::time::sleep(pause).await;
+                let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+                if let Err(error) = frame.expect("it fails before its end") {
+                    break error;
+                }
+            };
+            Err::<Response<Script>, _>(error)
         },
     );
     let error = PeekLayer::new(20)
@@ -86,6 +117,6 @@ async fn the_clocks_do_not_run_on_a_body_that_is_not_read_here() {
         .oneshot(req)
         .await
         .unwrap_err();
-    assert_eq!(Rejection::find(&*error).unwrap().reason(), Reason::TooLarge);
-    assert_eq!(SystemClock.now() - start, 21 * 30 * SECOND);
+    let reason = Rejection::find(&*error).unwrap().reason();
+    (reason, SystemClock.now() - start)
 }
