@@ -11,26 +11,25 @@
 //! names another host than this one (DNS rebinding), or a `POST` that a page of another site sent, is
 //! 403 unless it brings the token.
 
+mod guard;
+
 use std::{
     convert::Infallible,
     error::Error,
     fmt, io,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE},
-    uri::Authority,
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use subtle::ConstantTimeEq;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -39,6 +38,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub use self::guard::Token;
+use self::guard::{is_cross_site, is_foreign};
 use crate::{
     listen::{self, Address, BindError, Listener},
     reload::{Failed, Outcome},
@@ -53,10 +54,6 @@ pub struct Settings {
     /// The bearer token.
     pub token: Token,
 }
-
-/// The bearer token, which a reload may replace; an empty one is none. Clones are the same.
-#[derive(Clone, Default)]
-pub struct Token(Arc<Mutex<Option<Arc<str>>>>);
 
 /// Gives the metrics in the text format of OpenMetrics, which Prometheus reads. Implemented for
 /// closures.
@@ -351,87 +348,6 @@ impl Page {
                 "the configuration is still being read",
             ),
         }
-    }
-}
-
-/// Whether a request asks for another host than this machine: so does a page whose name was pointed
-/// here. No name at all is no browser's.
-fn is_foreign<B>(req: &Request<B>) -> bool {
-    let named = req.headers().get_all(HOST).iter();
-    let here = |host: &HeaderValue| host.to_str().is_ok_and(is_this_machine);
-    let target = req.uri().authority();
-    !named.into_iter().all(here) || target.is_some_and(|host| !is_this_machine(host.as_str()))
-}
-
-/// Whether a page of another site sent a request that changes something.
-fn is_cross_site<B>(req: &Request<B>) -> bool {
-    if *req.method() != Method::POST {
-        return false;
-    }
-    let headers = req.headers();
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    let elsewhere = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
-    let by_page = |origin: &HeaderValue| {
-        let origin = origin.to_str().ok();
-        let host = origin.and_then(|origin| origin.split_once("://"));
-        !host.is_some_and(|(_, host)| is_this_machine(host))
-    };
-    elsewhere || headers.get_all(ORIGIN).iter().any(by_page)
-}
-
-/// Whether a host, with a port or without, is a name of this machine for itself.
-fn is_this_machine(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else {
-        return false;
-    };
-    let host = authority.host();
-    let ip = host.trim_start_matches('[').trim_end_matches(']');
-    let local = |ip: IpAddr| ip.to_canonical().is_loopback();
-    let plain = authority.as_str().starts_with(host);
-    plain && (host.eq_ignore_ascii_case("localhost") || ip.parse().is_ok_and(local))
-}
-
-// ===== impl Token =====
-
-impl Token {
-    /// A token; an empty one is none.
-    pub fn new(token: Option<String>) -> Self {
-        let own = Self::default();
-        own.set(token);
-        own
-    }
-
-    /// Asks for another one from now on.
-    pub fn set(&self, token: Option<String>) {
-        let token = token.filter(|token| !token.is_empty()).map(Arc::from);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token;
-    }
-
-    fn present(&self) -> Option<Arc<str>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Whether there is a token, and a request brings it; compared in constant time.
-    fn is_in(&self, headers: &HeaderMap) -> bool {
-        let (Some(token), Some(bearer)) = (self.present(), headers.get(AUTHORIZATION)) else {
-            return false;
-        };
-        let bearer = bearer.as_bytes();
-        let Some(space) = memchr::memchr(b' ', bearer) else {
-            return false;
-        };
-        let (scheme, presented) = (&bearer[..space], bearer[space..].trim_ascii());
-        scheme.eq_ignore_ascii_case(b"bearer") && presented.ct_eq(token.as_bytes()).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It is a secret.
-        f.debug_struct("Token").finish_non_exhaustive()
     }
 }
 

@@ -202,7 +202,10 @@ impl Kind {
             Self::Pattern => value::pattern(text).map(|_| ()),
             Self::Percent => value::percent(text).map(|_| ()),
             Self::Rate => value::rate(text),
-            Self::Size { percent: true } if text.ends_with('%') => value::percent(text).map(|_| ()),
+            Self::Size { percent: true } if text.ends_with('%') => match value::percent(text)? {
+                0.0 => Err("more than zero".to_owned()),
+                _ => Ok(()),
+            },
             Self::Size { .. } => positive_size(text),
             Self::Url => value::url(text),
             Self::Word(words) => word(words, text),

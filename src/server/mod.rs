@@ -125,7 +125,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a client may take nothing of what waits for it; `None` is for ever.
     pub slow_reader: Option<Duration>,
-    /// Bytes held per direction of a connection; at least `head` and 8 KiB are.
+    /// Bytes held per direction of a connection. HTTP takes half of them for what it has read or is to write, at least
+    /// `head` and 8 KiB; the blocks that come from a provider take the rest.
     pub buffer: usize,
     /// Connections open at once, in all workers; beyond them none is accepted.
     pub connections: usize,

@@ -212,10 +212,8 @@ impl Line<'_> {
         };
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         self.decimal(micros / 1000);
-        let rest = (micros % 1000) as u16;
-        let digit = |value: u16| b'0' + (value % 10) as u8;
-        let rest = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
-        self.0.extend_from_slice(&rest);
+        self.0
+            .extend_from_slice(&thousandths((micros % 1000) as u16));
     }
 
     fn decimal(&mut self, value: u64) {
@@ -260,9 +258,14 @@ fn time(out: &mut Vec<u8>, at: SystemTime) {
     });
     out.push(b'"');
     out.extend_from_slice(&text);
+    out.extend_from_slice(&thousandths(millis));
+    out.extend_from_slice(b"Z\"");
+}
+
+/// A point and three digits.
+fn thousandths(value: u16) -> [u8; 4] {
     let digit = |value: u16| b'0' + (value % 10) as u8;
-    let millis = [digit(millis / 100), digit(millis / 10), digit(millis)];
-    out.extend_from_slice(&[b'.', millis[0], millis[1], millis[2], b'Z', b'"']);
+    [b'.', digit(value / 100), digit(value / 10), digit(value)]
 }
 
 /// A second as `2006-01-02T15:04:05`.

@@ -258,6 +258,18 @@ pub(crate) async fn leave(conn: Conn, reset: bool) -> Instant {
     now
 }
 
+/// What passes for at once on a busy machine; 250 ms are promised.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// The provider of the request `id` was let go of at once after its client `left`; how long that took.
+pub(crate) async fn cancelled(upstream: &Upstream, id: &str, left: Instant) -> Duration {
+    let seen = upstream.finished(id, 1).await;
+    let closed = seen.peer_closed.expect("a stall ends so only");
+    let took = closed.duration_since(left);
+    assert!(took < AT_ONCE, "{id}: cancelled after {took:?}");
+    took
+}
+
 /// The seed of this run: `TOLLGATE_SEED`, else one of chance; printed, so that a failure can be repeated.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("TOLLGATE_SEED").ok();

@@ -12,13 +12,11 @@ use tollgate_testing::{
     upstream::{Framing, Reads, Script, Upstream},
 };
 
-use crate::harness::{Ask, Stage, leave, provider};
+use crate::harness::{Ask, Stage, cancelled, leave, provider};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
 const STREAM: &[u8] = br#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
-/// What passes for at once on a busy machine; 250 ms are promised.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A gateway before one provider; `server` are keys of that part.
 async fn stage(server: &str) -> (Stage, Upstream) {
@@ -210,13 +208,8 @@ async fn a_hang_up_behind_pipelined_bytes_cancels_the_provider_at_once() {
             // They must have come before the end does, or a reset would outrun them.
             tokio::time::sleep(Duration::from_millis(50)).await;
             let left = leave(conn, reset).await;
-            let seen = upstream.finished(&id, 1).await;
-            let took = seen
-                .peer_closed
-                .expect("a stall ends so only")
-                .duration_since(left);
+            let took = cancelled(&upstream, &id, left).await;
             slowest = slowest.max(took);
-            assert!(took < AT_ONCE, "{id}: cancelled after {took:?}");
             assert_eq!(stage.line(&id).await["ended"], "client_gone", "{id}");
         }
     }

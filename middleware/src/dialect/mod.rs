@@ -30,6 +30,9 @@ pub use self::{
     usage::{Usage, usage},
 };
 
+/// The methods that a provider may be asked with, as the header `allow` lists them.
+pub const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// The shape of an API, in the words of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {

@@ -4,8 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::HeaderValue;
 
-/// Whether an authority, with a port or without, can only mean this machine.
-pub(super) fn is_loopback(authority: &[u8]) -> bool {
+/// Whether an authority, with a port or without, can only mean this machine: `localhost`, an address in 127.0.0.0/8 or
+/// `[::1]`. For who guards another listener by the same rule.
+///
+/// ```
+/// use tollgate_middleware::hygiene::is_loopback;
+///
+/// assert!(is_loopback(b"localhost:8080") && is_loopback(b"[::1]"));
+/// assert!(!is_loopback(b"localhost.evil.example") && !is_loopback(b"user@localhost"));
+/// ```
+pub fn is_loopback(authority: &[u8]) -> bool {
     // What nearly all write.
     let usual = authority
         .strip_prefix(b"127.0.0.1")

@@ -106,6 +106,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use self::local::is_loopback;
 pub use self::{
     body::RequestBody,
     service::{Hygiene, HygieneLayer, ResponseFuture},

@@ -54,10 +54,14 @@
 mod cell;
 #[cfg(feature = "record")]
 mod layer;
+mod outcome;
 #[cfg(feature = "record")]
 mod watch;
 
-pub use self::cell::{Attempt, Digest, Ended, Mark, Record, Refused};
+pub use self::{
+    cell::Record,
+    outcome::{Attempt, Digest, Ended, Mark, Refused},
+};
 #[cfg(feature = "record")]
 pub use self::{
     layer::{RecordLayer, Recorded, ResponseFuture, new_request_id},

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    dialect::{Shape, Told, error_body},
+    dialect::{METHODS, Shape, Told, error_body},
     error::{BoxError, Reason, Rejection},
 };
 
@@ -68,9 +68,6 @@ pub(super) fn root() -> Response<Bytes> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
-
-/// What a provider may be asked with.
-const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const REFUSED_BY: HeaderName = HeaderName::from_static("tollgate-refused-by");
 

@@ -14,9 +14,10 @@
 //!
 //! **One request at a time.** The server is given a head when it is whole and good, then the body that the head announces,
 //! and nothing behind it until the answer has ended (where somebody says so: [`Conn::answer`], as `seal` does). Up to 16 KiB
-//! are read ahead meanwhile, so that the end of the connection behind them is seen at once, and ends the request. A client
-//! that shuts its sending side is taken for one that left, as hyper takes it. A head that comes in one read is judged where
-//! it lies and not copied.
+//! are read ahead meanwhile, so that the end of the connection behind them is seen at once, and ends the request. That takes
+//! a server that reads: hyper does not while a request body waits for its reader, and then the end is seen when that goes
+//! on. A client that shuts its sending side is taken for one that left, as hyper takes it. A head that comes in one read is
+//! judged where it lies and not copied.
 //!
 //! **A client that takes nothing** of what waits for it for [`Limits::slow_reader`] is given up: the write fails, and so
 //! the server drops the answer.

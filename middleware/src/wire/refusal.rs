@@ -1,4 +1,7 @@
-use crate::error::Reason;
+use crate::{
+    dialect::{METHODS, Shape, Told, error_body},
+    error::Reason,
+};
 
 /// What is refused before it is a request, or before a whole one has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,22 +76,26 @@ impl Refusal {
     /// Anthropic. `request_id` is to be visible ASCII without quotes.
     pub fn answer(&self, request_id: Option<&str>) -> Vec<u8> {
         let (status, phrase) = self.told();
-        let (code, message) = (self.reason.as_str(), self.message);
-        let body = format!(
-            "{{\"type\":\"error\",\"error\":{{\"type\":\"invalid_request_error\",\"code\":\"{code}\",\
-             \"param\":null,\"message\":\"tollgate: {message}\"}}}}"
+        let body = error_body(
+            Shape::Neutral,
+            &Told {
+                status,
+                kind: "invalid_request_error",
+                code: self.reason.as_str(),
+                message: &format!("tollgate: {}", self.message),
+                request_id: request_id.unwrap_or_default(),
+            },
         );
         let named = request_id.map_or_else(String::new, |id| format!("x-request-id: {id}\r\n"));
-        let allow = if status == 405 {
-            "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-        } else {
-            ""
+        let allow = match status {
+            405 => format!("allow: {METHODS}\r\n"),
+            _ => String::new(),
         };
         let length = body.len();
-        format!(
+        let head = format!(
             "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
-             tollgate-refused-by: wire\r\n{named}{allow}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .into_bytes()
+             tollgate-refused-by: wire\r\n{named}{allow}connection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        [head.as_bytes(), &body].concat()
     }
 }

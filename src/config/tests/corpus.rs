@@ -42,6 +42,11 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "not built yet",
     ),
     ("prices: {}", "9:1", "not built yet"),
+    (
+        "server: { limits: { held_bodies: 0% } }",
+        "9:34",
+        "more than zero",
+    ),
     // kinds
     (
         "server: { workers: [1, 2] }",

@@ -1,6 +1,6 @@
 //! S12, S13: who reads slowly or not at all costs little, throttles its own provider, and nobody else.
 
-use std::{fs, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -113,6 +113,15 @@ fn print(what: &str, gaps: &[Duration]) {
     );
 }
 
+/// KiB of the program when it has made what it makes once.
+async fn warmed(program: &Program, data: SocketAddr) -> u64 {
+    for _ in 0..20 {
+        let answer = call(data, "POST", CHAT, &[], chat("m", false)).await;
+        assert_eq!(answer.status(), 200);
+    }
+    program.resident()
+}
+
 /// S13, with pieces of the size of large events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_never_read_harm_nobody() {
@@ -142,16 +151,7 @@ async fn crowd(piece: usize, limit: u64) {
 
     let program = program(upstream.addr(), "slow_reader: 1h").await;
     let data = program.data().await;
-    // What is made once is made now.
-    for _ in 0..20 {
-        assert_eq!(
-            call(data, "POST", CHAT, &[], chat("m", false))
-                .await
-                .status(),
-            200
-        );
-    }
-    let before = program.resident();
+    let before = warmed(&program, data).await;
     let mut clients = Vec::new();
     for number in 0..stalled {
         let conn = Conn::open_small(data, 4096).await.deadline(patience());
@@ -224,15 +224,7 @@ async fn a_slow_reader_throttles_its_provider_and_has_every_byte() {
     upstream.serve("fast", fast(&text, 16 * 1024));
     let program = program(upstream.addr(), "").await;
     let data = program.data().await;
-    for _ in 0..20 {
-        assert_eq!(
-            call(data, "POST", CHAT, &[], chat("m", false))
-                .await
-                .status(),
-            200
-        );
-    }
-    let before = program.resident();
+    let before = warmed(&program, data).await;
 
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
