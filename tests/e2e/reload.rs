@@ -95,12 +95,14 @@ impl Served {
 
     /// Asks by the signal, and waits until that has come to its end.
     async fn hang_up(&self) {
-        let ends = |err: &str| err.matches("reloaded").count();
-        let before = ends(&self.program.said().err);
+        // Not by what it says: what an earlier reload has said may arrive after its answer.
+        let ends = async || {
+            self.metric("tollgate_generation").await
+                + self.metric("tollgate_reload_failed_total").await
+        };
+        let before = ends().await;
         self.program.signal("HUP");
-        self.program
-            .until(|said| (ends(&said.err) > before).then_some(()))
-            .await;
+        until("the reload", async || (ends().await > before).then_some(())).await;
     }
 
     /// One exchange on a connection of its own.
