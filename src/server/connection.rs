@@ -37,10 +37,22 @@ pub(super) struct Shared {
     unflushed: AtomicU64,
     /// The client has closed its side.
     pub(super) ended: AtomicBool,
+    pub(super) lookout: Lookout,
     refuse: Answer,
     order: AtomicU8,
     // NOTE: the waker of a spawned task stays the same for the task's life.
     waker: OnceLock<Waker>,
+}
+
+/// Whether the end of the connection has to be looked out for.
+///
+/// HTTP reads nothing while a request body waits for its reader, and so does not see that the client has left. All is
+/// written by the task of the connection.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    /// HTTP waits for bytes: the end wakes it.
+    reads: AtomicBool,
+    kept: AtomicBool,
 }
 
 /// Tells of a request that never became one, and gives the answer to it.
@@ -188,6 +200,10 @@ impl<'a> Run<'a> {
             }
             self.shared.settle();
             let kind = self.shared.phase.kind();
+            if kind == Kind::Busy && self.shared.lookout.begins() {
+                // HTTP flushes its stream in each poll, and the stream looks out when it does.
+                continue;
+            }
             if self.shared.asked_to_finish() && !self.finishing {
                 match kind {
                     // A head that has begun to arrive is answered first.
@@ -333,6 +349,32 @@ impl Shared {
 
     pub(super) fn asked_to_finish(&self) -> bool {
         self.order.load(Ordering::SeqCst) == Order::Finish as u8
+    }
+}
+
+// ===== impl Lookout =====
+
+impl Lookout {
+    /// HTTP has asked for bytes; `waits` if there are none.
+    pub(super) fn asked(&self, waits: bool) {
+        self.reads.store(waits, Ordering::Relaxed);
+        if waits {
+            self.kept.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the stream has to look out.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// True if it has to from now on.
+    fn begins(&self) -> bool {
+        let begins = !self.reads.load(Ordering::Relaxed) && !self.is_kept();
+        if begins {
+            self.kept.store(true, Ordering::Relaxed);
+        }
+        begins
     }
 }
 

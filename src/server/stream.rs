@@ -1,6 +1,7 @@
 //! An accepted stream of either kind, which tells its connection that the end came.
 
 use std::{
+    future::Future,
     io::{self, ErrorKind, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -11,7 +12,7 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 use tokio_rustls::server::TlsStream;
@@ -40,10 +41,11 @@ pub(super) enum Socket {
 }
 
 /// The stream below the HTTP server.
-#[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
     shared: Arc<Shared>,
+    // Ready when the client has left, though nobody reads. Boxed: it is rarely needed.
+    lookout: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 // ===== impl Acceptor =====
@@ -111,24 +113,66 @@ impl Socket {
         listen::accepted(&stream).map_err(|_| ErrorKind::ConnectionAborted)?;
         Ok((Self::Tcp(stream), Some(at)))
     }
+
+    /// Ready when the other side has closed or reset the connection, whatever waits to be read before that.
+    fn left(&self) -> io::Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        // A wait of its own, beside those for reading and writing, needs a descriptor of its own.
+        Ok(match self {
+            Self::Unix(stream) => {
+                let twin = UnixStream::from_std(SockRef::from(stream).try_clone()?.into())?;
+                Box::pin(async move { drop(twin.ready(END).await) })
+            }
+            Self::Tcp(_) | Self::Tls(_) => {
+                let tcp = self.tcp_stream().ok_or(ErrorKind::Unsupported)?;
+                let twin = TcpStream::from_std(SockRef::from(tcp).try_clone()?.into())?;
+                Box::pin(async move { drop(twin.ready(END).await) })
+            }
+        })
+    }
+
+    fn tcp_stream(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 // ===== impl Stream =====
 
 impl Stream {
     pub(super) fn new(socket: Socket, shared: Arc<Shared>) -> Self {
-        Self { socket, shared }
+        Self {
+            socket,
+            shared,
+            lookout: None,
+        }
+    }
+
+    /// An error once the client has left.
+    fn look_out(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.lookout.is_none() {
+            // Without a descriptor the end is seen when HTTP reads on.
+            self.lookout = self.socket.left().ok();
+        }
+        let left = self
+            .lookout
+            .as_mut()
+            .map(|lookout| lookout.as_mut().poll(cx));
+        if left.is_some_and(|polled| polled.is_ready()) {
+            self.shared.ended.store(true, Ordering::Relaxed);
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
     }
 
     /// Closing the stream from now on sends a reset; a unix socket knows none.
     pub(super) fn reset_on_close(&self) {
-        let stream = match &self.socket {
-            Socket::Tcp(stream) => stream,
-            Socket::Tls(stream) => stream.get_ref().0,
-            Socket::Unix(_) => return,
-        };
-        // A socket that refuses is gone already.
-        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        if let Some(stream) = self.socket.tcp_stream() {
+            // A socket that refuses is gone already.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     fn socket(self: Pin<&mut Self>) -> Pin<&mut Socket> {
@@ -144,11 +188,16 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let (before, room) = (buf.filled().len(), buf.remaining());
-        ready!(match &mut this.socket {
+        let polled = match &mut this.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        })?;
+        };
+        this.shared.lookout.asked(polled.is_pending());
+        if polled.is_pending() && this.lookout.is_some() {
+            this.lookout = None;
+        }
+        ready!(polled)?;
         if buf.filled().len() == before && room > 0 {
             this.shared.ended.store(true, Ordering::Relaxed);
         }
@@ -169,7 +218,10 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.shared.lookout.is_kept() {
+            self.look_out(cx)?;
+        }
         match self.socket().get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -214,3 +266,7 @@ impl Drop for Stream {
         }
     }
 }
+
+/// A socket with unread bytes is ready for reading all the time. This it is ready for at its end alone: priority data
+/// would be, but is not registered for.
+const END: Interest = Interest::PRIORITY.add(Interest::ERROR);

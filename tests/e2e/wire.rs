@@ -2,6 +2,7 @@
 //! pipelined bytes, clients that take nothing.
 
 pub(crate) mod malformed;
+mod uploads;
 
 use std::time::Duration;
 
@@ -320,29 +321,36 @@ async fn bodies_beyond_what_may_be_held_are_asked_to_come_again() {
     upstream.serve("free", Script::answer(200, "application/json", "{}"));
     let text = "a".repeat(80 * 1024);
     let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
-    let unfinished = Ask::post("holds", CHAT, body.as_bytes());
-    // All of the body but its last byte: it is held as long as the client takes.
-    let conn = stage.connect().await;
-    conn.send(unfinished.head(body.len() as u64)).await.unwrap();
-    conn.send(&body[..body.len() - 1]).await.unwrap();
-    let refused = loop {
-        let answer = stage
-            .ask(&Ask {
-                script: "free",
-                ..Ask::post("more", CHAT, body.as_bytes())
-            })
-            .await;
+    let mut tries = 0;
+    let (holds, conn, refused) = loop {
+        tries += 1;
+        let id = format!("holds-{tries}");
+        let ask = Ask {
+            script: "holds",
+            ..Ask::post(&id, CHAT, body.as_bytes())
+        };
+        // All of the body but its last byte: it is held as long as the client takes.
+        let conn = stage.open(ask.head(body.len() as u64)).await;
+        conn.send(&body[..body.len() - 1]).await.unwrap();
+        let more = Ask {
+            script: "free",
+            ..Ask::post("more", CHAT, body.as_bytes())
+        };
+        let answer = stage.ask(&more).await;
+        // Whichever came second found no room, or the first was gone before.
         if answer.status() != 200 {
-            break answer;
+            break (id, conn, answer);
         }
+        conn.close().await;
     };
     assert_eq!(
         (refused.status(), refused.header("retry-after")),
         (503, Some("1"))
     );
     assert_eq!(refused.header("tollgate-refused-by"), Some("peek"));
+    assert!(conn.message().head.is_empty());
     conn.close().await;
-    assert_eq!(stage.line("holds").await["ended"], "client_gone");
+    assert_eq!(stage.line(&holds).await["ended"], "client_gone");
     let free = stage.ask(&Ask::post("free", CHAT, body.as_bytes())).await;
     assert_eq!(free.status(), 200, "{}", free.text());
     drop(stage);

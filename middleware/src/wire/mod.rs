@@ -16,7 +16,7 @@
 //! and nothing behind it until the answer has ended (where somebody says so: [`Conn::answer`], as `seal` does). Up to 16 KiB
 //! are read ahead meanwhile, so that the end of the connection behind them is seen at once, and ends the request. That takes
 //! a server that reads: hyper does not while a request body waits for its reader, and then the end is seen when that goes
-//! on. A client that shuts its sending side is taken for one that left, as hyper takes it. A head that comes in one read is
+//! on, unless the owner of the socket looks out for it. A client that shuts its sending side is taken for one that left, as hyper takes it. A head that comes in one read is
 //! judged where it lies and not copied.
 //!
 //! **A client that takes nothing** of what waits for it for [`Limits::slow_reader`] is given up: the write fails, and so
