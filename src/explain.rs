@@ -134,7 +134,8 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     let (path, headers) = (question.uri.path(), &question.headers);
     say(out, "request", format_args!("{} {path}", question.method));
     let recognised = dialect::recognise(&question.method, path, question.uri.query(), headers);
-    let (model, stream) = wanted(question, &recognised, out)?;
+    let json = crate::stack::json(&config.server.limits);
+    let (model, stream) = wanted(question, &recognised, &json, out)?;
     if let Some(model) = &model {
         say(out, "model", format_args!("{model}"));
     }
@@ -181,6 +182,7 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
 fn wanted(
     question: &Question,
     recognised: &Recognised,
+    json: &json::Limits,
     out: &mut String,
 ) -> Result<(Option<String>, bool), Rejection> {
     let path = question.uri.path();
@@ -206,7 +208,7 @@ fn wanted(
         format_args!("{dialect} {operation}, by its path"),
     );
     if surface.is_json() && !question.body.is_empty() {
-        let intent = tollgate_middleware::peek::intent(surface, path, &question.body)?;
+        let intent = tollgate_middleware::peek::intent(surface, path, &question.body, json)?;
         return Ok((intent.model().map(Into::into), intent.stream()));
     }
     let named = surface.model_in(path).map(Cow::into_owned);
@@ -220,7 +222,11 @@ fn layers(out: &mut String, config: &Config, clocks: &Timeout) {
         Some(limit) => format!("{limit:?}"),
         None => "off".to_owned(),
     };
-    say(out, "layers", format_args!("record, seal, respond"));
+    say(
+        out,
+        "layers",
+        format_args!("record, seal, respond, hygiene"),
+    );
     say(
         out,
         "",

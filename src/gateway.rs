@@ -316,6 +316,9 @@ pub(crate) fn settings(config: &Config) -> Settings {
         limits: server::Limits {
             head: usize::try_from(server.limits.head).unwrap_or(usize::MAX),
             headers: server.limits.headers,
+            target: usize::try_from(server.limits.target).unwrap_or(usize::MAX),
+            ahead: usize::try_from(server.limits.ahead).unwrap_or(usize::MAX),
+            handshake: server.limits.handshake,
             head_timeout: server.limits.head_timeout,
             keep_alive: server.limits.keep_alive,
             slow_reader: Some(server.limits.slow_reader),

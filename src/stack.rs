@@ -14,7 +14,7 @@ use http::{Request, Response, Uri, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tollgate_middleware::{
     body::{Held, Reply, Room},
-    client::{Client, Pool},
+    client::{Client, Heads, Pool},
     clock::SystemClock,
     hygiene::{self, Hygiene, HygieneLayer},
     peek::{Limited, Peek, PeekLayer},
@@ -63,10 +63,20 @@ fn edge<K: Sink>(config: &Config, sink: K, room: Room, routes: Router<RouteStack
         .layer(
             PeekLayer::new(server.limits.body)
                 .timeout(server.limits.body_timeout)
+                .silence(server.limits.body_silence)
+                .json(json(&server.limits))
                 .room(room),
         )
         // Everything inside differs from route to route.
         .service(routes)
+}
+
+/// How much nesting, and how many members, a JSON body may have.
+pub(crate) fn json(limits: &config::Limits) -> tollgate_middleware::json::Limits {
+    tollgate_middleware::json::Limits {
+        depth: u32::try_from(limits.json_depth).unwrap_or(u32::MAX),
+        members: u32::try_from(limits.json_members).unwrap_or(u32::MAX),
+    }
 }
 
 /// What a head must be; without callers, only this machine is served unless the file says otherwise.
@@ -178,9 +188,13 @@ impl<K: Sink> Stack<K> {
         before: &[Kept],
     ) -> Self {
         let clocks = config.layers.timeout;
+        let heads = Heads {
+            bytes: usize::try_from(config.server.limits.answer_head).unwrap_or(usize::MAX),
+            headers: config.server.limits.answer_headers,
+        };
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
-            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, before))
+            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, heads, before))
             .collect();
         let clients = config.providers.iter().zip(&leaves);
         let clients = clients.filter_map(|(provider, leaf)| match leaf {
@@ -277,6 +291,7 @@ fn leaf(
     provider: &Provider,
     connector: Option<&Connector>,
     limits: config::Timeout,
+    heads: Heads,
     before: &[Kept],
 ) -> Leaf<RequestStream> {
     let (Some(url), Some(connector)) = (&provider.base_url, connector) else {
@@ -286,7 +301,8 @@ fn leaf(
     let reach = Reach::of(provider);
     let same = |kept: &&Kept| reach.is_some() && kept.reach == reach;
     if let Some(kept) = before.iter().find(same) {
-        return Leaf::Http(kept.client.clone().connect_timeout(connect));
+        let client = kept.client.clone();
+        return Leaf::Http(client.connect_timeout(connect).heads(heads));
     }
     let config::Pool {
         idle,
@@ -311,7 +327,12 @@ fn leaf(
             max_age,
         },
     );
-    Leaf::Http(client.connect_timeout(connect).quiet(Io::is_quiet))
+    Leaf::Http(
+        client
+            .connect_timeout(connect)
+            .heads(heads)
+            .quiet(Io::is_quiet),
+    )
 }
 
 fn timeouts(limits: &config::Timeout) -> Timeouts {

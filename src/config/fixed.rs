@@ -40,9 +40,17 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         keep_alive: _,
         slow_reader: _,
         buffer: _,
+        target: _,
+        ahead: _,
+        handshake: _,
         // and these by the stack.
         body: _,
         body_timeout: _,
+        body_silence: _,
+        json_depth: _,
+        json_members: _,
+        answer_head: _,
+        answer_headers: _,
     } = limits;
     let Admin {
         listen: admin_listen,

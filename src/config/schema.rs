@@ -94,15 +94,15 @@ const SERVER: &[Key] = &[
     key("expose", Kind::Word(&["none", "debug"])),
 ];
 
+/// Of anything that a head or a document has some of.
+const HEADERS: Kind = Kind::Integer {
+    least: 1,
+    most: 10_000,
+};
+
 const LIMITS: &[Key] = &[
     key("head", SIZE),
-    key(
-        "headers",
-        Kind::Integer {
-            least: 1,
-            most: 10_000,
-        },
-    ),
+    key("headers", HEADERS),
     key("head_timeout", TIME),
     key("body", SIZE),
     key("body_timeout", TIME),
@@ -111,6 +111,14 @@ const LIMITS: &[Key] = &[
     key("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
     key("slow_reader", TIME),
     key("buffer", SIZE),
+    key("target", SIZE),
+    key("ahead", SIZE),
+    key("handshake", TIME),
+    key("body_silence", TIME),
+    key("json_depth", HEADERS),
+    key("json_members", COUNT),
+    key("answer_head", SIZE),
+    key("answer_headers", HEADERS),
 ];
 
 const ADMIN: &[Key] = &[key("listen", Kind::Listen), key("token", Kind::Secret)];

@@ -26,6 +26,7 @@ pub(crate) fn decode(
     };
     let per_core = !is_word(member("runtime"), "multi_thread");
     let drain = member("drain");
+    let limits = limits(decoder, member("limits"), default.limits);
     Server {
         listen: listen(decoder, member("listen"), default.listen, access),
         workers,
@@ -44,7 +45,7 @@ pub(crate) fn decode(
         },
         proxy_protocol: is_word(member("proxy_protocol"), "true"),
         tls: tls(decoder, member("tls")),
-        limits: limits(member("limits"), default.limits),
+        limits,
         drain: Drain {
             delay: parsed(drain, "delay", value::duration).unwrap_or(default.drain.delay),
             timeout: parsed(drain, "timeout", value::duration).unwrap_or(default.drain.timeout),
@@ -203,7 +204,19 @@ fn held_bodies(text: &str) -> Result<HeldBodies, String> {
     }
 }
 
-fn limits(node: Option<&Node>, default: Limits) -> Limits {
+fn limits(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, default: Limits) -> Limits {
+    let target = node.and_then(|n| n.member("target"));
+    let target = target.and_then(|n| Some((n, value::size(n.text()?).ok()?)));
+    if let Some((node, bytes)) = target
+        && bytes > LONGEST_TARGET
+    {
+        decoder.error(
+            node.at,
+            "server.limits.target",
+            format!("a target of {bytes} bytes cannot be served"),
+            "write 65534 or less",
+        );
+    }
     Limits {
         head: parsed(node, "head", value::size).unwrap_or(default.head),
         headers: parsed(node, "headers", number).unwrap_or(default.headers),
@@ -217,5 +230,16 @@ fn limits(node: Option<&Node>, default: Limits) -> Limits {
         // `auto` is no number.
         connections: parsed(node, "connections", number)
             .map_or(default.connections, Connections::Count),
+        target: parsed(node, "target", value::size).unwrap_or(default.target),
+        ahead: parsed(node, "ahead", value::size).unwrap_or(default.ahead),
+        handshake: parsed(node, "handshake", value::duration).unwrap_or(default.handshake),
+        body_silence: parsed(node, "body_silence", value::duration).unwrap_or(default.body_silence),
+        json_depth: parsed(node, "json_depth", number).unwrap_or(default.json_depth),
+        json_members: parsed(node, "json_members", number).unwrap_or(default.json_members),
+        answer_head: parsed(node, "answer_head", value::size).unwrap_or(default.answer_head),
+        answer_headers: parsed(node, "answer_headers", number).unwrap_or(default.answer_headers),
     }
 }
+
+/// hyper keeps offsets into a target in 16 bits.
+const LONGEST_TARGET: u64 = 65_534;

@@ -224,8 +224,17 @@ fn limits(l: &Limits) -> String {
     };
     format!(
         "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout}, \
-         keep_alive: {keep_alive}, held_bodies: {held_bodies}, connections: {connections}, slow_reader: {slow_reader}, buffer: {buffer} }}",
-        l.headers
+         keep_alive: {keep_alive}, held_bodies: {held_bodies}, connections: {connections}, slow_reader: {slow_reader}, buffer: {buffer}, \
+         target: {}, ahead: {}, handshake: {}, body_silence: {}, json_depth: {}, json_members: {}, answer_head: {}, answer_headers: {} }}",
+        l.headers,
+        size(l.target),
+        size(l.ahead),
+        time(l.handshake),
+        time(l.body_silence),
+        l.json_depth,
+        l.json_members,
+        size(l.answer_head),
+        l.answer_headers
     )
 }
 

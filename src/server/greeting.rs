@@ -1,11 +1,12 @@
 //! What comes on a connection between accept and HTTP: the PROXY protocol's header, then TLS.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
 use tokio::time::timeout;
 use tollgate_middleware::conn::Conn;
 
 use super::{
+    Limits,
     proxy_protocol::{self, Trusted},
     stream::Socket,
     tls::Tls,
@@ -31,17 +32,12 @@ impl Greeting {
     }
 
     /// Meets a connection, and tells `conn` who is behind it; `None` if it is to be closed.
-    pub(super) async fn meet(
-        self,
-        socket: Socket,
-        conn: &Conn,
-        head_timeout: Duration,
-    ) -> Option<Socket> {
+    pub(super) async fn meet(self, socket: Socket, conn: &Conn, limits: &Limits) -> Option<Socket> {
         let Socket::Tcp(mut tcp) = socket else {
             return Some(socket);
         };
         if self.proxies.is_some() {
-            let header = timeout(head_timeout, proxy_protocol::take(&mut tcp));
+            let header = timeout(limits.head_timeout, proxy_protocol::take(&mut tcp));
             match in_time(header.await) {
                 Ok(Some(address)) => conn.comes_from(address),
                 Ok(None) => {}
@@ -54,7 +50,7 @@ impl Greeting {
         let Some(tls) = self.tls else {
             return Some(Socket::Tcp(tcp));
         };
-        match in_time(timeout(HANDSHAKE, tls.accept(tcp)).await) {
+        match in_time(timeout(limits.handshake, tls.accept(tcp)).await) {
             Ok(tls) => Some(Socket::Tls(Box::new(tls))),
             Err(error) => {
                 tracing::debug!(%error, "no TLS handshake");
@@ -67,6 +63,3 @@ impl Greeting {
 fn in_time<T, E>(outcome: Result<io::Result<T>, E>) -> io::Result<T> {
     outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
-
-/// Time for a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -119,6 +119,12 @@ pub struct Limits {
     pub head: usize,
     /// Headers of a request.
     pub headers: usize,
+    /// Bytes of a request's target, at most 65,534.
+    pub target: usize,
+    /// Bytes that are read ahead behind a request that is being answered.
+    pub ahead: usize,
+    /// Time for a TLS handshake.
+    pub handshake: Duration,
     /// Time to a whole head: from accept for the first, from its first byte for later ones.
     pub head_timeout: Duration,
     /// Wait between two requests; zero closes after each answer.
@@ -315,6 +321,8 @@ impl Limits {
         wire::Limits {
             head: self.head,
             headers: self.headers,
+            target: self.target,
+            ahead: self.ahead,
             slow_reader: self.slow_reader,
         }
     }

@@ -82,6 +82,9 @@ fn settings() -> Settings {
         limits: Limits {
             head: 32 * 1024,
             headers: 100,
+            target: 8 * 1024,
+            ahead: 16 * 1024,
+            handshake: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             slow_reader: Some(Duration::from_secs(30)),

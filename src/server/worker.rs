@@ -263,7 +263,7 @@ where
         };
         spawn(async move {
             // Boxed: its room is free again when HTTP begins.
-            let met = Box::pin(greeting.meet(socket, &shared.conn, limits.head_timeout));
+            let met = Box::pin(greeting.meet(socket, &shared.conn, &limits));
             let met = tokio::select! {
                 met = met => met,
                 () = late => None,

@@ -5,6 +5,7 @@ mod connections;
 mod edits;
 mod failures;
 mod hygiene;
+mod limits;
 mod refusals;
 mod secrets;
 mod tls;

@@ -87,10 +87,25 @@ use crate::{
 
 /// The name under which refusals of the client appear.
 const LAYER: &str = "upstream";
-/// Largest response head. A provider's head is a few kilobytes.
-const HEAD: usize = 64 * 1024;
-/// Most headers of a response.
-const HEADERS: usize = 200;
+/// What the head of an answer may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Bytes of it; less than 8 KiB counts as 8 KiB, which is what HTTP reads at a time. Twice as much may come before
+    /// its end, interim answers included.
+    pub bytes: usize,
+    /// Headers in it.
+    pub headers: usize,
+}
+
+impl Default for Heads {
+    /// 64 KiB and 200: a provider's head is a few kilobytes.
+    fn default() -> Self {
+        Self {
+            bytes: 64 * 1024,
+            headers: 200,
+        }
+    }
+}
 
 /// A client of one upstream. Clones share the pool.
 pub struct Client<C, B, T, K = SystemClock>
@@ -100,6 +115,7 @@ where
 {
     origin: Arc<Origin<C>>,
     connect: Duration,
+    heads: Heads,
     quiet: fn(&T) -> bool,
     pool: Arc<Shared<T, B, K>>,
 }
@@ -139,6 +155,7 @@ where
         Self {
             origin: Arc::new(origin),
             connect: Duration::from_secs(5),
+            heads: Heads::default(),
             quiet: |_| true,
             pool,
         }
@@ -160,6 +177,13 @@ where
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect = limit;
+        self
+    }
+
+    /// What the head of an answer may cost, over connections that are opened from now on.
+    #[must_use]
+    pub fn heads(mut self, heads: Heads) -> Self {
+        self.heads = heads;
         self
     }
 }
@@ -198,6 +222,7 @@ where
         Self {
             origin: self.origin.clone(),
             connect: self.connect,
+            heads: self.heads,
             quiet: self.quiet,
             pool: self.pool.clone(),
         }
@@ -295,8 +320,9 @@ where
                 .map_err(unreached)?;
             let io = connector.call(uri).await.map_err(unreached)?;
             let mut builder = http1::Builder::new();
-            builder.max_buf_size(HEAD).max_headers(HEADERS);
-            let (io, watch) = Watched::new(io, self.quiet);
+            let bytes = self.heads.bytes.max(HYPER_BUFFER);
+            builder.max_buf_size(bytes).max_headers(self.heads.headers);
+            let (io, watch) = Watched::new(io, self.quiet, bytes.saturating_mul(2));
             let (sender, connection) = builder.handshake(io).await.map_err(unanswered)?;
             Ok(Box::new(Link::new(sender, connection, watch, now)))
         });
@@ -369,3 +395,6 @@ impl<R> fmt::Debug for ResponseFuture<R> {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
+
+/// hyper's least `max_buf_size`; it panics below.
+const HYPER_BUFFER: usize = 8192;

@@ -21,6 +21,7 @@ pin_project! {
         #[pin]
         io: T,
         quiet: fn(&T) -> bool,
+        before_head: usize,
         watch: Watch,
     }
 }
@@ -36,9 +37,6 @@ const NOTHING: usize = usize::MAX - 1;
 /// A head, of which nothing has been read; then the number of bytes that may still come before it.
 const HEAD: usize = usize::MAX - 2;
 
-/// Bytes that may come before the end of a head in all, interim answers included, beside the first
-/// read. One head has 64 KiB at most.
-const BEFORE_HEAD: usize = 128 * 1024;
 /// Size of one of these reads: they are few, and the room for each is made at every try.
 const SOME: usize = 512;
 
@@ -69,11 +67,15 @@ impl Watch {
 
 impl<T> Watched<T> {
     /// Watches `io`, of which `quiet` says whether nothing waits to be read.
-    pub(super) fn new(io: T, quiet: fn(&T) -> bool) -> (Self, Watch) {
+    ///
+    /// `before_head` is how many bytes may come before the end of a head, interim answers included, beside the first
+    /// read.
+    pub(super) fn new(io: T, quiet: fn(&T) -> bool, before_head: usize) -> (Self, Watch) {
         let watch = Watch(Arc::new(AtomicUsize::new(ANY)));
         let watched = Self {
             io,
             quiet,
+            before_head: before_head.min(HEAD - 1),
             watch: watch.clone(),
         };
         (watched, watch)
@@ -123,7 +125,7 @@ impl<T: Read> Read for Watched<T> {
             HEAD => {
                 // Nearly always the only one, and no larger than HTTP's buffer.
                 ready!(this.io.poll_read(cx, buf))?;
-                expected.store(BEFORE_HEAD, Relaxed);
+                expected.store(*this.before_head, Relaxed);
                 Poll::Ready(Ok(()))
             }
             left => {

@@ -13,9 +13,9 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many arrays and objects may be open at once; 128 by default.
-    pub depth: usize,
+    pub depth: u32,
     /// How many members one object may have; 10 000 by default.
-    pub members: usize,
+    pub members: u32,
 }
 
 /// Checks a whole document and returns a view of its value.
@@ -147,7 +147,7 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
 
     /// Passes an opening bracket and the white space behind it.
     fn descend(&mut self) -> Result<(), Fault> {
-        if self.names.depth() >= self.limits.depth {
+        if self.names.depth() >= self.limits.depth as usize {
             return Err((ErrorKind::Depth, self.pos));
         }
         self.pos += 1;
@@ -201,7 +201,7 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
         if self.byte()? != b'"' {
             return Err((ErrorKind::Syntax, start));
         }
-        if self.names.members() >= self.limits.members {
+        if self.names.members() >= self.limits.members as usize {
             return Err((ErrorKind::Members, start));
         }
         let escaped = self.string()?;

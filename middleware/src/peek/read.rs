@@ -74,9 +74,14 @@ impl Plan {
 ///
 /// [`Reason::Malformed`], with the place of the fault: of a text that is no acceptable JSON the first one of that, also
 /// if a member before it has a wrong type.
-pub fn json(surface: &Surface, path: &str, text: &[u8]) -> Result<Intent, Rejection> {
+pub fn json(
+    surface: &Surface,
+    path: &str,
+    text: &[u8],
+    limits: &json::Limits,
+) -> Result<Intent, Rejection> {
     let mut reading = Reading::new(surface);
-    let root = json::check_members(text, &json::Limits::default(), |name, value| {
+    let root = json::check_members(text, limits, |name, value| {
         reading.member(name, value);
     });
     let root = root.map_err(|fault| {

@@ -23,6 +23,7 @@ use crate::{
     dialect::{self, Surface},
     error::BoxError,
     facts::Intent,
+    json,
     record::Record,
 };
 
@@ -33,6 +34,7 @@ pub struct PeekLayer<C = SystemClock> {
     room: Option<Room>,
     timeout: Duration,
     silence: Duration,
+    json: json::Limits,
     clock: C,
 }
 
@@ -44,6 +46,7 @@ impl PeekLayer {
             room: None,
             timeout: Duration::from_secs(60),
             silence: Duration::from_secs(10),
+            json: json::Limits::default(),
             clock: SystemClock,
         }
     }
@@ -72,6 +75,13 @@ impl<C> PeekLayer<C> {
         self
     }
 
+    /// How deep a JSON body may be nested, and how many members one object may have.
+    #[must_use]
+    pub fn json(mut self, limits: json::Limits) -> Self {
+        self.json = limits;
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> PeekLayer<D> {
         let Self {
@@ -79,6 +89,7 @@ impl<C> PeekLayer<C> {
             room,
             timeout,
             silence,
+            json,
             ..
         } = self;
         PeekLayer {
@@ -86,6 +97,7 @@ impl<C> PeekLayer<C> {
             room,
             timeout,
             silence,
+            json,
             clock,
         }
     }
@@ -159,6 +171,7 @@ where
             body,
             surface,
             plan,
+            json: self.policy.json,
             gather: Gather::default(),
             taken: self.policy.room.as_ref().map(Room::take),
         };
@@ -189,6 +202,7 @@ struct Reading<S, B, C: Clock> {
     body: Limited<B, C>,
     surface: Option<Surface>,
     plan: Plan,
+    json: json::Limits,
     gather: Gather,
     taken: Option<Taken>,
 }
@@ -257,12 +271,13 @@ where
             body,
             surface,
             plan,
+            json,
             gather,
             taken,
         } = self;
         let path = head.uri.path();
         let intent = match (plan, surface) {
-            (Plan::Json, Some(surface)) => Some(read::json(&surface, path, &gather.text())?),
+            (Plan::Json, Some(surface)) => Some(read::json(&surface, path, &gather.text(), &json)?),
             (_, surface) => {
                 let unnamed = |surface| read::opaque(surface, path, None);
                 found.or_else(|| surface.map(unnamed))

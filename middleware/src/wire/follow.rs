@@ -33,6 +33,11 @@ impl Follow {
         }
     }
 
+    /// What a connection may cost.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether a request has come whole and none has begun after it.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.at, At::Over)

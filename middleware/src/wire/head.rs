@@ -9,24 +9,21 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// The longest request target.
-const TARGET: usize = 8 * 1024;
-
 /// Judges the head at the beginning of `bytes`: where it ends, the empty line included, and what follows it; `None` if it
 /// is not whole. What cannot become good is refused at once.
 pub(super) fn judge(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Framing)>, Refusal> {
     // What is beyond the limit is not looked at.
     let text = &bytes[..bytes.len().min(limits.head)];
     match read(text, limits) {
-        Ok(None) if bytes.len() > limits.head => Err(too_large(bytes)),
+        Ok(None) if bytes.len() > limits.head => Err(too_large(bytes, limits.target)),
         read => read,
     }
 }
 
 /// What to say of a head that is over the limit.
-fn too_large(bytes: &[u8]) -> Refusal {
+fn too_large(bytes: &[u8], target: usize) -> Refusal {
     let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-    if line > TARGET {
+    if line > target {
         Refusal::uri_too_long()
     } else {
         Refusal::head_too_large()
@@ -39,7 +36,7 @@ fn read(text: &[u8], limits: &Limits) -> Result<Option<(usize, Framing)>, Refusa
     let Some(end) = line_end(text, pos)? else {
         return Ok(None);
     };
-    let start = start_line(&text[pos..end])?;
+    let start = start_line(&text[pos..end], limits.target)?;
     pos = end + 2;
     let mut seen = Seen::default();
     let mut count = 0;
@@ -146,7 +143,7 @@ struct Start<'a> {
     is_11: bool,
 }
 
-fn start_line(line: &[u8]) -> Result<Start<'_>, Refusal> {
+fn start_line(line: &[u8], longest: usize) -> Result<Start<'_>, Refusal> {
     const START: Refusal = Refusal::malformed("the request line is not of HTTP/1.1");
     let gap = memchr::memchr(b' ', line).ok_or(START)?;
     let (method, rest) = (&line[..gap], &line[gap + 1..]);
@@ -163,7 +160,7 @@ fn start_line(line: &[u8]) -> Result<Start<'_>, Refusal> {
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(Refusal::method());
     }
-    if target.len() > TARGET {
+    if target.len() > longest {
         return Err(Refusal::uri_too_long());
     }
     const FORM: Refusal =

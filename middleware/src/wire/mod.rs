@@ -5,16 +5,16 @@
 //! - *Reads*: the bytes of the connection; [`Conn::is_answering`]; [`Conn::asked_to_reset`] in [`close`].
 //! - *Writes*: [`Conn::flushed`], each time the transport has taken all that was written; [`Conn::cut`] with
 //!   [`Cut::SlowReader`].
-//! - *Refuses*: heads that two implementations could understand differently, 400; CONNECT and TRACE, 405; targets over
-//!   8 KiB, 414; heads over their [`Limits`], 431. The answer is fixed ([`Refusal::answer`]), comes behind all that was
+//! - *Refuses*: heads that two implementations could understand differently, 400; CONNECT and TRACE, 405; targets and
+//!   heads over their [`Limits`], 414 and 431. The answer is fixed ([`Refusal::answer`]), comes behind all that was
 //!   answered before, and ends the connection. A body with malformed chunks fails, with a [`Rejection`] in the error.
 //! - *Bodies*: untouched; writes and vectored writes are forwarded one to one.
 //! - *Ready*: not a service.
 //! - *Place*: outermost, between the accepted stream and the HTTP server.
 //!
 //! **One request at a time.** The server is given a head when it is whole and good, then the body that the head announces,
-//! and nothing behind it until the answer has ended (where somebody says so: [`Conn::answer`], as `seal` does). Up to 16 KiB
-//! are read ahead meanwhile, so that the end of the connection behind them is seen at once, and ends the request. That takes
+//! and nothing behind it until the answer has ended (where somebody says so: [`Conn::answer`], as `seal` does). Up to
+//! [`Limits::ahead`] is read ahead meanwhile, so that the end of the connection behind them is seen at once, and ends the request. That takes
 //! a server that reads: hyper does not while a request body waits for its reader, and then the end is seen when that goes
 //! on, unless the owner of the socket looks out for it. A client that shuts its sending side is taken for one that left, as hyper takes it. A head that comes in one read is
 //! judged where it lies and not copied.
@@ -79,16 +79,22 @@ pub struct Limits {
     pub head: usize,
     /// Headers of a request.
     pub headers: usize,
+    /// Bytes of a request's target.
+    pub target: usize,
+    /// Bytes that are read ahead behind a request that is being answered; a client that sends more is given up.
+    pub ahead: usize,
     /// How long the client may take none of what waits for it; `None` is for ever.
     pub slow_reader: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// 32 KiB, 100 headers, 30 seconds.
+    /// 32 KiB, 100 headers, 8 KiB, 16 KiB, 30 seconds.
     fn default() -> Self {
         Self {
             head: 32 * 1024,
             headers: 100,
+            target: 8 * 1024,
+            ahead: 16 * 1024,
             slow_reader: Some(Duration::from_secs(30)),
         }
     }
@@ -268,7 +274,7 @@ impl<W: Watch> Reading<'_, W> {
             return Ok(true);
         }
         let new = buf.filled().len() - before;
-        if self.follow.is_over() && self.held.len() + new > AHEAD {
+        if self.follow.is_over() && self.held.len() + new > self.follow.limits().ahead {
             return Err(io::Error::other("too much was sent behind a request"));
         }
         if self.held.is_empty() {
@@ -487,9 +493,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
 /// Size of one of these reads.
 const CHUNK: usize = 8 * 1024;
-
-/// How much is read ahead behind a request that is being answered.
-const AHEAD: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

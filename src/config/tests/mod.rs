@@ -163,7 +163,7 @@ fn the_defaults_are_the_documented_ones() {
         "listen: [\"127.0.0.1:8080\"]",
         "workers: auto",
         "runtime: per_core",
-        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, held_bodies: 25%, connections: auto, slow_reader: 30s, buffer: 64KiB }",
+        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, held_bodies: 25%, connections: auto, slow_reader: 30s, buffer: 64KiB, target: 8KiB, ahead: 16KiB, handshake: 10s, body_silence: 10s, json_depth: 128, json_members: 10000, answer_head: 64KiB, answer_headers: 200 }",
         "drain: { delay: 0s, timeout: 600s }",
         "expose: none",
         "proxy_protocol: false",

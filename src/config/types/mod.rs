@@ -141,6 +141,22 @@ pub struct Limits {
     pub held_bodies: HeldBodies,
     /// Client connections open at once.
     pub connections: Connections,
+    /// Bytes of the request target.
+    pub target: u64,
+    /// Bytes read ahead behind a request that is being answered.
+    pub ahead: u64,
+    /// Time for a client's TLS handshake.
+    pub handshake: Duration,
+    /// How long a body may pause.
+    pub body_silence: Duration,
+    /// Arrays and objects of a JSON body that may be open at once.
+    pub json_depth: usize,
+    /// Members of one object of a JSON body.
+    pub json_members: usize,
+    /// Bytes of a provider's status line and headers.
+    pub answer_head: u64,
+    /// Number of a provider's headers.
+    pub answer_headers: usize,
 }
 
 /// How much of request bodies may be held at once.
@@ -250,6 +266,14 @@ impl Default for Server {
                 buffer: 64 << 10,
                 held_bodies: HeldBodies::Share(2500),
                 connections: Connections::Auto,
+                target: 8 << 10,
+                ahead: 16 << 10,
+                handshake: Duration::from_secs(10),
+                body_silence: Duration::from_secs(10),
+                json_depth: 128,
+                json_members: 10_000,
+                answer_head: 64 << 10,
+                answer_headers: 200,
             },
             drain: Drain {
                 delay: Duration::ZERO,

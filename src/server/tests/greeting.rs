@@ -262,9 +262,14 @@ async fn what_comes_before_http_has_a_time() {
             }
             let greeting = greeting.with(Some(peer)).unwrap();
             let conn = Conn::of(Some(peer));
-            let limit = if greeting.tls.is_some() { 10 } else { 7 };
+            let limit = if greeting.tls.is_some() { 9 } else { 7 };
             let start = tokio::time::Instant::now();
-            let met = greeting.meet(stream::Socket::Tcp(socket), &conn, Duration::from_secs(7));
+            let limits = Limits {
+                head_timeout: Duration::from_secs(7),
+                handshake: Duration::from_secs(9),
+                ..settings().limits
+            };
+            let met = greeting.meet(stream::Socket::Tcp(socket), &conn, &limits);
             let met = timeout(Duration::from_secs(60), met).await.unwrap();
             assert!(met.is_none());
             assert_eq!(start.elapsed().as_secs(), limit);

@@ -4,8 +4,8 @@ use super::super::{Depth, ErrorKind, Limits, Value, check, escape_into};
 use super::assert_refused;
 
 const UNLIMITED: Limits = Limits {
-    depth: usize::MAX,
-    members: usize::MAX,
+    depth: u32::MAX,
+    members: u32::MAX,
 };
 
 #[test]

@@ -178,9 +178,12 @@ fn heads_over_their_limits_are_refused_before_they_are_whole() {
     let limits = Limits {
         head: 64,
         headers: 2,
+        target: 40,
         ..Limits::default()
     };
     for (text, status) in [
+        (format!("GET /{} HTTP/1.1\r\n", "a".repeat(40)), 414),
+        (format!("GET /{}", "a".repeat(64)), 414),
         (format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(64)), 431),
         (
             format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(64)),
