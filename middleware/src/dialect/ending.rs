@@ -196,7 +196,8 @@ impl Judge {
             }
             Cutter::Array(elements) => {
                 elements.feed(frame, |element| verdict.element(element.data));
-                verdict.terminal |= elements.is_closed();
+                // Not for ever: what follows the bracket makes this no array, in whichever frame it comes.
+                verdict.terminal = elements.is_closed();
             }
             Cutter::EventStream(messages) => {
                 messages.feed(frame, |message| verdict.error |= message.failed);
