@@ -440,6 +440,7 @@ mod tests {
         assert_eq!(out, b"0123456789abcdef00000000000000f0");
     }
 
+    /// D10.
     #[test]
     fn hostile_text_stays_one_short_line_of_json() {
         let record = record(&format!("/v1/{}", "%0d%0aé".repeat(4000)), start());

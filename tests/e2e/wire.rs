@@ -300,6 +300,7 @@ async fn half_a_head_behind_a_request_has_the_clock_of_heads() {
     stage.stop().await;
 }
 
+/// F14: what was to be a body is drained or dropped, and is never taken for a request.
 #[tokio::test]
 async fn an_upload_that_the_answer_overtakes_is_still_no_request() {
     let (stage, upstream) = stage("limits: { body: 1KiB }").await;

@@ -1,6 +1,10 @@
 //! Broken files, each with the place and some words of its problem.
 
 use super::*;
+use crate::config::{
+    kind::{Built, Kind},
+    schema::FILE,
+};
 
 /// What is put behind `BASE`, where the problem is, and words of it.
 const BEHIND_BASE: &[(&str, &str, &str)] = &[
@@ -409,6 +413,7 @@ fn missing(text: &str, place: &str, words: &str) -> Option<String> {
     (!problems.iter().any(hit)).then(|| format!("wants {place} {words:?}, has\n{shown}"))
 }
 
+/// O04.
 #[test]
 fn every_broken_file_names_place_and_remedy() {
     let mut all: Vec<String> = Vec::new();
@@ -439,4 +444,71 @@ fn a_file_without_providers_says_what_it_lacks() {
             bad(text)
         );
     }
+}
+
+/// Values that are none of this kind.
+fn strangers(kind: &Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Duration { zero: true, .. } => &["soon", "-1s", "1O0s", "5", "[1s]", "{ }"],
+        Kind::Duration { .. } => &["soon", "-1s", "1O0s", "5", "0s", "[1s]", "{ }"],
+        Kind::Integer { .. } => &["many", "-1", "1.5", "99999999999999999999", "[1]", "{ }"],
+        Kind::Size { .. } => &["12parsecs", "-1", "1O0", "[1]", "{ }"],
+        Kind::Bool | Kind::Word(_) => &["maybe", "[ ]", "{ }"],
+        Kind::Network => &["300.1.1.1/8", "10.0.0.0/33", "{ }"],
+        Kind::Listen => &["nowhere", "127.0.0.1:99999", "{ }"],
+        Kind::BaseUrl => &["ftp://host/", "https://", "host", "[1]", "{ }"],
+        Kind::Text | Kind::Secret => &["[1]"],
+        Kind::List(_) => &["{ }"],
+        Kind::Map(_) | Kind::Layer(_) | Kind::Table(_) => &["[1]", "maybe"],
+        Kind::Either(kinds) => match kinds {
+            [Kind::Word(_), Kind::Integer { .. }] => &["maybe", "-1", "1.5", "{ }"],
+            _ => &[],
+        },
+        _ => &[],
+    }
+}
+
+/// Calls `on` with the text before, the kind, and the text behind the value of each key that is built.
+fn each_built(kind: &Kind, before: &str, behind: &str, on: &mut impl FnMut(&str, &Kind, &str)) {
+    on(before, kind, behind);
+    match kind {
+        Kind::Map(keys) | Kind::Layer(keys) => {
+            for key in keys.iter().filter(|key| matches!(key.built, Built::Yes)) {
+                let before = format!("{before}{{ {}: ", key.name);
+                each_built(&key.kind, &before, &format!(" }}{behind}"), on);
+            }
+        }
+        Kind::Table(inner) => {
+            each_built(inner, &format!("{before}{{ it: "), &format!(" }}{behind}"), on);
+        }
+        Kind::List(inner) | Kind::OneOrMany(inner) => {
+            each_built(inner, &format!("{before}[ "), &format!(" ]{behind}"), on);
+        }
+        Kind::Either(kinds) => {
+            for kind in kinds.iter().filter(|kind| matches!(kind, Kind::Map(_) | Kind::Layer(_))) {
+                each_built(kind, before, behind, on);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// O04: every key that is built, with values of other kinds: each is refused at its place.
+#[test]
+fn no_key_takes_a_value_of_another_kind() {
+    let (mut tried, mut taken) = (0, Vec::new());
+    for key in FILE.iter().filter(|key| matches!(key.built, Built::Yes)) {
+        each_built(&key.kind, &format!("{}: ", key.name), "", &mut |before, kind, behind| {
+            for stranger in strangers(kind) {
+                tried += 1;
+                let text = format!("{before}{stranger}{behind}\n");
+                let place = (1, before.len() + 1);
+                if !bad(&text).iter().any(|p| (p.line, p.column) == place) {
+                    taken.push(format!("{text}{}", bad(&text)));
+                }
+            }
+        });
+    }
+    assert!(taken.is_empty(), "{}", taken.join("\n"));
+    assert!(tried > 200, "{tried}");
 }

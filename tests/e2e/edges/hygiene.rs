@@ -1,6 +1,8 @@
 //! Heads that two servers could read differently, and who may ask where nobody has to say who they are.
 
-use tollgate_testing::{client::Message, upstream::Upstream};
+use std::collections::BTreeSet;
+
+use tollgate_testing::{client::Message, recordings, upstream::Upstream};
 
 use super::{BODY, CHAT, all_dialects, assert_line, assert_told};
 use crate::harness::{Ask, Stage, provider};
@@ -445,6 +447,66 @@ async fn strangers_are_not_served_where_nobody_says_who_they_are() {
     }
     stage.stop().await;
 }
+
+/// X03: no path and no method has a way of its own past the chain, old and undocumented ones included.
+#[tokio::test]
+async fn every_path_and_method_meets_the_same_chain() {
+    let (stage, upstream) = all_dialects("").await;
+    let mut paths: BTreeSet<&str> = recordings::all().iter().map(|it| &*it.asked).collect();
+    paths.extend(OTHER_PATHS);
+    assert!(paths.len() > 30, "{paths:?}");
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    for (number, path) in paths.into_iter().enumerate() {
+        for method in methods {
+            let id = format!("walk-{number}-{method}");
+            let ask = Ask {
+                method,
+                ..Ask::post(&id, path, b"{}")
+            };
+            let conn = stage.connect().await;
+            conn.next(method);
+            let bytes = replaced(&ask.bytes(), "host: 127.0.0.1", "host: evil.example");
+            conn.send(bytes).await.expect("it is read");
+            let answer = conn.response().await;
+            let by = answer.header("tollgate-refused-by");
+            assert_eq!(
+                (answer.status(), by),
+                (403, Some("hygiene")),
+                "{method} {path}"
+            );
+        }
+    }
+    assert!(upstream.snapshot().exchanges.is_empty());
+    stage.stop().await;
+}
+
+/// Known ones that no recording asks for, those of other listeners, and such as older gateways had.
+const OTHER_PATHS: [&str; 24] = [
+    "/v1/models",
+    "/v1/models/m",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/audio/speech",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/responses/r",
+    "/v1/messages/count_tokens",
+    "/v1beta/models",
+    "/api/tags",
+    "/api/generate",
+    "/api/embed",
+    "/v2/embed",
+    "/v1/rerank",
+    "/livez",
+    "/readyz",
+    "/healthz",
+    "/metrics",
+    "/config",
+    "/reload",
+    "/drain",
+    "/admin",
+    "/unknown",
+];
 
 /// Clients and load balancers ask so whether somebody is there: they learn no more, and it is logged like anything else.
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What becomes of the file between two reloads: broken, gone, replaced, half written.
+//! O06: what becomes of the file between two reloads: broken, gone, replaced, half written.
 
 use std::{
     fs,
