@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
+    mem,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http1::{self, Builder};
+use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tollgate_middleware::{
@@ -109,37 +110,37 @@ enum End {
 }
 
 /// A connection and the service of its requests.
-pub(super) type Http<S> = http1::Connection<TokioIo<Wire<Stream, Below>>, Requests<S>>;
+type Connection<S> = http1::Connection<TokioIo<Wire<Stream, Below>>, Requests<S>>;
 
-/// HTTP on a connection that was just accepted.
-pub(super) fn open<S: Stack>(
-    builder: &Builder,
-    socket: Socket,
-    place: Arc<Place<S>>,
-    shared: &Arc<Shared>,
-    limits: wire::Limits,
-) -> Box<Http<S>> {
-    let stream = Stream::new(socket, shared.clone());
-    let below = Below(shared.clone());
-    let io = TokioIo::new(Wire::with(stream, shared.conn.clone(), limits, below));
-    // Boxed: the task keeps room for it more than once otherwise.
-    Box::new(builder.serve_connection(io, Requests::new(place, shared.clone())))
+/// HTTP on a connection. Made when the first byte has come: one that is never used costs its task and its socket.
+enum Http<S: Stack> {
+    Waiting(Start<S>),
+    Open(Box<Connection<S>>),
+    /// Ended by our wish before the first byte.
+    Over,
 }
 
-/// Serves a connection to its end; `entry` is let go of when the socket is closed.
-pub(super) async fn serve<S: Stack, E>(
-    mut http: Box<Http<S>>,
-    shared: Arc<Shared>,
-    limits: Limits,
-    entry: E,
-) {
+/// What HTTP is made of.
+pub(super) struct Start<S> {
+    pub(super) socket: Socket,
+    pub(super) place: Arc<Place<S>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
+}
+
+/// Serves a connection that was just accepted to its end; `entry` is let go of when the socket is closed.
+pub(super) async fn serve<S: Stack, E>(start: Start<S>, entry: E) {
+    let (shared, limits) = (start.shared.clone(), start.limits);
+    let mut http = Http::Waiting(start);
     let end = {
         let mut clock = pin!(sleep_until(Instant::now() + limits.head_timeout));
         let mut run = Run::new(&shared, limits, clock.deadline());
         poll_fn(|cx| run.poll(&mut http, clock.as_mut(), cx)).await
     };
-    let wire = http.into_parts().io.into_inner();
-    close(wire, &shared, &end).await;
+    if let Http::Open(http) = http {
+        let wire = http.into_parts().io.into_inner();
+        close(wire, &shared, &end).await;
+    }
     drop(entry);
 }
 
@@ -195,7 +196,7 @@ impl<'a> Run<'a> {
         self.shared.waker.get_or_init(|| cx.waker().clone());
         loop {
             let mark = self.shared.conn.mark();
-            if let Poll::Ready(end) = Pin::new(&mut *http).poll(cx) {
+            if let Poll::Ready(end) = http.poll(cx) {
                 return Poll::Ready(self.ended(end));
             }
             self.shared.settle();
@@ -240,7 +241,7 @@ impl<'a> Run<'a> {
         S: Stack,
     {
         self.finishing = true;
-        Pin::new(http).graceful_shutdown();
+        http.finish();
     }
 
     fn ended(&self, end: hyper::Result<()>) -> End {
@@ -299,6 +300,52 @@ impl<'a> Run<'a> {
             Kind::Fresh | Kind::Head => Some(Instant::now() + self.limits.head_timeout),
             Kind::Idle => Some(Instant::now() + self.limits.keep_alive),
         };
+    }
+}
+
+// ===== impl Http =====
+
+impl<S: Stack> Http<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        loop {
+            match self {
+                Self::Open(http) => return Pin::new(&mut **http).poll(cx),
+                Self::Over => return Poll::Ready(Ok(())),
+                Self::Waiting(start) => {
+                    ready!(start.socket.poll_first(cx));
+                    if let Self::Waiting(start) = mem::replace(self, Self::Over) {
+                        *self = Self::Open(start.open());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends between two requests.
+    fn finish(&mut self) {
+        match self {
+            Self::Open(http) => Pin::new(&mut **http).graceful_shutdown(),
+            Self::Waiting(_) | Self::Over => *self = Self::Over,
+        }
+    }
+}
+
+// ===== impl Start =====
+
+impl<S: Stack> Start<S> {
+    // Boxed: the task keeps room for it more than once otherwise.
+    fn open(self) -> Box<Connection<S>> {
+        let Self {
+            socket,
+            place,
+            shared,
+            limits,
+        } = self;
+        let stream = Stream::new(socket, shared.clone());
+        let below = Below(shared.clone());
+        let wire = Wire::with(stream, shared.conn.clone(), limits.wire(), below);
+        let requests = Requests::new(place, shared);
+        Box::new(limits.http().serve_connection(TokioIo::new(wire), requests))
     }
 }
 

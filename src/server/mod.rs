@@ -34,7 +34,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, server::conn::http1};
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc, watch},
@@ -326,6 +326,22 @@ impl Limits {
             slow_reader: self.slow_reader,
         }
     }
+
+    /// HTTP with these limits.
+    fn http(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            // A connection has clocks of its own: this one would also run between two requests.
+            .header_read_timeout(None)
+            .half_close(false)
+            .keep_alive(!self.keep_alive.is_zero())
+            // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
+            .max_headers(self.headers + 1)
+            .max_header_size(self.head + 64)
+            // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
+            .max_buf_size((self.buffer / 2).max(self.head + 64).max(HYPER_BUFFER));
+        builder
+    }
 }
 
 // ===== impl Common =====
@@ -365,3 +381,6 @@ impl Error for StartError {
         }
     }
 }
+
+/// hyper's least `max_buf_size`; it panics below.
+const HYPER_BUFFER: usize = 8192;

@@ -114,6 +114,17 @@ impl Socket {
         Ok((Self::Tcp(stream), Some(at)))
     }
 
+    /// Ready when something is there to be read, the end too. Over TLS it may have been read already, so that is ready at
+    /// once.
+    pub(super) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is seen by who reads.
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
     /// Ready when the other side has closed or reset the connection, whatever waits to be read before that.
     fn left(&self) -> io::Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
         // A wait of its own, beside those for reading and writing, needs a descriptor of its own.

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http1::Builder;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
@@ -18,7 +17,7 @@ use tokio::{
 
 use super::{
     Common, Limits, Stacks, Stage, Tally,
-    connection::{self, Answer, Shared},
+    connection::{self, Answer, Shared, Start},
     greeting::Greeting,
     registry::Registry,
     renew::Place,
@@ -56,7 +55,6 @@ type Accepted = (Socket, Option<SocketAddr>);
 struct Bounds {
     generation: u64,
     limits: Limits,
-    builder: Builder,
 }
 
 impl Worker {
@@ -151,21 +149,6 @@ async fn sweep<T: Stacks>(stacks: Arc<T>, place: Arc<Place<T::Stack>>) {
     }
 }
 
-fn builder(limits: Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        // A connection has clocks of its own: this one would also run between two requests.
-        .header_read_timeout(None)
-        .half_close(false)
-        .keep_alive(!limits.keep_alive.is_zero())
-        // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
-        .max_headers(limits.headers + 1)
-        .max_header_size(limits.head + 64)
-        // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
-        .max_buf_size((limits.buffer / 2).max(limits.head + 64).max(HYPER_BUFFER));
-    builder
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the server is who spawns in the binary"
@@ -249,13 +232,17 @@ where
             .clone()
             .enter(shared.clone(), self.tally.clone(), room);
         let (place, limits) = (self.place.clone(), self.bounds.limits);
+        let known = shared.clone();
+        let start = move |socket| Start {
+            socket,
+            place,
+            shared,
+            limits,
+        };
         let Some(greeting) = self.greeting.with(peer) else {
-            let http =
-                connection::open(&self.bounds.builder, socket, place, &shared, limits.wire());
-            spawn(connection::serve(http, shared, limits, entry));
+            spawn(connection::serve(start(socket), entry));
             return;
         };
-        let builder = self.bounds.builder.clone();
         let mut stop = self.stop.clone();
         let late = async move {
             let _ = stop.wait_for(|stop| *stop).await;
@@ -263,14 +250,13 @@ where
         };
         spawn(async move {
             // Boxed: its room is free again when HTTP begins.
-            let met = Box::pin(greeting.meet(socket, &shared.conn, &limits));
+            let met = Box::pin(greeting.meet(socket, &known.conn, &limits));
             let met = tokio::select! {
                 met = met => met,
                 () = late => None,
             };
             if let Some(socket) = met {
-                let http = connection::open(&builder, socket, place, &shared, limits.wire());
-                connection::serve(http, shared, limits, entry).await;
+                connection::serve(start(socket), entry).await;
             }
         });
     }
@@ -312,11 +298,7 @@ fn is_gone(error: &io::Error) -> bool {
 impl Bounds {
     fn of<S: Clone>(place: &Place<S>) -> Self {
         let (generation, limits) = place.stacked().limits();
-        Self {
-            generation,
-            limits,
-            builder: builder(limits),
-        }
+        Self { generation, limits }
     }
 
     /// A reload may have set others.
@@ -337,5 +319,3 @@ const PAUSE: Duration = Duration::from_millis(25);
 const LONGER: u32 = 4;
 /// How long a drain waits for what comes before HTTP: of a client that takes longer nobody has heard yet.
 const LAST_GREETING: Duration = Duration::from_secs(1);
-/// hyper's least `max_buf_size`; it panics below.
-const HYPER_BUFFER: usize = 8192;

@@ -45,22 +45,19 @@ async fn with_orders<C: Future>(
         Ok::<_, Infallible>(http::Response::new(body))
     });
     let shared = Arc::new(Shared::default());
-    let mut builder = Builder::new();
-    builder.header_read_timeout(None);
     let drain = Drain {
         delay: Duration::ZERO,
         timeout: Duration::from_secs(600),
     };
     let place = Place::new(Arc::new(Stacked::new(1, LIMITS, drain)), 0, stack);
-    let http = open(
-        &builder,
-        Socket::Unix(ours),
-        Arc::new(place),
-        &shared,
-        LIMITS.wire(),
-    );
     let client = client(theirs, shared.clone());
-    let ((), output) = tokio::join!(serve(http, shared, LIMITS, ()), client);
+    let start = Start {
+        socket: Socket::Unix(ours),
+        place: Arc::new(place),
+        shared,
+        limits: LIMITS,
+    };
+    let ((), output) = tokio::join!(serve(start, ()), client);
     output
 }
 
