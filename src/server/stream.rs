@@ -119,7 +119,11 @@ impl Socket {
     pub(super) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error is seen by who reads.
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            // Asked by a look at a byte: the runtime takes a stream that was just accepted for readable.
+            Self::Tcp(stream) => {
+                let mut byte = [0];
+                stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(drop)
+            }
             Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
             Self::Tls(_) => Poll::Ready(()),
         }
