@@ -35,6 +35,7 @@ use crate::{
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
     routing,
+    server::looks,
 };
 
 /// A request body on its way through the stack.
@@ -331,7 +332,8 @@ fn leaf(
         client
             .connect_timeout(connect)
             .heads(heads)
-            .quiet(Io::is_quiet),
+            .quiet(Io::is_quiet)
+            .looks(looks),
     )
 }
 

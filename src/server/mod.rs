@@ -13,6 +13,7 @@
 mod connection;
 mod greeting;
 mod handle;
+mod looks;
 mod proxy_protocol;
 mod registry;
 mod renew;
@@ -46,6 +47,7 @@ pub use self::{
     connection::Refuse,
     greeting::Greeting,
     handle::{Control, Handle, Outcome, Readiness, Signals, Tally},
+    looks::looks,
     proxy_protocol::Trusted,
     renew::Renewer,
     tls::{Certificate, Tls},
@@ -286,7 +288,11 @@ fn run_worker<T: Stacks>(
 ) -> usize {
     let mut builder = match common.settings.flavor {
         Flavor::MultiThread => runtime::Builder::new_multi_thread(),
-        Flavor::PerCore => runtime::Builder::new_current_thread(),
+        Flavor::PerCore => {
+            let mut builder = runtime::Builder::new_current_thread();
+            builder.on_thread_park(looks::count);
+            builder
+        }
     };
     let threads = common.settings.workers.max(1);
     let runtime = builder
@@ -336,10 +342,13 @@ impl Limits {
             .half_close(false)
             .keep_alive(!self.keep_alive.is_zero())
             // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
-            .max_headers(self.headers + 1)
             .max_header_size(self.head + 64)
             // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
             .max_buf_size((self.buffer / 2).max(self.head + 64).max(HYPER_BUFFER));
+        if self.headers > HYPER_HEADERS {
+            // Room for a number that is told comes from the heap, twice for each request.
+            builder.max_headers(self.headers);
+        }
         builder
     }
 }
@@ -384,3 +393,5 @@ impl Error for StartError {
 
 /// hyper's least `max_buf_size`; it panics below.
 const HYPER_BUFFER: usize = 8192;
+/// The headers that hyper has room for unless it is told a number.
+const HYPER_HEADERS: usize = 100;

@@ -13,7 +13,7 @@ use hyper::{
     rt::{Read, Write},
 };
 
-use super::watch::{Watch, Watched};
+use super::watch::{Idle, Watch, Watched};
 use crate::error::BoxError;
 
 /// One connection and the handle that sends over it.
@@ -29,6 +29,9 @@ where
     watch: Watch,
     pub(super) born: Instant,
     pub(super) idle_since: Instant,
+    looks: fn() -> u64,
+    /// How often the runtime had looked when it became idle.
+    looked: u64,
 }
 
 /// What became of a request.
@@ -50,6 +53,7 @@ where
         connection: Connection<Watched<T>, B>,
         watch: Watch,
         born: Instant,
+        looks: fn() -> u64,
     ) -> Self {
         Self {
             sender,
@@ -57,12 +61,25 @@ where
             watch,
             born,
             idle_since: born,
+            looks,
+            looked: 0,
         }
     }
 
-    /// Sends the request and drives the connection until a head has come; `idle` if it has served
-    /// before. Then what waits on it already answers nothing, and the request comes back.
-    pub(super) async fn send(&mut self, req: Request<B>, idle: bool) -> Sent<B> {
+    /// From now on it is idle.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.idle_since = now;
+        self.looked = (self.looks)();
+    }
+
+    /// Whether the runtime, which has looked `looks` times, has looked while this was idle.
+    pub(super) fn was_looked_at(&self, looks: u64) -> bool {
+        self.looked != looks
+    }
+
+    /// Sends the request and drives the connection until a head has come. What waits already on a connection that was
+    /// idle answers nothing: the request comes back then.
+    pub(super) async fn send(&mut self, req: Request<B>, idle: Idle) -> Sent<B> {
         self.watch.request(idle);
         let mut answer = std::pin::pin!(self.sender.try_send_request(req));
         let connection = &mut self.connection;

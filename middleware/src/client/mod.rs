@@ -23,7 +23,8 @@
 //! one that proves closed before a byte of the request was written, or on which something waits that
 //! nobody asked for, is replaced by the next one, at last by a fresh one. So what comes after an
 //! answer, or while a connection is idle, answers no request. What a runtime has not heard of yet only
-//! the transport itself can tell: [`Client::quiet`].
+//! the transport itself can tell: [`Client::quiet`]. It need not be asked of a connection that was idle
+//! while the runtime looked at its sockets: [`Client::looks`].
 //!
 //! Opening a connection and a request each box one future, because hyper's cannot be named.
 //!
@@ -78,7 +79,7 @@ pub use self::{body::ResponseBody, pool::Pool};
 use self::{
     link::{Link, Sent},
     pool::Shared,
-    watch::{Fault, Watched},
+    watch::{Fault, Idle, Watched},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -117,6 +118,7 @@ where
     connect: Duration,
     heads: Heads,
     quiet: fn(&T) -> bool,
+    looks: fn() -> u64,
     pool: Arc<Shared<T, B, K>>,
 }
 
@@ -157,6 +159,7 @@ where
             connect: Duration::from_secs(5),
             heads: Heads::default(),
             quiet: |_| true,
+            looks: || 0,
             pool,
         }
     }
@@ -170,6 +173,18 @@ where
     #[must_use]
     pub fn quiet(mut self, quiet: fn(&T) -> bool) -> Self {
         self.quiet = quiet;
+        self
+    }
+
+    /// How often the runtime has looked at its sockets: a number that grows before each look, asked for on the thread of
+    /// the request ([`on_thread_park`](https://docs.rs/tokio/latest/tokio/runtime/struct.Builder.html#method.on_thread_park)
+    /// of a runtime of one thread can count them).
+    ///
+    /// A connection that was idle during a look is taken before others, and without asking [`quiet`](Self::quiet): the
+    /// runtime would have heard. Unless set, nothing is known of looks.
+    #[must_use]
+    pub fn looks(mut self, looks: fn() -> u64) -> Self {
+        self.looks = looks;
         self
     }
 
@@ -224,6 +239,7 @@ where
             connect: self.connect,
             heads: self.heads,
             quiet: self.quiet,
+            looks: self.looks,
             pool: self.pool.clone(),
         }
     }
@@ -277,8 +293,8 @@ where
     K: Clock,
 {
     async fn send(self, mut req: Request<B>) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
-        while let Some(mut link) = self.pool.take() {
-            match link.send(req, true).await {
+        while let Some((mut link, idle)) = self.pool.take((self.looks)()) {
+            match link.send(req, idle).await {
                 Sent::Answered(response) => return self.answer(response, link).await,
                 // Not a byte of it was written: the connection was closed while it was idle, or
                 // something unasked for waits on it.
@@ -287,7 +303,7 @@ where
             }
         }
         let mut link = self.open().await?;
-        match link.send(req, false).await {
+        match link.send(req, Idle::Never).await {
             Sent::Answered(response) => self.answer(response, link).await,
             Sent::Unwritten(_, error) | Sent::Failed(error) => Err(unanswered(error)),
         }
@@ -324,7 +340,9 @@ where
             builder.max_buf_size(bytes).max_headers(self.heads.headers);
             let (io, watch) = Watched::new(io, self.quiet, bytes.saturating_mul(2));
             let (sender, connection) = builder.handshake(io).await.map_err(unanswered)?;
-            Ok(Box::new(Link::new(sender, connection, watch, now)))
+            Ok(Box::new(Link::new(
+                sender, connection, watch, now, self.looks,
+            )))
         });
         std::future::poll_fn(|cx| {
             if let Poll::Ready(opened) = open.as_mut().poll(cx) {

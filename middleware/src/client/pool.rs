@@ -6,7 +6,7 @@ use std::{
 use bytes::Bytes;
 use hyper::rt::{Read, Write};
 
-use super::link::Link;
+use super::{link::Link, watch::Idle};
 use crate::{clock::Clock, error::BoxError};
 
 /// How long idle connections are kept, and how many.
@@ -99,17 +99,28 @@ where
     B::Error: Into<BoxError>,
     K: Clock,
 {
-    /// The connection that was used last and is not past its time. It was free when it was given back; whether it
-    /// still is open shows when something is sent over it.
-    pub(super) fn take(&self) -> Option<Box<Link<T, B>>> {
+    /// The connection that was used last and is not past its time, at best one that the runtime, which has looked at its
+    /// sockets `looks` times, has looked at while it was idle. It was free when it was given back; whether it still is
+    /// open shows when something is sent over it.
+    pub(super) fn take(&self, looks: u64) -> Option<(Box<Link<T, B>>, Idle)> {
         let now = self.clock.now();
         let links = &mut self.links().idle;
-        std::iter::from_fn(|| links.pop()).find(|link| self.is_fresh(link, now))
+        loop {
+            // Those that were given back since the last look stand at the end.
+            let looked_at = links.iter().rposition(|link| link.was_looked_at(looks));
+            let (link, idle) = match looked_at {
+                Some(at) => (links.remove(at), Idle::LookedAt),
+                None => (links.pop()?, Idle::Unseen),
+            };
+            if self.is_fresh(&link, now) {
+                return Some((link, idle));
+            }
+        }
     }
 
     /// Takes back a connection that is free.
     pub(super) fn give(&self, mut link: Box<Link<T, B>>) {
-        link.idle_since = self.clock.now();
+        link.rest(self.clock.now());
         if self.settings.max_idle == 0 {
             return;
         }

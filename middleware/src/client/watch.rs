@@ -34,11 +34,24 @@ pub(super) struct Watch(Arc<AtomicUsize>);
 const ANY: usize = usize::MAX;
 /// Nothing: a request is about to be written to a connection that was idle.
 const NOTHING: usize = usize::MAX - 1;
+/// As before, and the runtime would have heard of it.
+const HEARD: usize = usize::MAX - 2;
 /// A head, of which nothing has been read; then the number of bytes that may still come before it.
-const HEAD: usize = usize::MAX - 2;
+const HEAD: usize = usize::MAX - 3;
 
 /// Size of one of these reads: they are few, and the room for each is made at every try.
 const SOME: usize = 512;
+
+/// What is known of a connection over which a request is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It was never idle.
+    Never,
+    /// The runtime has looked at it while it was idle.
+    LookedAt,
+    /// It was idle, and the runtime may not have looked since.
+    Unseen,
+}
 
 /// Why no more is read from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +65,14 @@ pub(super) enum Fault {
 // ===== impl Watch =====
 
 impl Watch {
-    /// A request goes out; `idle` if the connection has served before.
-    pub(super) fn request(&self, idle: bool) {
-        self.0.store(if idle { NOTHING } else { HEAD }, Relaxed);
+    /// A request goes out.
+    pub(super) fn request(&self, idle: Idle) {
+        let expected = match idle {
+            Idle::Never => HEAD,
+            Idle::LookedAt => HEARD,
+            Idle::Unseen => NOTHING,
+        };
+        self.0.store(expected, Relaxed);
     }
 
     /// The head has come.
@@ -110,15 +128,15 @@ impl<T: Read> Read for Watched<T> {
         let expected = &this.watch.0;
         match expected.load(Relaxed) {
             ANY => this.io.poll_read(cx, buf),
-            NOTHING => {
+            state @ (NOTHING | HEARD) => {
                 // HTTP looks here for the end of the connection before it writes a request.
                 let polled = this.io.as_mut().poll_read(cx, buf);
                 if polled.is_pending() {
                     // What the runtime has not been told of yet is there all the same.
-                    if !(this.quiet)(&this.io) {
+                    if state == NOTHING && !(this.quiet)(&this.io) {
                         return Poll::Ready(Err(Fault::Unasked.into()));
                     }
-                    this.watch.request(false);
+                    this.watch.request(Idle::Never);
                 }
                 polled
             }

@@ -1,5 +1,7 @@
 //! One run of the bench, as the command line chose it, from the first start to the verdict.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -58,9 +60,10 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Table>, BoxError> {
         append: options
             .append
             .as_ref()
-            .map_or_else(|| Ok(String::new()), std::fs::read_to_string)?,
+            .map_or_else(|| Ok(String::new()), fs::read_to_string)?,
     };
     let kinds = kinds(starter.tollgate.is_some());
+    warm(dir.path())?;
     println!("{}", machine::describe(starter.tollgate.as_deref(), &kinds));
     let (provider, upstream) = starter.upstream()?;
     let mut turns = Turns::begin(&starter, (upstream, provider.pids()), &kinds)?;
@@ -79,6 +82,24 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Table>, BoxError> {
     }
     Ok(tables)
 }
+
+/// Uses the memory once that the access logs will take in the page cache, and gives it back.
+///
+/// In a virtual machine the first use of a page that the host has not given yet costs microseconds, which would be counted
+/// as the work of whoever writes a log: measured 1.3 of 24 microseconds a request, against 0.1 in used memory.
+fn warm(dir: &Path) -> io::Result<()> {
+    let path = dir.join("warm");
+    let mut file = File::create(&path)?;
+    let some = vec![0; 1 << 20];
+    for _ in 0..LOGS_MIB {
+        file.write_all(&some)?;
+    }
+    drop(file);
+    fs::remove_file(path)
+}
+
+/// What all logs of a run take at most, about.
+const LOGS_MIB: usize = 1024;
 
 // ===== impl Options =====
 
@@ -183,7 +204,7 @@ fn stripped_size(binary: &Path, dir: &Path) -> Result<u64, BoxError> {
     } else {
         binary
     };
-    Ok(std::fs::metadata(stripped)?.len())
+    Ok(fs::metadata(stripped)?.len())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The pool, over in-memory pipes and with a clock that the test moves.
 
+use std::cell::Cell;
+
 use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -63,6 +65,29 @@ async fn the_connection_that_was_used_last_is_used_next() {
     drop(ends.pop());
     goes_to(&client, &mut ends[1]).await;
     assert_eq!((client.idle(), pipes.count()), (2, 0), "nothing was opened");
+}
+
+/// The system is asked about a connection only if the runtime has not looked at it while it was idle, and such a one is
+/// taken only where there is no other.
+#[tokio::test]
+async fn one_that_the_runtime_has_looked_at_goes_before_others_and_unasked() {
+    thread_local! {
+        static LOOKS: Cell<u64> = const { Cell::new(1) };
+        static ASKED: Cell<usize> = const { Cell::new(0) };
+    }
+    let (client, pipes) = piped(Pool::default(), SystemClock);
+    let client = client.looks(|| LOOKS.get()).quiet(|_| {
+        ASKED.set(ASKED.get() + 1);
+        true
+    });
+    let mut ends = fill(&client, &pipes, 2).await;
+    LOOKS.set(2);
+    goes_to(&client, &mut ends[1]).await;
+    goes_to(&client, &mut ends[0]).await;
+    assert_eq!(ASKED.get(), 0, "the runtime would have heard");
+    goes_to(&client, &mut ends[0]).await;
+    assert_eq!(ASKED.get(), 1, "no look since it was given back");
+    assert_eq!((client.idle(), pipes.count()), (2, 0));
 }
 
 #[tokio::test]
