@@ -101,11 +101,25 @@ impl Start {
     }
 
     /// It may open only so many files and sockets.
-    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+    pub(crate) fn descriptors(self, most: u32) -> Self {
+        self.through(&format!("ulimit -n {most} && exec"))
+    }
+
+    /// strace writes which of these system calls it makes to a file. It is the tracer that comes and goes: the process is the
+    /// program.
+    pub(crate) fn traced(self, calls: &str, file: &Path) -> Self {
+        let file = file.to_str().expect("a path of ours is text");
+        self.through(&format!(
+            "exec strace -D -f -q -s 64 -e trace={calls} -o '{file}'"
+        ))
+    }
+
+    /// A shell begins it with these words.
+    fn through(mut self, words: &str) -> Self {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
-            .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
+            .arg(format!("{words} \"$0\" \"$@\""))
             .arg(self.command.get_program())
             .args(self.command.get_args())
             .env_clear();

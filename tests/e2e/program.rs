@@ -1,5 +1,6 @@
 //! The command line as a user sees it: what each command prints, where it looks, how it ends.
 
+mod calls;
 mod check;
 mod commands;
 mod descriptors;
