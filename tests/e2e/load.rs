@@ -1,6 +1,6 @@
 //! What a crowd does to the others: clients that take nothing, that send nothing, that send nonsense, and a bug of our own.
 //!
-//! The sizes are such that a debug build takes seconds; `TOLLGATE_LOAD=full` runs the numbers that are promised, and needs
+//! The sizes are such that a debug build takes seconds; `TOLLGATE_LONG=1` runs the numbers that are promised, and needs
 //! some 12,000 descriptors. Times are printed and never asserted.
 
 mod burst;
@@ -10,19 +10,15 @@ mod panics;
 mod slow;
 mod slowhttp;
 
-use std::{env, fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use tempfile::tempdir;
 
 use crate::binary::{Program, serve};
 
-/// `small`, or `full` where the whole load is asked for.
-fn scale(small: usize, full: usize) -> usize {
-    match env::var("TOLLGATE_LOAD").as_deref() {
-        Ok("full") => full,
-        Ok(other) => panic!("TOLLGATE_LOAD is full or not set, and not {other:?}"),
-        Err(_) => small,
-    }
+/// `small`, or `full` in a long run.
+pub(crate) fn scale(small: usize, full: usize) -> usize {
+    if tollgate_testing::long() { full } else { small }
 }
 
 /// How long a wait may take; met only by a failing test.
