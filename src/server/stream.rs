@@ -208,11 +208,19 @@ impl AsyncRead for Stream {
         if polled.is_pending() && this.lookout.is_some() {
             this.lookout = None;
         }
-        ready!(polled)?;
-        if buf.filled().len() == before && room > 0 {
+        let read = ready!(polled);
+        let over = match &read {
+            Ok(()) => buf.filled().len() == before && room > 0,
+            // A reset, or the end of a TLS connection without its farewell.
+            Err(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+            ),
+        };
+        if over {
             this.shared.ended.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 

@@ -4,6 +4,7 @@ mod clients;
 mod cuts;
 mod drain;
 mod faults;
+mod hangups;
 mod tls;
 
 use std::sync::Arc;

@@ -38,7 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running gateway and its request log.
 pub(crate) struct Stage {
     gateway: Gateway,
-    addr: SocketAddr,
     log: Log,
 }
 
@@ -58,21 +57,37 @@ struct Lines {
 impl Stage {
     /// Starts what the text says; its `listen` keys are replaced by free ports of 127.0.0.1.
     pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_on(yaml, "127.0.0.1:0")
+    }
+
+    /// The same with its data listener at this address, of any kind.
+    pub(crate) fn start_on(yaml: &str, listen: &str) -> Self {
         let log = Log::default();
-        let gateway = Gateway::start_with(&load(yaml), Sink::writer(log.clone()))
+        let gateway = Gateway::start_with(&load_on(yaml, listen), Sink::writer(log.clone()))
             .expect("a gateway that starts");
-        let addr = gateway.addresses()[0].socket_addr().expect("a TCP address");
-        Self { gateway, addr, log }
+        Self { gateway, log }
     }
 
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        let address = &self.gateway.addresses()[0];
+        address.socket_addr().expect("a TCP address")
+    }
+
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let address = self.gateway.admin_address();
+        address.socket_addr().expect("a TCP address")
+    }
+
+    /// Begins the drain.
+    pub(crate) fn drain(&self) {
+        self.gateway.control().begin();
     }
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Conn {
-        Conn::open(self.addr).await.deadline(PATIENCE)
+        Conn::open(self.addr()).await.deadline(PATIENCE)
     }
 
     /// Sends a request of the test `id` on a connection of its own, with nothing waited for.
@@ -130,10 +145,14 @@ impl Stage {
 
 /// A configuration from text, with nothing of this process's environment in it.
 pub(crate) fn load(yaml: &str) -> Config {
+    load_on(yaml, "127.0.0.1:0")
+}
+
+fn load_on(yaml: &str, listen: &str) -> Config {
     let inputs = Inputs {
         env: &|_| None,
         read: &|path| std::fs::read_to_string(path),
-        listen: Some("127.0.0.1:0"),
+        listen: Some(listen),
         admin: Some("127.0.0.1:0"),
     };
     match config::load(yaml, "test.yaml", &inputs) {

@@ -18,7 +18,11 @@ use crate::binary::{Program, serve};
 
 /// `small`, or `full` in a long run.
 pub(crate) fn scale(small: usize, full: usize) -> usize {
-    if tollgate_testing::long() { full } else { small }
+    if tollgate_testing::long() {
+        full
+    } else {
+        small
+    }
 }
 
 /// How long a wait may take; met only by a failing test.

@@ -2,7 +2,6 @@
 //! pipelined bytes, clients that take nothing.
 
 pub(crate) mod malformed;
-mod uploads;
 
 use std::time::Duration;
 
