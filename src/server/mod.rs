@@ -8,7 +8,7 @@
 //! **Drain.** Readiness is false at once; connections are accepted for [`Drain::delay`] more; then
 //! the listeners close and idle connections with them. Running answers may end until
 //! [`Drain::timeout`]; what is left then is told [`Cut::Drain`](tollgate_middleware::conn::Cut),
-//! has two seconds to say so to its client, and is dropped.
+//! has a second and a half to say so to its client, and is dropped.
 
 mod connection;
 mod greeting;

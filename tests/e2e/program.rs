@@ -3,6 +3,7 @@
 mod check;
 mod commands;
 mod descriptors;
+mod drain;
 mod ends;
 mod secrets;
 
