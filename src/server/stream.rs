@@ -114,14 +114,20 @@ impl Socket {
         Ok((Self::Tcp(stream), Some(at)))
     }
 
-    /// Ready when something is there to be read, the end too. Over TLS it may have been read already, so that is ready at
-    /// once.
+    /// Ready when something is there to be read, the end too. Over TLS that may be a record without a byte for HTTP.
     pub(super) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error is seen by who reads.
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
-            Self::Tls(_) => Poll::Ready(()),
+            Self::Tls(stream) => {
+                let (tcp, session) = stream.get_ref();
+                // It may have been read with the end of the handshake.
+                if !session.wants_read() {
+                    return Poll::Ready(());
+                }
+                tcp.poll_read_ready(cx).map(drop)
+            }
         }
     }
 

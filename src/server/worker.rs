@@ -320,3 +320,6 @@ const PAUSE: Duration = Duration::from_millis(25);
 const LONGER: u32 = 4;
 /// How long a drain waits for what comes before HTTP: of a client that takes longer nobody has heard yet.
 const LAST_GREETING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,14 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tokio_rustls::client::TlsStream;
 use tollgate::{
     config::{self, Config, Inputs},
     gateway::Gateway,
@@ -24,6 +27,7 @@ use tollgate::{
 use tollgate_testing::{
     client::{self, Conn, Message},
     splits::{Random, Split},
+    tls::{Authority, CaPem},
     upstream::{ID, SCRIPT, Upstream},
 };
 
@@ -214,6 +218,46 @@ impl io::Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+// ===== impl Certificates =====
+
+/// The pair that a listener shows, in files of a folder of its own, and the authority that a client must trust.
+pub(crate) struct Certificates {
+    folder: TempDir,
+    pub(crate) authority: CaPem,
+}
+
+impl Certificates {
+    pub(crate) fn new() -> Self {
+        let (folder, authority) = (tempfile::tempdir().expect("a folder"), Authority::new());
+        let pair = authority.issue(&["127.0.0.1"]);
+        for (name, text) in [("cert.pem", &pair.cert), ("key.pem", &pair.key)] {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Self {
+            folder,
+            authority: authority.pem(),
+        }
+    }
+
+    /// The path of a file in the folder.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The key `tls` of the listener.
+    pub(crate) fn tls(&self) -> String {
+        let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
+        format!("tls: {{ cert: \"{cert}\", key: \"{key}\" }}")
+    }
+
+    /// A connection, with the handshake made.
+    pub(crate) async fn connect(&self, tcp: TcpStream) -> TlsStream<TcpStream> {
+        let name = tcp.peer_addr().expect("it is connected").ip().into();
+        let connector = self.authority.connector(None, &["http/1.1"]);
+        connector.connect(name, tcp).await.expect("a handshake")
     }
 }
 

@@ -14,7 +14,10 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use tempfile::tempdir;
 
-use crate::binary::{Program, serve};
+use crate::{
+    binary::{Program, serve},
+    harness::Certificates,
+};
 
 /// `small`, or `full` in a long run.
 pub(crate) fn scale(small: usize, full: usize) -> usize {
@@ -40,9 +43,20 @@ fn config(upstream: SocketAddr, limits: &str) -> String {
 
 /// The program before one provider.
 async fn program(upstream: SocketAddr, limits: &str) -> Program {
+    started(&config(upstream, limits)).await
+}
+
+/// The same behind TLS.
+async fn program_tls(upstream: SocketAddr, limits: &str, files: &Certificates) -> Program {
+    let tls = files.tls();
+    let server = format!("server: {{ workers: 2, limits: {{ {limits} }}, {tls} }}");
+    started(&crate::inside::one(upstream, &server)).await
+}
+
+async fn started(config: &str) -> Program {
     let folder = tempdir().expect("a temporary folder");
     let file = folder.path().join("load.yaml");
-    fs::write(&file, config(upstream, limits)).expect("written");
+    fs::write(&file, config).expect("written");
     let program = serve(&file).start();
     // The file may go when it has been read.
     program.data().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 use tollgate_testing::{
-    client::Conn,
+    client::{Conn, call},
     upstream::{Framing, Reads, Script, Upstream},
 };
 
@@ -271,6 +271,12 @@ async fn a_client_that_takes_nothing_is_cut_and_others_are_not() {
     assert!(seen.peer_closed.is_some(), "the provider is cancelled");
     let line = stage.line("stuck").await;
     assert_eq!(line["ended"], "slow_reader", "{line}");
+    let page = call(stage.admin(), "GET", "/metrics", &[], "").await.text();
+    let counted = page
+        .lines()
+        .filter(|line| line.contains(r#"outcome="slow_reader""#));
+    let counted: Vec<_> = counted.collect();
+    assert!(counted.len() == 1 && counted[0].ends_with(" 1"), "{page}");
     assert!(well.lost().is_none(), "the other stream was cut");
     well.close().await;
     upstream.finished("well", 1).await;

@@ -6,7 +6,7 @@
 //! them and has not been sent. An upload that waits for its provider comes to that, so the client sends here only what
 //! the gateway's kernel takes.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
@@ -17,14 +17,13 @@ use tokio::{
 use tollgate_testing::{
     client::{Message, call},
     splits::Split,
-    tls::{Authority, CaPem},
     upstream::{Framing, Reads, Script, Upstream},
 };
 
 use super::CHAT;
 use crate::{
     binary::{DEADLINE, until},
-    harness::{Ask, Stage, cancelled, provider},
+    harness::{Ask, Certificates, Stage, cancelled, provider},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,18 +76,12 @@ struct Client {
     socket: socket2::Socket,
 }
 
-/// A file of the pair that the listener shows, and its authority.
-struct Certificates {
-    folder: tempfile::TempDir,
-    authority: CaPem,
-}
-
 // ===== impl Client =====
 
 impl Client {
     async fn open(transport: Transport, stage: &Stage, files: &Certificates, small: bool) -> Self {
         if transport == Transport::Unix {
-            let stream = UnixStream::connect(files.socket())
+            let stream = UnixStream::connect(files.path("data.sock"))
                 .await
                 .expect("somebody listens");
             let socket = SockRef::from(&stream).try_clone().expect("a descriptor");
@@ -104,11 +97,7 @@ impl Client {
         let tcp = tcp.connect(stage.addr()).await.expect("somebody listens");
         let socket = SockRef::from(&tcp).try_clone().expect("a descriptor");
         let stream: Box<dyn Io> = match transport {
-            Transport::Tls => {
-                let connector = files.authority.connector(None, &["http/1.1"]);
-                let name = stage.addr().ip().into();
-                Box::new(connector.connect(name, tcp).await.expect("a handshake"))
-            }
+            Transport::Tls => Box::new(files.connect(tcp).await),
             _ => Box::new(tcp),
         };
         Self { stream, socket }
@@ -150,39 +139,10 @@ impl Client {
     }
 }
 
-// ===== impl Certificates =====
-
-impl Certificates {
-    fn new() -> Self {
-        let (folder, authority) = (tempfile::tempdir().expect("a folder"), Authority::new());
-        let pair = authority.issue(&["127.0.0.1"]);
-        for (name, text) in [("cert.pem", &pair.cert), ("key.pem", &pair.key)] {
-            fs::write(folder.path().join(name), text).expect("a file");
-        }
-        Self {
-            folder,
-            authority: authority.pem(),
-        }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    /// Where the gateway of a test over a unix socket listens.
-    fn socket(&self) -> std::path::PathBuf {
-        Path::new(&self.path("data.sock")).to_owned()
-    }
-}
-
 /// A gateway that is met over this transport.
 fn gateway(transport: Transport, files: &Certificates, upstream: &Upstream) -> Stage {
     let tls = match transport {
-        Transport::Tls => format!(
-            ", tls: {{ cert: \"{}\", key: \"{}\" }}",
-            files.path("cert.pem"),
-            files.path("key.pem")
-        ),
+        Transport::Tls => format!(", {}", files.tls()),
         _ => String::new(),
     };
     let listen = match transport {
