@@ -295,3 +295,6 @@ impl Drop for Stream {
 /// A socket with unread bytes is ready for reading all the time. This it is ready for at its end alone: priority data
 /// would be, but is not registered for.
 const END: Interest = Interest::PRIORITY.add(Interest::ERROR);
+
+#[cfg(test)]
+mod tests;
