@@ -188,6 +188,14 @@ impl Log {
         found.unwrap_or_else(|| panic!("no log line of the request {id}"))
     }
 
+    /// The requests that have a line, by name.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = lines.by_id.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
     fn lines(&self, id: &str) -> Vec<Value> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.by_id.get(id).cloned().unwrap_or_default()

@@ -5,6 +5,7 @@
 
 mod burst;
 mod differential;
+mod heads;
 mod idle;
 mod panics;
 mod slow;

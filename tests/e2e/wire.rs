@@ -2,6 +2,7 @@
 //! pipelined bytes, clients that take nothing.
 
 pub(crate) mod malformed;
+mod unread;
 
 use std::time::Duration;
 
@@ -153,6 +154,9 @@ async fn malformed_chunks_end_the_request_and_the_connection() {
         format!("{size}\r\n{text}\r\n\r\n\r\n"),
         format!("\r\n{text}\r\n0\r\n\r\n"),
         format!("g\r\n{text}\r\n0\r\n\r\n"),
+        format!("{}_{}\r\n{text}\r\n0\r\n\r\n", &size[..1], &size[1..]),
+        // 2^64 and the size: a reader that wraps takes it for the size.
+        format!("1{size:0>16}\r\n{text}\r\n0\r\n\r\n"),
     ];
     for (number, body) in bad.iter().enumerate() {
         let id = format!("chunks-{number}");
