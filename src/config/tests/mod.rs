@@ -5,6 +5,7 @@ mod example;
 mod hostile;
 mod json_schema;
 mod secrets;
+mod templates;
 
 use std::io;
 
