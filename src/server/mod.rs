@@ -329,17 +329,18 @@ impl Limits {
 
     /// HTTP with these limits.
     fn http(&self) -> http1::Builder {
+        // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
+        let head = self.head.saturating_add(64);
         let mut builder = http1::Builder::new();
         builder
             // A connection has clocks of its own: this one would also run between two requests.
             .header_read_timeout(None)
             .half_close(false)
             .keep_alive(!self.keep_alive.is_zero())
-            // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
-            .max_headers(self.headers + 1)
-            .max_header_size(self.head + 64)
+            .max_headers(self.headers.saturating_add(1))
+            .max_header_size(head)
             // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
-            .max_buf_size((self.buffer / 2).max(self.head + 64).max(HYPER_BUFFER));
+            .max_buf_size((self.buffer / 2).max(head).max(HYPER_BUFFER));
         builder
     }
 }

@@ -289,6 +289,32 @@ async fn crowd(piece: usize, files: Option<Certificates>) {
     assert_eq!(program.terminate().await.code, Some(0));
 }
 
+/// KiB that each client costs which does not read, with these limits.
+async fn stalled(limits: &str) -> u64 {
+    const COUNT: usize = 40;
+    let upstream = Upstream::start().await;
+    upstream.serve("stalled", fast(&long(24 << 20), 16 * 1024));
+    let program = program(upstream.addr(), limits).await;
+    let data = program.data().await;
+    let before = warmed(&program, data, None).await;
+    let mut clients = Vec::new();
+    for number in 0..COUNT {
+        clients.push(Stalled::open(data, None, &format!("stalled-{number}")).await);
+    }
+    settled(&upstream, "stalled", COUNT).await;
+    let each = program.resident().saturating_sub(before) / COUNT as u64;
+    assert!(clients.iter().all(|it| !it.is_lost()));
+    each
+}
+
+/// L7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_for_a_client_is_as_much_as_the_file_says() {
+    let (usual, more) = (stalled("").await, stalled("buffer: 512KiB").await);
+    println!("a stalled client costs {usual} KiB with a buffer of 64 KiB, {more} with 512 KiB");
+    assert!(more >= usual + 96, "{usual} and {more} KiB");
+}
+
 /// The most that the kernel holds in one direction of a connection: what is sent and not received, and what is received
 /// and not read.
 fn kernel(received: Option<usize>) -> usize {
