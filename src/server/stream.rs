@@ -118,7 +118,7 @@ impl Socket {
     pub(super) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error is seen by who reads.
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Tcp(stream) => poll_look(stream, cx),
             Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
             Self::Tls(stream) => {
                 let (tcp, session) = stream.get_ref();
@@ -126,7 +126,7 @@ impl Socket {
                 if !session.wants_read() {
                     return Poll::Ready(());
                 }
-                tcp.poll_read_ready(cx).map(drop)
+                poll_look(tcp, cx)
             }
         }
     }
@@ -154,6 +154,12 @@ impl Socket {
             Self::Unix(_) => None,
         }
     }
+}
+
+/// Asked by a look at a byte: the runtime takes a stream that was just accepted for readable.
+fn poll_look(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    let mut byte = [0];
+    stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(drop)
 }
 
 // ===== impl Stream =====

@@ -229,7 +229,7 @@ async fn begin(
                 .await;
         }
         State::BetweenEvents | State::Drain => {
-            client.reads_to(CHAT.events(2).concat().as_bytes()).await
+            client.reads_to(CHAT.events(2).concat().as_bytes()).await;
         }
         State::Stalled => {
             let wrote = || upstream.seen(id).first().map_or(0, |it| it.wrote);

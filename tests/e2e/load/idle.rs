@@ -87,14 +87,14 @@ async fn a_connection_that_says_nothing_costs_little() {
 
 async fn ask(conn: &mut TlsStream<TcpStream>) {
     let root = request("GET", "/", &[], b"");
-    conn.write_all(&root).await.unwrap();
+    conn.write_all(&root).await.expect("it is taken");
     let mut bytes = [0; 4096];
-    let size = conn.read(&mut bytes).await.unwrap();
+    let size = conn.read(&mut bytes).await.expect("an answer");
     assert!(bytes[..size].starts_with(b"HTTP/1.1 200 "));
 }
 
 async fn connect(data: SocketAddr, files: &Certificates) -> TlsStream<TcpStream> {
-    let tcp = TcpStream::connect(data).await.unwrap();
+    let tcp = TcpStream::connect(data).await.expect("it listens");
     files.connect(tcp).await
 }
 

@@ -53,50 +53,40 @@ fn log(ended: &Ended) -> Vec<Value> {
         .collect()
 }
 
-/// What became of a short call.
-enum Short {
-    /// Nobody listens any more.
-    Refused,
-    /// When it was connected, and its answer or what came of it.
-    Connected(Instant, io::Result<Message>),
-}
-
-/// One call on a connection of its own.
-async fn short(data: SocketAddr) -> Short {
-    let Ok(mut stream) = TcpStream::connect(data).await else {
-        return Short::Refused;
-    };
+/// One call on a connection of its own: when it was connected, and whether it was served. None if nobody listens.
+async fn short(data: SocketAddr) -> Option<(Instant, bool)> {
+    let mut stream = TcpStream::connect(data).await.ok()?;
     let connected = Instant::now();
-    let exchange = async {
-        let headers = [(ID, "short"), (SCRIPT, "short"), ("x-request-id", "short")];
-        let bytes = request("POST", CHAT, &headers, chat("m", false));
-        stream.write_all(&bytes).await?;
-        let mut answer = Message::response("POST");
-        let mut bytes = vec![0; 4096];
-        while answer.ended.is_none() {
-            match stream.read(&mut bytes).await? {
-                0 => answer.finish(false),
-                size => answer.feed(&bytes[..size]),
-            }
-        }
-        Ok(answer)
-    };
-    let answer = timeout(DEADLINE, exchange).await.expect("a call hangs");
-    Short::Connected(connected, answer)
+    let answer = timeout(DEADLINE, exchange(&mut stream)).await;
+    let served = answer
+        .expect("a call hangs")
+        .is_ok_and(|answer| answer.status() == 200 && answer.whole());
+    Some((connected, served))
 }
 
-/// Calls, one after the other, until nobody listens: when each was connected, and whether it was served.
+async fn exchange(stream: &mut TcpStream) -> io::Result<Message> {
+    let headers = [(ID, "short"), (SCRIPT, "short"), ("x-request-id", "short")];
+    let bytes = request("POST", CHAT, &headers, chat("m", false));
+    stream.write_all(&bytes).await?;
+    let mut answer = Message::response("POST");
+    let mut bytes = vec![0; 4096];
+    while answer.ended.is_none() {
+        match stream.read(&mut bytes).await? {
+            0 => answer.finish(false),
+            size => answer.feed(&bytes[..size]),
+        }
+    }
+    Ok(answer)
+}
+
+/// Calls, one after the other, until nobody listens.
 async fn calls(data: SocketAddr, count: Arc<AtomicUsize>) -> Vec<(Instant, bool)> {
     let mut made = Vec::new();
-    loop {
-        let (connected, answer) = match short(data).await {
-            Short::Refused => return made,
-            Short::Connected(connected, answer) => (connected, answer),
-        };
-        let served = answer.is_ok_and(|answer| answer.status() == 200 && answer.whole());
-        made.push((connected, served));
+    while let Some(call) = short(data).await {
+        made.push(call);
         count.fetch_add(1, Ordering::Relaxed);
     }
+    made
 }
 
 /// O09, with five hundred streams in a long run.
