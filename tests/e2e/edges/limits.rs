@@ -100,7 +100,7 @@ async fn the_first_output_is_looked_for_in_events_up_to_the_size_of_the_file() {
     for (limits, ended) in [("", "client_gone"), ("event: 1KiB", "timeout")] {
         let stage = Stage::start(&format!(
             "version: 1\nserver: {{ workers: 1, limits: {{ {limits} }} }}\n\
-             layers: {{ timeout: {{ first_token: 400ms }} }}\nproviders:\n{main}"
+             layers: {{ timeout: {{ first_token: 1s }} }}\nproviders:\n{main}"
         ));
         let conn = stage.open(Ask::post("first", CHAT, STREAM).bytes()).await;
         assert!(conn.until(|answer| answer.body.len() > text.len()).await);

@@ -279,20 +279,24 @@ const HALT: Duration = Duration::from_millis(100);
 /// What the kernel holds of a connection, as the owner of the socket at `own` sees it: bytes not taken yet by the other
 /// side, and bytes not read yet by the owner.
 fn queues(own: SocketAddr, other: SocketAddr) -> (u64, u64) {
+    // The table is read in parts, and what moves in it meanwhile may be missed.
+    let found = (0..100).find_map(|_| look_up(own, other));
+    found.unwrap_or_else(|| panic!("no connection from {own} to {other}"))
+}
+
+fn look_up(own: SocketAddr, other: SocketAddr) -> Option<(u64, u64)> {
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table of connections");
     let port = |field: &str| {
         let (_, port) = field.split_once(':').expect("address:port");
         u16::from_str_radix(port, 16).expect("hexadecimal")
     };
-    for line in table.lines().skip(1) {
+    table.lines().skip(1).find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        if (port(fields[1]), port(fields[2])) == (own.port(), other.port()) {
-            let (unsent, unread) = fields[4].split_once(':').expect("two numbers");
-            let number = |hex| u64::from_str_radix(hex, 16).expect("hexadecimal");
-            return (number(unsent), number(unread));
-        }
-    }
-    panic!("no connection from {own} to {other}");
+        let ours = (port(fields[1]), port(fields[2])) == (own.port(), other.port());
+        let (unsent, unread) = fields[4].split_once(':').expect("two numbers");
+        let number = |hex| u64::from_str_radix(hex, 16).expect("hexadecimal");
+        ours.then(|| (number(unsent), number(unread)))
+    })
 }
 
 /// Whether the gateway has stopped reading what `client` sent, all of which has arrived there.

@@ -9,6 +9,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tollgate_testing::{
     client::{Conn, call, request},
+    long,
     upstream::Upstream,
 };
 
@@ -80,7 +81,8 @@ async fn a_connection_that_says_nothing_costs_little() {
     assert!(each(fresh) <= NEVER_USED, "{} KiB each", each(fresh));
     assert!(each(used) <= USED, "{} KiB each", each(used));
     // It is told in hundredths of a second: in a short run one of them is half a percent.
-    assert!(share < 0.01, "{share}");
+    let most = if long() { 0.01 } else { 0.02 };
+    assert!(share < most, "{share}");
     drop(conns);
     assert_eq!(program.terminate().await.code, Some(0));
 }
