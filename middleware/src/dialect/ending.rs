@@ -31,8 +31,8 @@ use self::verdict::Verdict;
 /// Watches an answer and judges whether it has ended well.
 ///
 /// Costs tens of nanoseconds an event; JSON is looked at only where a word of a mark occurs in it. Keeps one event at
-/// most, up to [`CAP`] or what [`with_cap`](Self::with_cap) says. An event over that is not read; whether it carried a mark is then unknown, and a clean end of the
-/// transport is believed.
+/// most, up to [`CAP`] or what [`with_cap`](Self::with_cap) says. An event over that is not read; whether it carried a
+/// mark is then unknown, and a clean end of the transport is believed.
 #[derive(Debug)]
 pub struct Judge {
     framing: Framing,
