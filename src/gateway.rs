@@ -87,7 +87,12 @@ impl Gateway {
         let workers = settings.workers;
         let log = Arc::new(LogWriter::new(sink, workers).map_err(StartError::Log)?);
         let routes = routes(config);
-        let metrics = Metrics::new(workers, &routes, &OUTCOMES);
+        let metrics = Metrics::new(
+            workers,
+            &routes,
+            config.telemetry.metrics.label_values,
+            &OUTCOMES,
+        );
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,

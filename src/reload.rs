@@ -179,7 +179,9 @@ impl Live {
             None => None,
         };
         let routes: Arc<[String]> = gateway::routes(&config);
-        let metrics = self.metrics.with_routes(&routes);
+        let metrics = self
+            .metrics
+            .with_routes(&routes, config.telemetry.metrics.label_values);
         let generation = self.renewer.generation() + 1;
         let next = |worker| {
             let (lines, counters) = (self.log.lines(worker), metrics.counters(worker));

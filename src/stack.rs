@@ -100,21 +100,29 @@ fn route(limits: Timeouts, target: TargetStack) -> RouteStack {
         .service(target)
 }
 
-/// One target of a route.
+/// One target of a route; `event` is how many bytes of one event are kept.
 fn target(
     limits: Timeouts,
+    event: usize,
     transport_marks: bool,
     target: Target,
     leaf: Leaf<RequestStream>,
 ) -> TargetStack {
     ServiceBuilder::new()
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
-        .layer(TimeoutLayer::new(Timeouts {
-            total: None,
-            ..limits
-        }))
+        .layer(
+            TimeoutLayer::new(Timeouts {
+                total: None,
+                ..limits
+            })
+            .event(event),
+        )
         // Next to the provider: whether its answer is whole is known before anybody judges it.
-        .layer(TruncationLayer::new().transport_marks(transport_marks))
+        .layer(
+            TruncationLayer::new()
+                .transport_marks(transport_marks)
+                .event(event),
+        )
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)
@@ -193,6 +201,7 @@ impl<K: Sink> Stack<K> {
             bytes: usize::try_from(config.server.limits.answer_head).unwrap_or(usize::MAX),
             headers: config.server.limits.answer_headers,
         };
+        let event = usize::try_from(config.server.limits.event).unwrap_or(usize::MAX);
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
             .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, heads, before))
@@ -211,7 +220,7 @@ impl<K: Sink> Stack<K> {
             let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
             let marks = provider.end == End::Transport;
             let leaf = leaves[place.provider].clone();
-            route(limits, target(limits, marks, place.target, leaf))
+            route(limits, target(limits, event, marks, place.target, leaf))
         });
         let routes = Router::new(routing::table(config), routes);
         Self {

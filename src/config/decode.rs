@@ -10,7 +10,9 @@ use super::nearest::nearest;
 use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
-use super::types::{Access, Clock, Config, Layers, Log, LogTo, Telemetry, TimeoutOverride};
+use super::types::{
+    Access, Clock, Config, Layers, Log, LogTo, Metrics, Telemetry, TimeoutOverride,
+};
 use super::{aliases, providers, routes, server, value};
 
 /// A secret's file may be this long, in bytes.
@@ -92,7 +94,10 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         aliases,
         routes,
         layers,
-        telemetry: Telemetry { log },
+        telemetry: Telemetry {
+            log,
+            metrics: metrics(root),
+        },
     }
 }
 
@@ -269,6 +274,15 @@ pub(crate) fn number(text: &str) -> Result<usize, String> {
 
 pub(crate) fn is_word(node: Option<&Node>, word: &str) -> bool {
     node.and_then(Node::text) == Some(word)
+}
+
+/// What the figures tell apart.
+fn metrics(root: &Node) -> Metrics {
+    let metrics = root.member("telemetry").and_then(|t| t.member("metrics"));
+    let default = Metrics::default();
+    Metrics {
+        label_values: parsed(metrics, "label_values", number).unwrap_or(default.label_values),
+    }
 }
 
 /// Where the log goes; a word that is nearly `stdout` is no file that anybody meant.

@@ -51,13 +51,18 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         json_members: _,
         answer_head: _,
         answer_headers: _,
+        event: _,
     } = limits;
     let Admin {
         listen: admin_listen,
         // Compared when it is presented.
         token: _,
     } = admin;
-    let Telemetry { log: Log { to } } = telemetry;
+    let Telemetry {
+        log: Log { to },
+        // What has a label keeps it.
+        metrics: _,
+    } = telemetry;
     let differ = [
         ("server.listen", *listen != after.server.listen),
         ("server.workers", *workers != after.server.workers),

@@ -84,7 +84,7 @@ fn of(kind: &Kind) -> Value {
         Kind::Percent => text("[0-9]+([.][0-9]+)?%"),
         Kind::Rate => text("[0-9]+[kM]?/[a-z]+"),
         Kind::Secret => any_of([scalar(), reference("env"), reference("file")]),
-        Kind::Size { percent } => {
+        Kind::Size { percent, .. } => {
             let size = "[0-9]+(B|KiB|MiB|GiB)";
             text(&if *percent {
                 format!("{size}|[0-9]+([.][0-9]+)?%")

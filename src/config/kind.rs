@@ -46,8 +46,8 @@ pub(crate) enum Kind {
     Rate,
     /// Text, `{ env: NAME }` or `{ file: PATH }`.
     Secret,
-    /// Bytes with a unit, or a percentage where that means something.
-    Size { percent: bool },
+    /// Bytes with a unit up to so many, or a percentage where that means something.
+    Size { percent: bool, most: u64 },
     /// A map whose keys are names.
     Table(&'static Self),
     /// Any text.
@@ -174,8 +174,8 @@ impl Kind {
             Self::Pattern => "a name".to_owned(),
             Self::Percent => "a percentage".to_owned(),
             Self::Rate => "a rate".to_owned(),
-            Self::Size { percent: false } => "a size".to_owned(),
-            Self::Size { percent: true } => "a size or a percentage".to_owned(),
+            Self::Size { percent: false, .. } => "a size".to_owned(),
+            Self::Size { percent: true, .. } => "a size or a percentage".to_owned(),
             Self::Text => "text".to_owned(),
             Self::Word([word]) => format!("`{word}`"),
             Self::Word(_) => "one of the known words".to_owned(),
@@ -202,11 +202,13 @@ impl Kind {
             Self::Pattern => value::pattern(text).map(|_| ()),
             Self::Percent => value::percent(text).map(|_| ()),
             Self::Rate => value::rate(text),
-            Self::Size { percent: true } if text.ends_with('%') => match value::percent(text)? {
-                0.0 => Err("more than zero".to_owned()),
-                _ => Ok(()),
-            },
-            Self::Size { .. } => positive_size(text),
+            Self::Size { percent: true, .. } if text.ends_with('%') => {
+                match value::percent(text)? {
+                    0.0 => Err("more than zero".to_owned()),
+                    _ => Ok(()),
+                }
+            }
+            Self::Size { most, .. } => size(text, *most),
             Self::Url => value::url(text),
             Self::Word(words) => word(words, text),
             Self::Any
@@ -265,11 +267,12 @@ fn number(text: &str) -> Result<(), String> {
         .ok_or_else(|| "write a number that is not negative".to_owned())
 }
 
-fn positive_size(text: &str) -> Result<(), String> {
-    if value::size(text)? == 0 {
-        return Err("more than zero".to_owned());
+fn size(text: &str, most: u64) -> Result<(), String> {
+    match value::size(text)? {
+        0 => Err("more than zero".to_owned()),
+        bytes if bytes > most => Err(format!("at most `{}`", super::show::size(most))),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn word(words: &[&str], text: &str) -> Result<(), String> {

@@ -49,9 +49,9 @@ pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Clock, Config, Connections, Credential, Dialect, Drain,
-    End, Expose, ExtraMember, HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Model, Models,
-    Network, Pattern, Pool, Provider, ProviderTls, Route, Runtime, Scheme, Server, ServerTls,
-    Target, Telemetry, Timeout, TimeoutOverride, Workers,
+    End, Expose, ExtraMember, HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Metrics,
+    Model, Models, Network, Pattern, Pool, Provider, ProviderTls, Route, Runtime, Scheme, Server,
+    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -47,7 +47,19 @@ const TIME_OR_OFF: Kind = Kind::Duration {
     off: true,
     zero: false,
 };
-const SIZE: Kind = Kind::Size { percent: false };
+const fn size(most: u64) -> Kind {
+    Kind::Size {
+        percent: false,
+        most,
+    }
+}
+const SIZE: Kind = size(LARGE);
+/// Of what each connection may have for itself: what passes this is a mistake.
+const SMALL: u64 = 16 << 20;
+/// Of bodies and of what they are read into.
+const LARGE: u64 = 1 << 40;
+/// hyper keeps offsets into a target in 16 bits.
+const TARGET_SIZE: u64 = 65_534;
 const TEXTS: Kind = Kind::List(&Kind::Text);
 const PATTERNS: Kind = Kind::OneOrMany(&Kind::Pattern);
 const DIALECTS: Kind = Kind::Word(&[
@@ -101,24 +113,32 @@ const HEADERS: Kind = Kind::Integer {
 };
 
 const LIMITS: &[Key] = &[
-    key("head", SIZE),
+    key("head", size(SMALL)),
     key("headers", HEADERS),
     key("head_timeout", TIME),
     key("body", SIZE),
     key("body_timeout", TIME),
     key("keep_alive", TIME),
-    key("held_bodies", Kind::Size { percent: true }),
+    key(
+        "held_bodies",
+        Kind::Size {
+            percent: true,
+            most: LARGE,
+        },
+    ),
     key("connections", Kind::Either(&[Kind::Word(&["auto"]), COUNT])),
     key("slow_reader", TIME),
-    key("buffer", SIZE),
-    key("target", SIZE),
-    key("ahead", SIZE),
+    key("buffer", size(SMALL)),
+    key("target", size(TARGET_SIZE)),
+    key("ahead", size(SMALL)),
     key("handshake", TIME),
     key("body_silence", TIME),
     key("json_depth", HEADERS),
     key("json_members", COUNT),
-    key("answer_head", SIZE),
+    key("answer_head", size(SMALL)),
     key("answer_headers", HEADERS),
+    // An event may hold a picture.
+    key("event", size(1 << 30)),
 ];
 
 const ADMIN: &[Key] = &[key("listen", Kind::Listen), key("token", Kind::Secret)];
@@ -454,12 +474,24 @@ const STATE: &[Key] = &[
     ),
 ];
 
+/// Each costs memory for the life of the process.
+const LABELS: Kind = Kind::Integer {
+    least: 1,
+    most: 100_000,
+};
+
 const TELEMETRY: &[Key] = &[
     key(
         "log",
         Kind::Map(&[key("format", Kind::Word(&["json"])), key("to", Kind::Text)]),
     ),
-    later("metrics", Kind::Layer(&[key("label_callers", Kind::Bool)])),
+    key(
+        "metrics",
+        Kind::Map(&[
+            later_but("label_callers", Kind::Bool, "false"),
+            key("label_values", LABELS),
+        ]),
+    ),
     later(
         "webhook",
         Kind::Layer(&[needed("url", Kind::Url), key("secret", Kind::Secret)]),

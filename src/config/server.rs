@@ -26,7 +26,7 @@ pub(crate) fn decode(
     };
     let per_core = !is_word(member("runtime"), "multi_thread");
     let drain = member("drain");
-    let limits = limits(decoder, member("limits"), default.limits);
+    let limits = limits(member("limits"), default.limits);
     Server {
         listen: listen(decoder, member("listen"), default.listen, access),
         workers,
@@ -204,19 +204,7 @@ fn held_bodies(text: &str) -> Result<HeldBodies, String> {
     }
 }
 
-fn limits(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, default: Limits) -> Limits {
-    let target = node.and_then(|n| n.member("target"));
-    let target = target.and_then(|n| Some((n, value::size(n.text()?).ok()?)));
-    if let Some((node, bytes)) = target
-        && bytes > LONGEST_TARGET
-    {
-        decoder.error(
-            node.at,
-            "server.limits.target",
-            format!("a target of {bytes} bytes cannot be served"),
-            "write 65534 or less",
-        );
-    }
+fn limits(node: Option<&Node>, default: Limits) -> Limits {
     Limits {
         head: parsed(node, "head", value::size).unwrap_or(default.head),
         headers: parsed(node, "headers", number).unwrap_or(default.headers),
@@ -238,8 +226,6 @@ fn limits(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, default: Limit
         json_members: parsed(node, "json_members", number).unwrap_or(default.json_members),
         answer_head: parsed(node, "answer_head", value::size).unwrap_or(default.answer_head),
         answer_headers: parsed(node, "answer_headers", number).unwrap_or(default.answer_headers),
+        event: parsed(node, "event", value::size).unwrap_or(default.event),
     }
 }
-
-/// hyper keeps offsets into a target in 16 bits.
-const LONGEST_TARGET: u64 = 65_534;

@@ -53,6 +53,12 @@ pub fn redacted(config: &Config) -> String {
     };
     line(&mut out, 0, "telemetry:");
     line(&mut out, 1, &format!("log: {{ format: json, to: {to} }}"));
+    let labels = config.telemetry.metrics.label_values;
+    line(
+        &mut out,
+        1,
+        &format!("metrics: {{ label_values: {labels} }}"),
+    );
     out
 }
 
@@ -225,7 +231,8 @@ fn limits(l: &Limits) -> String {
     format!(
         "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout}, \
          keep_alive: {keep_alive}, held_bodies: {held_bodies}, connections: {connections}, slow_reader: {slow_reader}, buffer: {buffer}, \
-         target: {}, ahead: {}, handshake: {}, body_silence: {}, json_depth: {}, json_members: {}, answer_head: {}, answer_headers: {} }}",
+         target: {}, ahead: {}, handshake: {}, body_silence: {}, json_depth: {}, json_members: {}, answer_head: {}, answer_headers: {}, \
+         event: {} }}",
         l.headers,
         size(l.target),
         size(l.ahead),
@@ -234,7 +241,8 @@ fn limits(l: &Limits) -> String {
         l.json_depth,
         l.json_members,
         size(l.answer_head),
-        l.answer_headers
+        l.answer_headers,
+        size(l.event)
     )
 }
 
@@ -448,7 +456,7 @@ fn time(d: Duration) -> String {
 }
 
 /// A size as the file writes it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         b if b % (1 << 30) == 0 => format!("{}GiB", b >> 30),
         b if b % (1 << 20) == 0 => format!("{}MiB", b >> 20),

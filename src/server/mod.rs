@@ -8,7 +8,7 @@
 //! **Drain.** Readiness is false at once; connections are accepted for [`Drain::delay`] more; then
 //! the listeners close and idle connections with them. Running answers may end until
 //! [`Drain::timeout`]; what is left then is told [`Cut::Drain`](tollgate_middleware::conn::Cut),
-//! has two seconds to say so to its client, and is dropped.
+//! has a second and a half to say so to its client, and is dropped.
 
 mod connection;
 mod greeting;
@@ -335,16 +335,17 @@ impl Limits {
 
     /// HTTP with these limits.
     fn http(&self) -> http1::Builder {
+        // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
+        let head = self.head.saturating_add(64);
         let mut builder = http1::Builder::new();
         builder
             // A connection has clocks of its own: this one would also run between two requests.
             .header_read_timeout(None)
             .half_close(false)
             .keep_alive(!self.keep_alive.is_zero())
-            // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
-            .max_header_size(self.head + 64)
+            .max_header_size(head)
             // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
-            .max_buf_size((self.buffer / 2).max(self.head + 64).max(HYPER_BUFFER));
+            .max_buf_size((self.buffer / 2).max(head).max(HYPER_BUFFER));
         if self.headers > HYPER_HEADERS {
             // Room for a number that is told comes from the heap, twice for each request.
             builder.max_headers(self.headers);

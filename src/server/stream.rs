@@ -114,18 +114,20 @@ impl Socket {
         Ok((Self::Tcp(stream), Some(at)))
     }
 
-    /// Ready when something is there to be read, the end too. Over TLS it may have been read already, so that is ready at
-    /// once.
+    /// Ready when something is there to be read, the end too. Over TLS that may be a record without a byte for HTTP.
     pub(super) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error is seen by who reads.
         match self {
-            // Asked by a look at a byte: the runtime takes a stream that was just accepted for readable.
-            Self::Tcp(stream) => {
-                let mut byte = [0];
-                stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(drop)
-            }
+            Self::Tcp(stream) => poll_look(stream, cx),
             Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
-            Self::Tls(_) => Poll::Ready(()),
+            Self::Tls(stream) => {
+                let (tcp, session) = stream.get_ref();
+                // It may have been read with the end of the handshake.
+                if !session.wants_read() {
+                    return Poll::Ready(());
+                }
+                poll_look(tcp, cx)
+            }
         }
     }
 
@@ -152,6 +154,12 @@ impl Socket {
             Self::Unix(_) => None,
         }
     }
+}
+
+/// Asked by a look at a byte: the runtime takes a stream that was just accepted for readable.
+fn poll_look(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    let mut byte = [0];
+    stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(drop)
 }
 
 // ===== impl Stream =====
@@ -212,11 +220,19 @@ impl AsyncRead for Stream {
         if polled.is_pending() && this.lookout.is_some() {
             this.lookout = None;
         }
-        ready!(polled)?;
-        if buf.filled().len() == before && room > 0 {
+        let read = ready!(polled);
+        let over = match &read {
+            Ok(()) => buf.filled().len() == before && room > 0,
+            // A reset, or the end of a TLS connection without its farewell.
+            Err(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+            ),
+        };
+        if over {
             this.shared.ended.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 
@@ -285,3 +301,6 @@ impl Drop for Stream {
 /// A socket with unread bytes is ready for reading all the time. This it is ready for at its end alone: priority data
 /// would be, but is not registered for.
 const END: Interest = Interest::PRIORITY.add(Interest::ERROR);
+
+#[cfg(test)]
+mod tests;

@@ -87,9 +87,16 @@ impl Tls {
             let now = self.0.read().unwrap_or_else(PoisonError::into_inner);
             now.0.clone()
         };
-        TlsAcceptor::from(now).accept(tcp).await
+        let mut tls = TlsAcceptor::from(now).accept(tcp).await?;
+        // What a client does not take waits here too, encrypted.
+        tls.get_mut().1.set_buffer_limit(Some(UNTAKEN));
+        Ok(tls)
     }
 }
+
+/// Bytes that TLS keeps for a client that does not take them, in place of rustls' 64 KiB. Measured with stalled clients:
+/// 16 KiB cost 80 KiB a client, as parts of three records live at a time; this costs 8.
+const UNTAKEN: usize = 8 * 1024;
 
 fn key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| {

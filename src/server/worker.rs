@@ -311,11 +311,15 @@ impl Bounds {
 
 /// What is left of a drain window that is shortened.
 const HURRY: Duration = Duration::from_secs(5);
-/// How long answers that are cut have to say so to their clients.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long answers that are cut have to say so to their clients: less than two seconds, so that the program is gone two
+/// seconds after the window also where a client takes nothing.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
 /// Wait before the next attempt to accept; it doubles with each failure,
 const PAUSE: Duration = Duration::from_millis(25);
 /// so many times: to 0.4 s.
 const LONGER: u32 = 4;
 /// How long a drain waits for what comes before HTTP: of a client that takes longer nobody has heard yet.
 const LAST_GREETING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

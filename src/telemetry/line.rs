@@ -20,6 +20,9 @@ use tollgate_middleware::{
 const USUAL: usize = 1024;
 /// Longest text of the caller's, in bytes.
 const LONGEST: usize = 512;
+const DEL: u8 = 0x7f;
+/// The first byte of U+0080 to U+009F, and of others, in UTF-8.
+const C1: u8 = 0xc2;
 
 /// Appends the line of a request that has ended, without a line break.
 pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
@@ -177,9 +180,39 @@ impl Line<'_> {
 
     fn text(&mut self, name: &str, value: Option<&str>) {
         self.raw(name);
-        match value {
-            Some(value) => json::escape_into(&value[..value.floor_char_boundary(LONGEST)], self.0),
-            None => self.raw("null"),
+        let Some(value) = value else {
+            return self.raw("null");
+        };
+        let value = &value[..value.floor_char_boundary(LONGEST)];
+        let at = self.0.len();
+        json::escape_into(value, self.0);
+        // JSON lets them stand; a terminal takes them for commands.
+        if value.bytes().any(|byte| matches!(byte, DEL | C1)) {
+            self.escape_controls(at);
+        }
+    }
+
+    /// Escapes delete and the controls of eight bits in the text that begins there.
+    fn escape_controls(&mut self, at: usize) {
+        let text = self.0.split_off(at);
+        let mut rest = &text[..];
+        loop {
+            rest = match rest {
+                [DEL, rest @ ..] => {
+                    self.raw("\\u007f");
+                    rest
+                }
+                [C1, low @ 0x80..=0x9f, rest @ ..] => {
+                    self.raw("\\u00");
+                    self.0.extend(HEX[usize::from(*low)]);
+                    rest
+                }
+                [byte, rest @ ..] => {
+                    self.0.push(*byte);
+                    rest
+                }
+                [] => return,
+            };
         }
     }
 
@@ -314,6 +347,17 @@ mod tests {
 
     fn start() -> std::time::Instant {
         tokio::time::Instant::now().into_std()
+    }
+
+    #[test]
+    fn controls_that_json_lets_stand_are_escaped() {
+        let mut out = Vec::new();
+        let text = "a\u{7f}\u{80}b\u{9f}\u{a0}\u{e9}\u{1b}";
+        Line(&mut out).text("", Some(text));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"a\\u007f\\u0080b\\u009f\u{a0}\u{e9}\\u001b\""
+        );
     }
 
     #[test]

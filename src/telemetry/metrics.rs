@@ -91,8 +91,13 @@ struct Worker {
 
 impl Metrics {
     /// Counters for `workers` workers (at least one). `routes` are the values of the label
-    /// `route`, of which the first thousand are told apart; `outcomes` those of `outcome`.
-    pub fn new(workers: usize, routes: &[String], outcomes: &'static [&'static str]) -> Self {
+    /// `route`, of which the first `label_values` are told apart; `outcomes` those of `outcome`.
+    pub fn new(
+        workers: usize,
+        routes: &[String],
+        label_values: usize,
+        outcomes: &'static [&'static str],
+    ) -> Self {
         let workers = (0..workers.max(1)).map(|_| Worker {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -104,17 +109,17 @@ impl Metrics {
             blocks: Mutex::default(),
         });
         Self {
-            blocks: table.blocks_of(routes),
+            blocks: table.blocks_of(routes, label_values),
             table,
         }
     }
 
     /// The same counters for a configuration with other routes: what has the same name counts on,
-    /// and nothing that was counted is lost.
+    /// and nothing that was counted is lost. What is told apart already stays so.
     #[must_use]
-    pub fn with_routes(&self, routes: &[String]) -> Self {
+    pub fn with_routes(&self, routes: &[String], label_values: usize) -> Self {
         Self {
-            blocks: self.table.blocks_of(routes),
+            blocks: self.table.blocks_of(routes, label_values),
             table: self.table.clone(),
         }
     }
@@ -173,17 +178,19 @@ impl Counters {
 
 impl Table {
     /// The blocks of these routes, in their order, and then that of no route. What is missing is made.
-    fn blocks_of(&self, routes: &[String]) -> Arc<[Arc<Block>]> {
+    fn blocks_of(&self, routes: &[String], most: usize) -> Arc<[Arc<Block>]> {
         let mut blocks = self.blocks();
-        let named = routes.iter().map(|route| self.block(&mut blocks, route));
+        let named = routes
+            .iter()
+            .map(|route| self.block(&mut blocks, route, most));
         let mut found: Vec<_> = named.collect();
-        found.push(self.block(&mut blocks, NO_ROUTE));
+        found.push(self.block(&mut blocks, NO_ROUTE, most));
         found.into()
     }
 
-    fn block(&self, blocks: &mut Vec<Arc<Block>>, route: &str) -> Arc<Block> {
+    fn block(&self, blocks: &mut Vec<Arc<Block>>, route: &str, most: usize) -> Arc<Block> {
         let known = |route: &str| blocks.iter().find(|block| block.route == route).cloned();
-        let full = blocks.len() >= LABEL_VALUES && route != NO_ROUTE;
+        let full = blocks.len() >= most && route != NO_ROUTE;
         let label = if full { OTHER } else { route };
         if let Some(block) = known(route).or_else(|| known(label)) {
             return block;
@@ -353,8 +360,6 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> 
 
 /// Values of the label `status_class`, by hundreds.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Values of one label that are told apart; the rest is `other`.
-const LABEL_VALUES: usize = 1000;
 /// The label of those requests that met no route.
 const NO_ROUTE: &str = "";
 /// The label of the routes beyond.
@@ -367,7 +372,7 @@ mod tests {
     const OUTCOMES: &[&str] = &["complete", "refused"];
 
     fn metrics() -> Metrics {
-        Metrics::new(2, &["fast".into(), "de\"fault".into()], OUTCOMES)
+        Metrics::new(2, &["fast".into(), "de\"fault".into()], 1000, OUTCOMES)
     }
 
     fn has(text: &str, line: &str) {
@@ -431,7 +436,7 @@ mod tests {
     #[test]
     fn another_configuration_counts_on_under_the_same_names() {
         let metrics = metrics();
-        let later = metrics.with_routes(&["new".into(), "fast".into()]);
+        let later = metrics.with_routes(&["new".into(), "fast".into()], 1000);
         let ended = |route| Ended {
             route: Some(route),
             status: 200,
@@ -468,7 +473,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_tables_is_no_panic() {
-        let metrics = Metrics::new(0, &[], OUTCOMES);
+        let metrics = Metrics::new(0, &[], 1000, OUTCOMES);
         let counters = metrics.counters(17);
         counters.ended(Ended {
             outcome: 99,
@@ -484,9 +489,9 @@ mod tests {
     }
 
     #[test]
-    fn routes_beyond_a_thousand_share_one_label() {
+    fn routes_beyond_the_most_share_one_label() {
         let routes: Vec<_> = (0..1500).map(|count| format!("r{count}")).collect();
-        let metrics = Metrics::new(1, &routes, OUTCOMES);
+        let metrics = Metrics::new(1, &routes, 1000, OUTCOMES);
         for route in [999, 1000, 1499] {
             metrics.counters(0).ended(Ended {
                 route: Some(route),

@@ -160,7 +160,7 @@ fn whole(runtime: &Runtime, listener: &TcpListener, provider: SocketAddr) -> All
         "version: 1\nproviders:\n  p: {{ dialect: openai, base_url: \"http://{provider}/v1\", credentials: [{KEY}], models: {{ m: own }} }}\n"
     ));
     let log = LogWriter::new(Sink::writer(io::sink()), 1).expect("a log");
-    let counters = Metrics::new(1, &[], &OUTCOMES).counters(0);
+    let counters = Metrics::new(1, &[], 1000, &OUTCOMES).counters(0);
     let told = Told::new(log.lines(0), counters, [].into(), 1);
     let connectors = Connectors::new(&config).expect("no certificates to read");
     let stack: Stack<Told> = Stack::new(&config, &connectors, told, Room::new(1 << 30));

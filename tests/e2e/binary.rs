@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tollgate_testing::client::Message;
 
@@ -258,6 +258,29 @@ impl Program {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let size = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         size.expect("a number of kilobytes")
+    }
+
+    /// The time that it has had of the processors, as proc(5) tells it.
+    pub(crate) fn busy(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(path).expect("it runs");
+        // The second field is the name in parentheses, which may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().expect("a number of ticks"))
+            .sum();
+        // Linux tells it in hundredths of a second, whatever it counts in.
+        Duration::from_millis(10 * ticks)
+    }
+
+    /// The share of one processor that it takes while nothing is asked of it, for so long.
+    pub(crate) async fn share(&self, during: Duration) -> f64 {
+        let (before, began) = (self.busy(), Instant::now());
+        sleep(during).await;
+        (self.busy() - before).as_secs_f64() / began.elapsed().as_secs_f64()
     }
 
     /// Waits for its end.

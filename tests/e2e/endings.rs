@@ -4,6 +4,7 @@ mod clients;
 mod cuts;
 mod drain;
 mod faults;
+mod hangups;
 mod tls;
 
 use std::sync::Arc;
@@ -18,17 +19,17 @@ use crate::harness::{Ask, Stage, provider};
 
 /// A streaming surface: how it is asked and what its events look like.
 #[derive(Clone, Copy, Debug)]
-struct Api {
-    name: &'static str,
+pub(crate) struct Api {
+    pub(crate) name: &'static str,
     path: &'static str,
     /// The content type of its streams.
     kind: &'static str,
     request: &'static str,
     /// An event that says these words.
-    event: fn(&str) -> String,
+    pub(crate) event: fn(&str) -> String,
 }
 
-const CHAT: Api = Api {
+pub(crate) const CHAT: Api = Api {
     name: "chat",
     path: "/v1/chat/completions",
     kind: "text/event-stream",
@@ -53,7 +54,7 @@ const ANTHROPIC: Api = Api {
 };
 
 /// The streaming surfaces.
-const APIS: [Api; 5] = [
+pub(crate) const APIS: [Api; 5] = [
     CHAT,
     Api {
         name: "responses",
@@ -104,19 +105,19 @@ const FRAMINGS: [Framing; 3] = [
 
 impl Api {
     /// So many events.
-    fn events(&self, count: usize) -> Vec<String> {
+    pub(crate) fn events(&self, count: usize) -> Vec<String> {
         (0..count)
             .map(|n| (self.event)(&format!("word {n} \u{e9}, ")))
             .collect()
     }
 
     /// The head of a stream, and these events each in a write of its own.
-    fn stream(&self, framing: Framing, events: &[String]) -> Script {
+    pub(crate) fn stream(&self, framing: Framing, events: &[String]) -> Script {
         let head = Script::new().head(200, &[("content-type", self.kind)], framing);
         events.iter().cloned().fold(head, Script::body)
     }
 
-    fn ask<'a>(&self, id: &'a str) -> Ask<'a> {
+    pub(crate) fn ask<'a>(&self, id: &'a str) -> Ask<'a> {
         Ask::post(id, self.path, self.request.as_bytes())
     }
 
@@ -163,6 +164,24 @@ impl Api {
     }
 }
 
+/// The text of a file with a provider for each dialect, all of them this upstream; `more` is further configuration at the
+/// top level.
+pub(crate) fn config(upstream: &Upstream, more: &str) -> String {
+    let (mut providers, mut routes) = (String::new(), String::new());
+    for (dialect, base) in [
+        ("openai", "/v1"),
+        ("anthropic", ""),
+        ("gemini", ""),
+        ("ollama", ""),
+    ] {
+        providers += &provider(dialect, dialect, upstream, base, "");
+        routes += &format!(
+            "  - {{ name: to-{dialect}, match: {{ dialect: {dialect} }}, targets: [{dialect}] }}\n"
+        );
+    }
+    format!("version: 1\n{more}\nproviders:\n{providers}routes:\n{routes}")
+}
+
 /// One gateway with a provider for each dialect, all of them the same scripted upstream.
 struct Theatre {
     stage: Stage,
@@ -173,21 +192,7 @@ impl Theatre {
     /// `more` is further configuration at the top level.
     async fn open(more: &str) -> Self {
         let upstream = Upstream::start().await;
-        let (mut providers, mut routes) = (String::new(), String::new());
-        for (dialect, base) in [
-            ("openai", "/v1"),
-            ("anthropic", ""),
-            ("gemini", ""),
-            ("ollama", ""),
-        ] {
-            providers += &provider(dialect, dialect, &upstream, base, "");
-            routes += &format!(
-                "  - {{ name: to-{dialect}, match: {{ dialect: {dialect} }}, targets: [{dialect}] }}\n"
-            );
-        }
-        let stage = Stage::start(&format!(
-            "version: 1\n{more}\nproviders:\n{providers}routes:\n{routes}"
-        ));
+        let stage = Stage::start(&config(&upstream, more));
         Self { stage, upstream }
     }
 
@@ -230,7 +235,7 @@ impl Theatre {
 }
 
 /// The client has all that was sent, then one error event, then a broken message.
-fn assert_broken(what: &str, api: &Api, answer: &Message, sent: &[u8]) {
+pub(crate) fn assert_broken(what: &str, api: &Api, answer: &Message, sent: &[u8]) {
     let body = answer.text();
     assert_eq!(answer.status(), 200, "{what}: {body}");
     let tail = answer.body.strip_prefix(sent);

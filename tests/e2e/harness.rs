@@ -10,11 +10,14 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tokio_rustls::client::TlsStream;
 use tollgate::{
     config::{self, Config, Inputs},
     gateway::Gateway,
@@ -24,6 +27,7 @@ use tollgate::{
 use tollgate_testing::{
     client::{self, Conn, Message},
     splits::{Random, Split},
+    tls::{Authority, CaPem},
     upstream::{ID, SCRIPT, Upstream},
 };
 
@@ -38,7 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running gateway and its request log.
 pub(crate) struct Stage {
     gateway: Gateway,
-    addr: SocketAddr,
     log: Log,
 }
 
@@ -58,21 +61,37 @@ struct Lines {
 impl Stage {
     /// Starts what the text says; its `listen` keys are replaced by free ports of 127.0.0.1.
     pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_on(yaml, "127.0.0.1:0")
+    }
+
+    /// The same with its data listener at this address, of any kind.
+    pub(crate) fn start_on(yaml: &str, listen: &str) -> Self {
         let log = Log::default();
-        let gateway = Gateway::start_with(&load(yaml), Sink::writer(log.clone()))
+        let gateway = Gateway::start_with(&load_on(yaml, listen), Sink::writer(log.clone()))
             .expect("a gateway that starts");
-        let addr = gateway.addresses()[0].socket_addr().expect("a TCP address");
-        Self { gateway, addr, log }
+        Self { gateway, log }
     }
 
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        let address = &self.gateway.addresses()[0];
+        address.socket_addr().expect("a TCP address")
+    }
+
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let address = self.gateway.admin_address();
+        address.socket_addr().expect("a TCP address")
+    }
+
+    /// Begins the drain.
+    pub(crate) fn drain(&self) {
+        self.gateway.control().begin();
     }
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Conn {
-        Conn::open(self.addr).await.deadline(PATIENCE)
+        Conn::open(self.addr()).await.deadline(PATIENCE)
     }
 
     /// Sends a request of the test `id` on a connection of its own, with nothing waited for.
@@ -130,10 +149,14 @@ impl Stage {
 
 /// A configuration from text, with nothing of this process's environment in it.
 pub(crate) fn load(yaml: &str) -> Config {
+    load_on(yaml, "127.0.0.1:0")
+}
+
+fn load_on(yaml: &str, listen: &str) -> Config {
     let inputs = Inputs {
         env: &|_| None,
         read: &|path| std::fs::read_to_string(path),
-        listen: Some("127.0.0.1:0"),
+        listen: Some(listen),
         admin: Some("127.0.0.1:0"),
     };
     match config::load(yaml, "test.yaml", &inputs) {
@@ -163,6 +186,14 @@ impl Log {
     pub(crate) fn first(&self, id: &str) -> Value {
         let found = self.lines(id).into_iter().next();
         found.unwrap_or_else(|| panic!("no log line of the request {id}"))
+    }
+
+    /// The requests that have a line, by name.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = lines.by_id.keys().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     fn lines(&self, id: &str) -> Vec<Value> {
@@ -195,6 +226,46 @@ impl io::Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+// ===== impl Certificates =====
+
+/// The pair that a listener shows, in files of a folder of its own, and the authority that a client must trust.
+pub(crate) struct Certificates {
+    folder: TempDir,
+    pub(crate) authority: CaPem,
+}
+
+impl Certificates {
+    pub(crate) fn new() -> Self {
+        let (folder, authority) = (tempfile::tempdir().expect("a folder"), Authority::new());
+        let pair = authority.issue(&["127.0.0.1"]);
+        for (name, text) in [("cert.pem", &pair.cert), ("key.pem", &pair.key)] {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Self {
+            folder,
+            authority: authority.pem(),
+        }
+    }
+
+    /// The path of a file in the folder.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The key `tls` of the listener.
+    pub(crate) fn tls(&self) -> String {
+        let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
+        format!("tls: {{ cert: \"{cert}\", key: \"{key}\" }}")
+    }
+
+    /// A connection, with the handshake made.
+    pub(crate) async fn connect(&self, tcp: TcpStream) -> TlsStream<TcpStream> {
+        let name = tcp.peer_addr().expect("it is connected").ip().into();
+        let connector = self.authority.connector(None, &["http/1.1"]);
+        connector.connect(name, tcp).await.expect("a handshake")
     }
 }
 

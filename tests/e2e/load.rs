@@ -1,27 +1,31 @@
 //! What a crowd does to the others: clients that take nothing, that send nothing, that send nonsense, and a bug of our own.
 //!
-//! The sizes are such that a debug build takes seconds; `TOLLGATE_LOAD=full` runs the numbers that are promised, and needs
+//! The sizes are such that a debug build takes seconds; `TOLLGATE_LONG=1` runs the numbers that are promised, and needs
 //! some 12,000 descriptors. Times are printed and never asserted.
 
 mod burst;
 mod differential;
+mod heads;
 mod idle;
 mod panics;
 mod slow;
 mod slowhttp;
 
-use std::{env, fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use tempfile::tempdir;
 
-use crate::binary::{Program, serve};
+use crate::{
+    binary::{Program, serve},
+    harness::Certificates,
+};
 
-/// `small`, or `full` where the whole load is asked for.
-fn scale(small: usize, full: usize) -> usize {
-    match env::var("TOLLGATE_LOAD").as_deref() {
-        Ok("full") => full,
-        Ok(other) => panic!("TOLLGATE_LOAD is full or not set, and not {other:?}"),
-        Err(_) => small,
+/// `small`, or `full` in a long run.
+pub(crate) fn scale(small: usize, full: usize) -> usize {
+    if tollgate_testing::long() {
+        full
+    } else {
+        small
     }
 }
 
@@ -40,9 +44,20 @@ fn config(upstream: SocketAddr, limits: &str) -> String {
 
 /// The program before one provider.
 async fn program(upstream: SocketAddr, limits: &str) -> Program {
+    started(&config(upstream, limits)).await
+}
+
+/// The same behind TLS.
+async fn program_tls(upstream: SocketAddr, limits: &str, files: &Certificates) -> Program {
+    let tls = files.tls();
+    let server = format!("server: {{ workers: 2, limits: {{ {limits} }}, {tls} }}");
+    started(&crate::inside::one(upstream, &server)).await
+}
+
+async fn started(config: &str) -> Program {
     let folder = tempdir().expect("a temporary folder");
     let file = folder.path().join("load.yaml");
-    fs::write(&file, config(upstream, limits)).expect("written");
+    fs::write(&file, config).expect("written");
     let program = serve(&file).start();
     // The file may go when it has been read.
     program.data().await;

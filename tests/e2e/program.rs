@@ -4,6 +4,7 @@ mod calls;
 mod check;
 mod commands;
 mod descriptors;
+mod drain;
 mod ends;
 mod secrets;
 

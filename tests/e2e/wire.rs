@@ -2,14 +2,14 @@
 //! pipelined bytes, clients that take nothing.
 
 pub(crate) mod malformed;
-mod uploads;
+mod unread;
 
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 use tollgate_testing::{
-    client::Conn,
+    client::{Conn, call},
     upstream::{Framing, Reads, Script, Upstream},
 };
 
@@ -154,6 +154,9 @@ async fn malformed_chunks_end_the_request_and_the_connection() {
         format!("{size}\r\n{text}\r\n\r\n\r\n"),
         format!("\r\n{text}\r\n0\r\n\r\n"),
         format!("g\r\n{text}\r\n0\r\n\r\n"),
+        format!("{}_{}\r\n{text}\r\n0\r\n\r\n", &size[..1], &size[1..]),
+        // 2^64 and the size: a reader that wraps takes it for the size.
+        format!("1{size:0>16}\r\n{text}\r\n0\r\n\r\n"),
     ];
     for (number, body) in bad.iter().enumerate() {
         let id = format!("chunks-{number}");
@@ -272,6 +275,12 @@ async fn a_client_that_takes_nothing_is_cut_and_others_are_not() {
     assert!(seen.peer_closed.is_some(), "the provider is cancelled");
     let line = stage.line("stuck").await;
     assert_eq!(line["ended"], "slow_reader", "{line}");
+    let page = call(stage.admin(), "GET", "/metrics", &[], "").await.text();
+    let counted = page
+        .lines()
+        .filter(|line| line.contains(r#"outcome="slow_reader""#));
+    let counted: Vec<_> = counted.collect();
+    assert!(counted.len() == 1 && counted[0].ends_with(" 1"), "{page}");
     assert!(well.lost().is_none(), "the other stream was cut");
     well.close().await;
     upstream.finished("well", 1).await;

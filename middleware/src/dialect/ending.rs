@@ -31,8 +31,8 @@ use self::verdict::Verdict;
 /// Watches an answer and judges whether it has ended well.
 ///
 /// Costs tens of nanoseconds an event; JSON is looked at only where a word of a mark occurs in it. Keeps one event at
-/// most, up to 1 MiB. An event over that is not read; whether it carried a mark is then unknown, and a clean end of the
-/// transport is believed.
+/// most, up to [`CAP`] or what [`with_cap`](Self::with_cap) says. An event over that is not read; whether it carried a
+/// mark is then unknown, and a clean end of the transport is believed.
 #[derive(Debug)]
 pub struct Judge {
     framing: Framing,
@@ -42,6 +42,8 @@ pub struct Judge {
     head: Vec<u8>,
     /// A clean end of the transport is enough.
     transport_marks: bool,
+    /// How much of one event is kept.
+    cap: usize,
 }
 
 /// How a stream ended.
@@ -81,7 +83,7 @@ impl Judge {
     ) -> Self {
         let cutter = match framing {
             Framing::Sse | Framing::Array | Framing::Document => Cutter::Sniffing,
-            framing => Cutter::of(framing),
+            framing => Cutter::of(framing, CAP),
         };
         let verdict = Verdict::new(surface, choices);
         Self {
@@ -90,7 +92,18 @@ impl Judge {
             verdict,
             head: Vec::new(),
             transport_marks,
+            cap: CAP,
         }
+    }
+
+    /// Keeps so many bytes of one event at most. Before the first byte.
+    #[must_use]
+    pub fn with_cap(mut self, cap: usize) -> Self {
+        self.cap = cap;
+        if !matches!(self.cutter, Cutter::Sniffing) {
+            self.cutter = Cutter::of(self.framing, cap);
+        }
+        self
     }
 
     /// Also watches for the first generated output.
@@ -239,7 +252,7 @@ impl Judge {
 
     fn settle(&mut self, framing: Framing) {
         self.framing = framing;
-        self.cutter = Cutter::of(framing);
+        self.cutter = Cutter::of(framing, self.cap);
         let head = std::mem::take(&mut self.head);
         self.pass(&head);
     }
@@ -248,12 +261,12 @@ impl Judge {
 // ===== impl Cutter =====
 
 impl Cutter {
-    fn of(framing: Framing) -> Self {
+    fn of(framing: Framing, cap: usize) -> Self {
         match framing {
-            Framing::Sse => Self::Sse(Box::new(Scanner::new(CAP))),
-            Framing::Lines => Self::Lines(Lines::default()),
-            Framing::Array => Self::Array(Elements::default()),
-            Framing::EventStream => Self::EventStream(Messages::default()),
+            Framing::Sse => Self::Sse(Box::new(Scanner::new(cap))),
+            Framing::Lines => Self::Lines(Lines::new(cap)),
+            Framing::Array => Self::Array(Elements::new(cap)),
+            Framing::EventStream => Self::EventStream(Messages::new(cap)),
             Framing::Document | Framing::Opaque => Self::Blind,
         }
     }

@@ -4,10 +4,7 @@
 //! and a checksum: the encoding of `application/vnd.amazon.eventstream`. Checksums are not verified: nothing here
 //! decides what is forwarded.
 
-use crate::json::Value;
-
-/// The most of one message that is kept: what is longer is passed without being told.
-pub const CAP: usize = 1024 * 1024;
+use crate::{json::Value, sse::CAP};
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +18,9 @@ pub struct Message<'a> {
 }
 
 /// Cuts the messages of a body that comes in pieces. What is malformed ends it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Messages {
+    cap: usize,
     kept: Vec<u8>,
     /// Bytes of a message over the cap that are still to come.
     skipped: usize,
@@ -30,9 +28,27 @@ pub struct Messages {
     told: u64,
 }
 
+impl Default for Messages {
+    /// With a cap of [`CAP`].
+    fn default() -> Self {
+        Self::new(CAP)
+    }
+}
+
 // ===== impl Messages =====
 
 impl Messages {
+    /// Before the first byte; `cap` is how many bytes of one message are kept: what is longer is passed without being told.
+    pub fn new(cap: usize) -> Self {
+        Self {
+            cap,
+            kept: Vec::new(),
+            skipped: 0,
+            broken: false,
+            told: 0,
+        }
+    }
+
     /// Takes the next frame and tells the messages that end in it.
     pub fn feed(&mut self, mut frame: &[u8], mut on: impl FnMut(Message<'_>)) {
         while !frame.is_empty() && !self.broken {
@@ -62,7 +78,7 @@ impl Messages {
     fn begin<'f>(&mut self, frame: &'f [u8], on: &mut impl FnMut(Message<'_>)) -> &'f [u8] {
         match lengths(frame) {
             None => self.broken = true,
-            Some((total, _)) if total > CAP => {
+            Some((total, _)) if total > self.cap => {
                 self.told += 1;
                 self.skipped = total;
             }
@@ -87,7 +103,7 @@ impl Messages {
             if self.kept.len() == PRELUDE {
                 match lengths(&self.kept) {
                     None => self.broken = true,
-                    Some((total, _)) if total > CAP => {
+                    Some((total, _)) if total > self.cap => {
                         self.told += 1;
                         self.skipped = total - PRELUDE;
                         self.kept.clear();

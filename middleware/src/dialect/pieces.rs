@@ -2,8 +2,7 @@
 
 use memchr::{memchr, memchr2};
 
-/// The most of one document that is kept: what is longer is told cut and cannot be read.
-pub const CAP: usize = 1024 * 1024;
+use crate::sse::CAP;
 
 /// One document of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +14,14 @@ pub struct Piece<'a> {
 }
 
 /// Cuts one JSON document a line. Blank lines are no documents.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Lines {
     kept: Kept,
     told: u64,
 }
 
 /// Cuts the elements of one JSON array, by brackets and strings only; what lies in an element is not validated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Elements {
     kept: Kept,
     state: State,
@@ -32,10 +31,9 @@ pub struct Elements {
 }
 
 /// Where in the array.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Before its bracket.
-    #[default]
     Before,
     /// In it, outside of strings.
     Open,
@@ -50,15 +48,40 @@ enum State {
 }
 
 /// The part of a document that came in earlier frames.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Kept {
+    /// The most of it.
+    cap: usize,
     data: Vec<u8>,
     cut: bool,
+}
+
+impl Default for Lines {
+    /// With a cap of [`CAP`].
+    fn default() -> Self {
+        Self::new(CAP)
+    }
+}
+
+impl Default for Elements {
+    /// With a cap of [`CAP`].
+    fn default() -> Self {
+        Self::new(CAP)
+    }
 }
 
 // ===== impl Lines =====
 
 impl Lines {
+    /// Before the first byte; `cap`, at least 1, is how many bytes of one document are kept: what is longer is told cut
+    /// and cannot be read.
+    pub fn new(cap: usize) -> Self {
+        Self {
+            kept: Kept::new(cap),
+            told: 0,
+        }
+    }
+
     /// Takes the next frame and tells the lines that end in it.
     pub fn feed(&mut self, mut frame: &[u8], mut on: impl FnMut(Piece<'_>)) {
         while let Some(end) = memchr(b'\n', frame) {
@@ -87,6 +110,16 @@ impl Lines {
 // ===== impl Elements =====
 
 impl Elements {
+    /// As [`Lines::new`].
+    pub fn new(cap: usize) -> Self {
+        Self {
+            kept: Kept::new(cap),
+            state: State::Before,
+            depth: 0,
+            told: 0,
+        }
+    }
+
     /// Takes the next frame and tells the elements that end in it.
     pub fn feed(&mut self, frame: &[u8], mut on: impl FnMut(Piece<'_>)) {
         let mut from = 0; // where the element at hand begins in this frame
@@ -163,13 +196,22 @@ impl Elements {
 // ===== impl Kept =====
 
 impl Kept {
+    fn new(cap: usize) -> Self {
+        Self {
+            // Where nothing could be kept, nothing would tell that a document has begun.
+            cap: cap.max(1),
+            data: Vec::new(),
+            cut: false,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.data.is_empty()
     }
 
     /// Adds to the document as much as the cap allows.
     fn keep(&mut self, bytes: &[u8]) {
-        let room = CAP - self.data.len();
+        let room = self.cap - self.data.len();
         self.cut |= bytes.len() > room;
         self.data.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
@@ -178,10 +220,10 @@ impl Kept {
     fn tell(&mut self, rest: &[u8], on: &mut impl FnMut(Piece<'_>)) -> bool {
         if self.data.is_empty() {
             let data = rest.trim_ascii();
-            let truncated = data.len() > CAP;
+            let truncated = data.len() > self.cap;
             if !data.is_empty() {
                 on(Piece {
-                    data: &data[..data.len().min(CAP)],
+                    data: &data[..data.len().min(self.cap)],
                     truncated,
                 });
             }
@@ -283,6 +325,23 @@ mod tests {
         });
         assert_eq!(told, [(CAP, true), (2, false)]);
         assert!(lines.at_boundary() && lines.told() == 2);
+    }
+
+    #[test]
+    fn the_cap_is_the_one_that_was_given() {
+        for cap in [0, 1, 3] {
+            let (mut lines, mut told) = (Lines::new(cap), Vec::new());
+            for frame in [&b"12345\n"[..], b"12", b"345\n1\n"] {
+                lines.feed(frame, |piece| {
+                    told.push((piece.data.len(), piece.truncated));
+                });
+            }
+            let kept = cap.max(1);
+            assert_eq!(told, [(kept, true), (kept, true), (1, false)]);
+        }
+        let (mut elements, mut told) = (Elements::new(3), Vec::new());
+        elements.feed(b"[12345,12]", |piece| told.push(piece.truncated));
+        assert_eq!(told, [true, false]);
     }
 
     proptest! {

@@ -18,12 +18,14 @@ use crate::{
     error::BoxError,
     facts::Intent,
     record::Record,
+    sse::CAP,
 };
 
 /// Runs the clocks of [`Timeouts`] on each answer.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeoutLayer<C = SystemClock> {
     limits: Timeouts,
+    event: usize,
     clock: C,
 }
 
@@ -32,16 +34,25 @@ impl TimeoutLayer {
     pub fn new(limits: Timeouts) -> Self {
         Self {
             limits,
+            event: CAP,
             clock: SystemClock,
         }
     }
 }
 
 impl<C> TimeoutLayer<C> {
+    /// Keeps so many bytes of one event at most, in place of 1 MiB, where the first output is looked for.
+    #[must_use]
+    pub fn event(mut self, bytes: usize) -> Self {
+        self.event = bytes;
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> TimeoutLayer<D> {
         TimeoutLayer {
             limits: self.limits,
+            event: self.event,
             clock,
         }
     }
@@ -54,6 +65,7 @@ impl<S, C: Clone> Layer<S> for TimeoutLayer<C> {
         Timeout {
             inner,
             limits: self.limits,
+            event: self.event,
             clock: self.clock.clone(),
         }
     }
@@ -64,6 +76,7 @@ impl<S, C: Clone> Layer<S> for TimeoutLayer<C> {
 pub struct Timeout<S, C = SystemClock> {
     inner: S,
     limits: Timeouts,
+    event: usize,
     clock: C,
 }
 
@@ -118,6 +131,7 @@ where
                 total: limits.total.map(|limit| start + limit),
                 first_token: limits.first_token.map(|limit| start + limit),
                 intent,
+                event: self.event,
                 record,
             },
             clock: self.clock.clone(),
@@ -133,6 +147,8 @@ struct Call {
     first_token: Option<Instant>,
     /// Only where the first output is waited for.
     intent: Option<Intent>,
+    /// How much of one event is kept for that.
+    event: usize,
     record: Option<Record>,
 }
 
@@ -142,7 +158,7 @@ impl Call {
         let intent = self.intent.as_ref()?;
         let surface = Some(intent.surface());
         let framing = dialect::framing_of(surface, true, status, headers);
-        let judge = Judge::new(surface, framing, intent.choices(), true);
+        let judge = Judge::new(surface, framing, intent.choices(), true).with_cap(self.event);
         // Boxed: few wait for a first output, and every body would be as large.
         judge
             .sees_output()

@@ -11,7 +11,8 @@
 //!   or did not end well.
 //! - *Refuses*: nothing before the head; the body fails with
 //!   [`Truncated`](crate::error::Reason::Truncated).
-//! - *Bodies*: watched, untouched.
+//! - *Bodies*: watched, untouched. One event is kept at most, up to [`TruncationLayer::event`]; after a longer one, which
+//!   may have held the mark, a clean end is believed.
 //! - *Ready*: forwards.
 //! - *Place*: inside everything that judges an attempt, next to the provider.
 //!

@@ -15,12 +15,14 @@ use crate::{
     dialect::{self, Framing, Judge, Surface},
     facts::Intent,
     record::Record,
+    sse::CAP,
 };
 
 /// Finds streams that end before they are complete.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct TruncationLayer {
     transport_marks: bool,
+    event: usize,
 }
 
 impl TruncationLayer {
@@ -34,6 +36,22 @@ impl TruncationLayer {
     pub fn transport_marks(mut self, yes: bool) -> Self {
         self.transport_marks = yes;
         self
+    }
+
+    /// Keeps so many bytes of one event at most, in place of 1 MiB: a longer one is passed on unread.
+    #[must_use]
+    pub fn event(mut self, bytes: usize) -> Self {
+        self.event = bytes;
+        self
+    }
+}
+
+impl Default for TruncationLayer {
+    fn default() -> Self {
+        Self {
+            transport_marks: false,
+            event: CAP,
+        }
     }
 }
 
@@ -140,9 +158,13 @@ where
             Framing::Document => this.asked.stream && response.status().is_success(),
             Framing::Sse | Framing::Lines | Framing::Array => true,
         };
-        let (surface, choices) = (this.asked.surface.as_ref(), this.asked.choices);
-        let transport = this.policy.transport_marks;
-        let judge = watch.then(|| Box::new(Judge::new(surface, framing, choices, transport)));
+        let choices = this.asked.choices;
+        let TruncationLayer {
+            transport_marks,
+            event,
+        } = *this.policy;
+        let judge = || Judge::new(surface, framing, choices, transport_marks).with_cap(event);
+        let judge = watch.then(|| Box::new(judge()));
         let record = this.asked.record.take();
         Poll::Ready(Ok(
             response.map(|body| ResponseBody::new(body, judge, record))

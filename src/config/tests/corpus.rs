@@ -47,6 +47,66 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     ),
     ("prices: {}", "9:1", "not built yet"),
     (
+        "server: { limits: { head: 18446744073709551615B } }",
+        "9:27",
+        "larger than a pebibyte",
+    ),
+    (
+        "server: { limits: { head: 17MiB } }",
+        "9:27",
+        "at most `16MiB`",
+    ),
+    (
+        "server: { limits: { buffer: 16777217B } }",
+        "9:29",
+        "at most `16MiB`",
+    ),
+    (
+        "server: { limits: { ahead: 1GiB } }",
+        "9:28",
+        "at most `16MiB`",
+    ),
+    (
+        "server: { limits: { answer_head: 1GiB } }",
+        "9:34",
+        "at most `16MiB`",
+    ),
+    (
+        "server: { limits: { target: 65535B } }",
+        "9:29",
+        "at most `65534B`",
+    ),
+    (
+        "server: { limits: { event: 2GiB } }",
+        "9:28",
+        "at most `1GiB`",
+    ),
+    (
+        "server: { limits: { body: 1025GiB } }",
+        "9:27",
+        "at most `1024GiB`",
+    ),
+    (
+        "server: { limits: { held_bodies: 2000GiB } }",
+        "9:34",
+        "at most `1024GiB`",
+    ),
+    (
+        "telemetry: { metrics: { label_values: 0 } }",
+        "9:39",
+        "at least 1",
+    ),
+    (
+        "telemetry: { metrics: { label_values: 100001 } }",
+        "9:39",
+        "at most 100000",
+    ),
+    (
+        "telemetry: { metrics: { label_callers: true } }",
+        "9:25",
+        "not built yet",
+    ),
+    (
         "server: { limits: { held_bodies: 0% } }",
         "9:34",
         "more than zero",

@@ -5,6 +5,7 @@ mod example;
 mod hostile;
 mod json_schema;
 mod secrets;
+mod templates;
 
 use std::io;
 
@@ -163,7 +164,7 @@ fn the_defaults_are_the_documented_ones() {
         "listen: [\"127.0.0.1:8080\"]",
         "workers: auto",
         "runtime: per_core",
-        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, held_bodies: 25%, connections: auto, slow_reader: 30s, buffer: 64KiB, target: 8KiB, ahead: 16KiB, handshake: 10s, body_silence: 10s, json_depth: 128, json_members: 10000, answer_head: 64KiB, answer_headers: 200 }",
+        "limits: { head: 32KiB, headers: 100, head_timeout: 10s, body: 32MiB, body_timeout: 60s, keep_alive: 75s, held_bodies: 25%, connections: auto, slow_reader: 30s, buffer: 64KiB, target: 8KiB, ahead: 16KiB, handshake: 10s, body_silence: 10s, json_depth: 128, json_members: 10000, answer_head: 64KiB, answer_headers: 200, event: 1MiB }",
         "drain: { delay: 0s, timeout: 600s }",
         "expose: none",
         "proxy_protocol: false",
@@ -173,6 +174,7 @@ fn the_defaults_are_the_documented_ones() {
         "pool: { idle: 60s, max_idle: 128, max_age: 600s }",
         "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off }",
         "log: { format: json, to: stdout }",
+        "metrics: { label_values: 1000 }",
         "end: marks",
     ] {
         assert!(shown.contains(line), "{line} is missing:\n{shown}");

@@ -157,6 +157,8 @@ pub struct Limits {
     pub answer_head: u64,
     /// Number of a provider's headers.
     pub answer_headers: usize,
+    /// Bytes of one event of a stream that are kept to be read.
+    pub event: u64,
 }
 
 /// How much of request bodies may be held at once.
@@ -225,6 +227,15 @@ pub struct Access {
 pub struct Telemetry {
     /// The request log.
     pub log: Log,
+    /// The figures.
+    pub metrics: Metrics,
+}
+
+/// What `/metrics` tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Values of one label; what comes beyond is `other`.
+    pub label_values: usize,
 }
 
 /// The request log: one JSON line per request.
@@ -244,6 +255,12 @@ pub enum LogTo {
     /// Standard output.
     #[default]
     Stdout,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { label_values: 1000 }
+    }
 }
 
 impl Default for Server {
@@ -274,6 +291,7 @@ impl Default for Server {
                 json_members: 10_000,
                 answer_head: 64 << 10,
                 answer_headers: 200,
+                event: 1 << 20,
             },
             drain: Drain {
                 delay: Duration::ZERO,

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tollgate_testing::{
+    client::call,
+    splits::Split,
     tls::Authority,
     upstream::{Framing, Script, Upstream},
 };
 
 use super::{BODY, CHAT};
 use crate::harness::{Ask, Stage, provider};
+
+const STREAM: &[u8] = br#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 
 async fn stage(limits: &str, upstream: &Upstream) -> Stage {
     let main = provider("main", "openai", upstream, "/v1", "");
@@ -37,6 +41,8 @@ async fn each_limit_of_size_and_number_is_the_one_of_the_file() {
     let long = format!("{CHAT}?q={}", "a".repeat(200));
     let deep: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":[[1]]}]}"#;
     for (limit, script, path, body, status) in [
+        ("head: 128B", "plain", CHAT, BODY, 431),
+        ("headers: 3", "plain", CHAT, BODY, 431),
         ("target: 100B", "plain", &long[..], BODY, 414),
         ("json_depth: 4", "plain", CHAT, deep, 400),
         ("json_members: 1", "plain", CHAT, BODY, 400),
@@ -53,6 +59,103 @@ async fn each_limit_of_size_and_number_is_the_one_of_the_file() {
             assert_eq!(answer.status(), status, "{limit}: {}", answer.text());
             stage.stop().await;
         }
+    }
+}
+
+/// L9: an event over the limit passes unread. Whether it was the last of its stream is not known then, and the provider is
+/// believed.
+#[tokio::test]
+async fn an_event_is_read_up_to_the_size_of_the_file() {
+    let upstream = Upstream::start().await;
+    let text = "a".repeat(4096);
+    let chunk = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#);
+    let sent = format!("data: {chunk}\n\n");
+    for (piece, id) in [(sent.len(), "whole"), (100, "split")] {
+        let split = Split::Bytes(piece);
+        let kind = [("content-type", "text/event-stream")];
+        let head = Script::new().head(200, &kind, Framing::Chunked);
+        upstream.serve(id, head.body_in(sent.clone(), split).end());
+        for (limits, ended) in [("", "upstream_truncated"), ("event: 1KiB", "complete")] {
+            let stage = stage(limits, &upstream).await;
+            let answer = stage.ask(&Ask::post(id, CHAT, STREAM)).await;
+            assert!(answer.text().starts_with(&sent), "{}", answer.text());
+            assert_eq!(stage.line(id).await["ended"], ended, "{limits} {id}");
+            stage.stop().await;
+        }
+    }
+}
+
+/// L9 where the first output is looked for: what is over the limit is not found to be any.
+#[tokio::test]
+async fn the_first_output_is_looked_for_in_events_up_to_the_size_of_the_file() {
+    let upstream = Upstream::start().await;
+    let text = "a".repeat(4096);
+    let chunk = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#);
+    upstream.serve(
+        "first",
+        Script::events([format!("data: {chunk}\n\n")]).stall(),
+    );
+    upstream.serve("silent", Script::new().stall());
+    let main = provider("main", "openai", &upstream, "/v1", "");
+    for (limits, ended) in [("", "client_gone"), ("event: 1KiB", "timeout")] {
+        let stage = Stage::start(&format!(
+            "version: 1\nserver: {{ workers: 1, limits: {{ {limits} }} }}\n\
+             layers: {{ timeout: {{ first_token: 1s }} }}\nproviders:\n{main}"
+        ));
+        let conn = stage.open(Ask::post("first", CHAT, STREAM).bytes()).await;
+        assert!(conn.until(|answer| answer.body.len() > text.len()).await);
+        // A clock of the same length, which begins later.
+        let silent = stage.ask(&Ask::post("silent", CHAT, STREAM)).await;
+        assert_eq!(silent.status(), 504, "{}", silent.text());
+        if ended == "timeout" {
+            conn.response().await;
+        } else {
+            assert!(conn.message().ended.is_none(), "{limits}");
+        }
+        conn.close().await;
+        assert_eq!(stage.line("first").await["ended"], ended, "{limits}");
+        stage.stop().await;
+    }
+}
+
+/// L16: the label `other` stands for the routes beyond.
+#[tokio::test]
+async fn as_many_labels_are_told_apart_as_the_file_says() {
+    let upstream = Upstream::start().await;
+    upstream.serve_default(Script::answer(200, "application/json", "{}"));
+    let main = provider("main", "openai", &upstream, "/v1", "");
+    let routes: String = (0..4)
+        .map(|n| format!("  - {{ name: r{n}, match: {{ model: m{n} }}, targets: [main] }}\n"))
+        .collect();
+    for (telemetry, told) in [
+        ("", &["r0", "r1", "r2", "r3"][..]),
+        (
+            "telemetry: { metrics: { label_values: 2 } }",
+            &["other", "r0", "r1"],
+        ),
+    ] {
+        let stage = Stage::start(&format!(
+            "version: 1\n{telemetry}\nproviders:\n{main}routes:\n{routes}"
+        ));
+        for n in 0..4 {
+            let body = format!(r#"{{"model":"m{n}","messages":[]}}"#);
+            let id = format!("labels-{n}");
+            let answer = stage.ask(&Ask::post(&id, CHAT, body.as_bytes())).await;
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            stage.line(&id).await;
+        }
+        let page = call(stage.admin(), "GET", "/metrics", &[], "").await.text();
+        let mut labels: Vec<_> = page
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix("tollgate_requests_total{route=\"")?
+                    .split('"')
+                    .next()
+            })
+            .collect();
+        labels.sort_unstable();
+        assert_eq!(labels, told, "{page}");
+        stage.stop().await;
     }
 }
 

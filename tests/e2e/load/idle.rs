@@ -1,20 +1,50 @@
 //! R12: connections on which nothing goes on.
 
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 use tollgate_testing::{
-    client::{Conn, request},
+    client::{Conn, call, request},
+    long,
     upstream::Upstream,
 };
 
-use super::{program, scale};
-use crate::binary::until;
+use super::{program, program_tls, scale};
+use crate::{
+    binary::{Program, until},
+    harness::Certificates,
+};
+
+/// KiB that a connection may cost: one that was never used, and one that has had a request. A debug build keeps twice
+/// as much.
+const NEVER_USED: u64 = if cfg!(debug_assertions) { 8 } else { 4 };
+const USED: u64 = if cfg!(debug_assertions) { 48 } else { 24 };
+/// What TLS may add to either.
+const TLS: u64 = 8;
+
+const WAIT: &str = "head_timeout: 120s";
+
+async fn all_open(program: &Program, count: usize) {
+    let admin = program.admin().await;
+    until("all of them", async || {
+        let page = call(admin, "GET", "/metrics", &[], "").await;
+        let open = format!("tollgate_connections_open {count}\n");
+        page.text().contains(&open).then_some(())
+    })
+    .await;
+}
 
 /// What is kept of one that never spoke is its task and its socket; HTTP is made when the first byte comes, and is kept
-/// afterwards. The bounds are those of a debug build: a release build has half of it.
+/// afterwards.
 #[tokio::test]
 async fn a_connection_that_says_nothing_costs_little() {
     let count = scale(400, 9000);
     let upstream = Upstream::start().await;
-    let program = program(upstream.addr(), "head_timeout: 120s").await;
+    let program = program(upstream.addr(), WAIT).await;
     let data = program.data().await;
     let root = request("GET", "/", &[], b"");
     for _ in 0..50 {
@@ -28,14 +58,11 @@ async fn a_connection_that_says_nothing_costs_little() {
     for _ in 0..count {
         conns.push(Conn::open(data).await);
     }
-    let admin = program.admin().await;
-    until("all of them", async || {
-        let page = tollgate_testing::client::call(admin, "GET", "/metrics", &[], "").await;
-        let open = format!("tollgate_connections_open {count}\n");
-        page.text().contains(&open).then_some(())
-    })
-    .await;
+    all_open(&program, count).await;
     let fresh = program.resident();
+    let share = program
+        .share(Duration::from_secs(scale(2, 20) as u64))
+        .await;
     for conn in &conns {
         conn.next("GET");
         conn.send(&root).await.unwrap();
@@ -46,12 +73,63 @@ async fn a_connection_that_says_nothing_costs_little() {
     let used = program.resident();
     let each = |now: u64| now.saturating_sub(before) / count as u64;
     println!(
-        "{count} connections: {} KiB each that was never used, {} KiB after a request",
+        "{count} connections: {} KiB each that was never used, {} KiB after a request; idle {:.2} % of a processor",
+        each(fresh),
+        each(used),
+        100.0 * share
+    );
+    assert!(each(fresh) <= NEVER_USED, "{} KiB each", each(fresh));
+    assert!(each(used) <= USED, "{} KiB each", each(used));
+    // It is told in hundredths of a second: in a short run one of them is half a percent.
+    let most = if long() { 0.01 } else { 0.02 };
+    assert!(share < most, "{share}");
+    drop(conns);
+    assert_eq!(program.terminate().await.code, Some(0));
+}
+
+async fn ask(conn: &mut TlsStream<TcpStream>) {
+    let root = request("GET", "/", &[], b"");
+    conn.write_all(&root).await.expect("it is taken");
+    let mut bytes = [0; 4096];
+    let size = conn.read(&mut bytes).await.expect("an answer");
+    assert!(bytes[..size].starts_with(b"HTTP/1.1 200 "));
+}
+
+async fn connect(data: SocketAddr, files: &Certificates) -> TlsStream<TcpStream> {
+    let tcp = TcpStream::connect(data).await.expect("it listens");
+    files.connect(tcp).await
+}
+
+/// TLS has its own cost.
+#[tokio::test]
+async fn a_connection_over_tls_that_says_nothing_costs_little_more() {
+    let count = scale(200, 2000);
+    let (upstream, files) = (Upstream::start().await, Certificates::new());
+    let program = program_tls(upstream.addr(), WAIT, &files).await;
+    let data = program.data().await;
+    for _ in 0..50 {
+        ask(&mut connect(data, &files).await).await;
+    }
+    all_open(&program, 0).await;
+    let before = program.resident();
+    let mut conns = Vec::new();
+    for _ in 0..count {
+        conns.push(connect(data, &files).await);
+    }
+    all_open(&program, count).await;
+    let fresh = program.resident();
+    for conn in &mut conns {
+        ask(conn).await;
+    }
+    let used = program.resident();
+    let each = |kib: u64| kib.saturating_sub(before) / count as u64;
+    println!(
+        "{count} connections over TLS: {} KiB each that was never used, {} KiB after a request",
         each(fresh),
         each(used)
     );
-    assert!(each(fresh) <= 8, "{} KiB each", each(fresh));
-    assert!(each(used) <= 48, "{} KiB each", each(used));
+    assert!(each(fresh) <= NEVER_USED + TLS, "{} KiB", each(fresh));
+    assert!(each(used) <= USED + TLS, "{} KiB", each(used));
     drop(conns);
     assert_eq!(program.terminate().await.code, Some(0));
 }

@@ -192,7 +192,7 @@ impl Running {
         let connectors = Connectors::new(&config).expect("no certificates");
         let (log, routes): (Log, Arc<[String]>) = (Log::default(), Arc::new(["all".to_owned()]));
         let writer = LogWriter::new(Sink::writer(log.clone()), 1).expect("a thread");
-        let metrics = Metrics::new(1, &routes, &OUTCOMES);
+        let metrics = Metrics::new(1, &routes, 1000, &OUTCOMES);
         let told = Told::new(writer.lines(0), metrics.counters(0), routes, 1);
         let wrapped = Wrapped {
             config,

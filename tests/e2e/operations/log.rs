@@ -11,7 +11,7 @@ use tollgate_testing::{
 
 use super::{EVENT, MOCK, get};
 use crate::{
-    binary::{CHAT, chat, serve, shown, until},
+    binary::{CHAT, DEADLINE, chat, serve, shown, until},
     inside::{Inside, config, one},
 };
 
@@ -143,4 +143,84 @@ async fn dropped(admin: SocketAddr) -> u64 {
         line?.parse().ok()
     })
     .await
+}
+
+/// D10: what a client writes breaks no line, moves no cursor, and fills no disk.
+#[tokio::test]
+async fn a_line_stays_a_line_whatever_the_client_writes() {
+    /// The longest line: its four texts of a client's, all of whose bytes need an escape, and the rest.
+    const LONGEST: usize = 4 * 6 * 512 + 2048;
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    let limits = "server: { limits: { head: 512KiB, target: 65534B } }\n";
+    fs::write(&path, format!("{MOCK}{limits}")).unwrap();
+    let program = serve(&path).start();
+    let data = program.data().await;
+
+    // CR, LF, escape, the escape of eight bits, delete, NUL; as JSON says them.
+    let odd = r"a\r\nb\u001b[31mc\u009b31md\u007fe\u0000f";
+    let long = "m".repeat(100 * 1024);
+    let all_odd = r"\u001b".repeat(100 * 1024);
+    let raw = "a\u{1b}[31m";
+    let (percent, long_path) = (
+        "/v1/models/%0d%0a%1b%5b31m%c2%9b".to_owned(),
+        format!("/v1/{}", "p".repeat(60 * 1024)),
+    );
+    let gemini = "/v1beta/models/a%1b%5b31m%c2%9b31m:generateContent".to_owned();
+    let mut sent: Vec<Vec<u8>> = Vec::new();
+    for model in [odd, &long, &all_odd, raw] {
+        sent.push(request("POST", CHAT, &[], chat(model, false)));
+    }
+    for text in [
+        "a\rb",
+        "a\nb",
+        "a\r\nb",
+        raw,
+        "a\u{7f}b",
+        "a\u{9b}31mb",
+        &long,
+    ] {
+        for name in ["x-request-id", "user-agent", "x-forwarded-for"] {
+            let headers = [(name, text)];
+            sent.push(request("POST", CHAT, &headers, chat("echo", false)));
+        }
+        sent.push(request("POST", &format!("/v1/{text}"), &[], "{}"));
+        sent.push(request(
+            "POST",
+            &format!("{CHAT}?a={text}"),
+            &[],
+            chat("echo", false),
+        ));
+        sent.push(request(&format!("A{text}"), CHAT, &[], "{}"));
+    }
+    for path in [percent, long_path, gemini] {
+        sent.push(request("POST", &path, &[], r#"{"contents":[]}"#));
+    }
+    for bytes in &sent {
+        let conn = Conn::open(data).await.deadline(DEADLINE);
+        // A head that is refused may be answered before all of it was sent.
+        let _took = conn.send(bytes).await;
+        let answer = conn.response().await;
+        assert!(answer.status() > 0, "{}", shown(&answer));
+        let told = answer
+            .headers
+            .iter()
+            .all(|(_, value)| !value.contains(char::is_control));
+        assert!(told, "{}", shown(&answer));
+    }
+
+    let ended = program.terminate().await;
+    let lines: Vec<_> = ended.out.split_terminator('\n').collect();
+    assert_eq!(lines.len(), sent.len());
+    for line in lines {
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(
+            value.is_object() && value["request_id"].is_string(),
+            "{line}"
+        );
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(line.len() <= LONGEST, "{} bytes: {line}", line.len());
+    }
+    let said = ended.err.replace('\n', "");
+    assert!(!said.contains(char::is_control), "{said:?}");
 }

@@ -122,6 +122,58 @@ async fn what_is_broken_is_not_served_and_binds_nothing() {
     }
 }
 
+/// O04: what is no configuration at all, a hundred megabytes of it too.
+#[tokio::test]
+async fn what_is_no_text_or_too_much_of_it_is_not_served_and_binds_nothing() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    let utf16: Vec<u8> = format!("\u{feff}{MOCK}")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let program = [
+        &b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0>\0"[..],
+        &[0xff; 300],
+    ]
+    .concat();
+    for (bytes, length, why) in [
+        (MOCK.as_bytes(), 100 << 20, "larger than 1048576 bytes"),
+        (MOCK.as_bytes(), (1 << 20) + 1, "larger than 1048576 bytes"),
+        (MOCK.as_bytes(), 1000, "control character"),
+        (&program, program.len(), "not UTF-8"),
+        (&utf16, utf16.len(), "not UTF-8"),
+    ] {
+        // What is longer than the bytes is zeroes, which take no room.
+        fs::write(&path, bytes).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(length as u64).unwrap();
+        let start = tollgate(["serve", "--config", path.to_str().unwrap()]);
+        let start = start
+            .arg("--listen")
+            .arg(&address)
+            .arg("--admin=127.0.0.1:0");
+        let ended = start.run().await;
+        assert_eq!(
+            (ended.code, ended.out.as_str()),
+            (Some(1), ""),
+            "{why}: {ended:?}"
+        );
+        assert!(
+            ended.err.contains("gateway.yaml") && ended.err.contains(why),
+            "{why}: {}",
+            ended.err
+        );
+        assert!(
+            !ended.err.contains("taken") && !ended.err.contains("listening"),
+            "{}",
+            ended.err
+        );
+        assert!(ended.err.len() < 1000, "{}", ended.err);
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_that_cannot_be_read_is_a_problem_of_the_file() {
     let text = "version: 1

@@ -1,12 +1,17 @@
-//! D12, R01: when descriptors run out, connections wait, the program lives, and it goes on when some come back.
+//! D12, R01: when descriptors run out, connections wait, the program lives at little cost, and it goes on when some come
+//! back.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use tempfile::tempdir;
+use tokio::time::Instant;
 use tollgate_testing::client::{Conn, call, request};
 
 use super::MOCK;
-use crate::binary::{CHAT, DEADLINE, Program, chat, serve, until};
+use crate::{
+    binary::{CHAT, DEADLINE, Program, chat, serve, until},
+    load::scale,
+};
 
 /// The program with so many descriptors, and a connection to its admin listener, which it could not accept later.
 async fn start(limits: &str, descriptors: u32) -> (Program, Conn) {
@@ -38,11 +43,13 @@ async fn all_is_well(program: &Program) {
 
 #[tokio::test]
 async fn without_descriptors_connections_wait_and_are_accepted_when_some_come_back() {
-    let (program, admin) = start("connections: 10000", 100).await;
+    let (descriptors, count) = (scale(100, 256), scale(150, 1000));
+    let (program, admin) = start("connections: 10000", descriptors as u32).await;
     let data = program.data().await;
+    let mut recovered = Vec::new();
     for spell in 1..=2_u64 {
         let mut clients = Vec::new();
-        for _ in 0..150 {
+        for _ in 0..count {
             clients.push(Conn::open(data).await.deadline(DEADLINE));
         }
         let failures = metric(&admin, "tollgate_accept_failures_total").await;
@@ -51,19 +58,25 @@ async fn without_descriptors_connections_wait_and_are_accepted_when_some_come_ba
             (now > failures + 1).then_some(())
         })
         .await;
+        // It tries on, and not all the time.
+        let share = program.share(Duration::from_secs(scale(1, 5) as u64)).await;
+        println!("without descriptors: {:.1} % of a processor", 100.0 * share);
+        assert!(share < 0.2, "{share}");
         // Those that were accepted are served meanwhile; the mock needs no descriptor.
         clients[0]
             .send(request("POST", CHAT, &[], chat("echo", false)))
             .await
             .unwrap();
         assert_eq!(clients[0].response().await.status(), 200);
-        let waiting = clients.pop().expect("150 of them");
+        let waiting = clients.pop().expect("many of them");
         drop(clients);
+        let since = Instant::now();
         waiting
             .send(request("POST", CHAT, &[], chat("echo", false)))
             .await
             .unwrap();
         assert_eq!(waiting.response().await.status(), 200);
+        recovered.push(since.elapsed());
         drop(waiting);
         all_is_well(&program).await;
         let told = |words: &str| program.said().err.matches(words).count() as u64;
@@ -77,6 +90,10 @@ async fn without_descriptors_connections_wait_and_are_accepted_when_some_come_ba
         })
         .await;
     }
+    println!("recovered after {recovered:?}");
+    // The machine may be busy during one of them.
+    let best = recovered.into_iter().min().expect("two of them");
+    assert!(best <= Duration::from_secs(1), "{best:?}");
     assert_eq!(program.terminate().await.code, Some(0));
 }
 

@@ -145,6 +145,38 @@ fn lengths() -> Vec<Case> {
     )
 }
 
+/// F02 and F03 with one byte above 0x7f, which some readers take for a space: the no-break space of Latin-1, and the line
+/// break of eight bits.
+fn high_spaces() -> Vec<Case> {
+    let mut all = Vec::new();
+    for byte in [0xa0, 0x85] {
+        // A tilde stands for it.
+        let coding: [&[&str]; 5] = [
+            &["transfer-encoding: ~chunked"],
+            &["transfer-encoding: chunked~"],
+            &["transfer-encoding: ~\tchunked"],
+            &["transfer-encoding~: chunked"],
+            &["transfer-encoding: chunked,~chunked"],
+        ];
+        let length: [&[&str]; 5] = [
+            &["content-length: ~{n}"],
+            &["content-length: {n}~"],
+            &["content-length:~{n}"],
+            &["content-length~: {n}"],
+            &["content-length: 1~1"],
+        ];
+        let codings = with_lines("coding", 400, &coding, &chunked());
+        let lengths = with_lines("length", 400, &length, BODY);
+        all.extend(codings.into_iter().chain(lengths).map(|mut case| {
+            case.name.push_str(&format!(" {byte:#x}"));
+            let tildes = case.bytes.iter_mut().filter(|it| **it == b'~');
+            tildes.for_each(|it| *it = byte);
+            case
+        }));
+    }
+    all
+}
+
 /// F05.
 fn fields() -> Vec<Case> {
     let mut all = with_lines(
@@ -368,7 +400,7 @@ fn sizes() -> Vec<Case> {
 
 /// The whole table.
 fn cases() -> Vec<Case> {
-    let parts = [codings, lengths, fields, starts, hosts, sizes];
+    let parts = [codings, lengths, high_spaces, fields, starts, hosts, sizes];
     parts.into_iter().flat_map(|part| part()).collect()
 }
 

@@ -31,6 +31,8 @@
 
 use std::time::Duration;
 
+pub use needs::long;
+
 /// How long a wait may take before the test fails. Long, because it is met only by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 

@@ -1,13 +1,35 @@
-//! Programs a test needs beyond the compiler: never skipped in silence, never missing where they were promised.
+//! What a test needs beyond the compiler: programs, never skipped in silence, never missing where they were promised; and
+//! time.
 
 use std::{
     env,
+    ffi::OsStr,
     io::{self, Write},
     path::Path,
 };
 
 /// The variable that names, separated by commas, the programs that must be there.
 pub const REQUIRE: &str = "TOLLGATE_REQUIRE";
+
+/// The variable that, set to 1, asks for the sizes and times that are promised, in place of those that take seconds.
+pub const LONG: &str = "TOLLGATE_LONG";
+
+/// Whether the tests may take long: [`LONG`] is 1.
+///
+/// # Panics
+/// When it is set to anything else: a run that was to be a long one must not be a short one.
+#[must_use]
+pub fn long() -> bool {
+    asks(env::var_os(LONG).as_deref())
+}
+
+fn asks(value: Option<&OsStr>) -> bool {
+    match value {
+        None => false,
+        Some(one) if one == "1" => true,
+        Some(other) => panic!("{LONG} is 1 or not set, and not {}", other.display()),
+    }
+}
 
 /// Whether the test can run: `check` says whether what `name` stands for is there.
 ///
@@ -84,6 +106,18 @@ mod tests {
     #[should_panic(expected = "python3 + openai is missing")]
     fn what_is_missing_and_required_fails() {
         judge("python3 + openai", false, "redis-server, python3 + openai");
+    }
+
+    #[test]
+    fn a_long_run_is_asked_for_by_1() {
+        assert!(!asks(None));
+        assert!(asks(Some(OsStr::new("1"))));
+    }
+
+    #[test]
+    #[should_panic(expected = "TOLLGATE_LONG is 1 or not set, and not full")]
+    fn a_long_run_asked_for_in_other_words_fails() {
+        asks(Some(OsStr::new("full")));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::watch,
     task::JoinSet,
     time::{Instant, timeout},
@@ -115,6 +115,26 @@ impl Upstream {
         Self::listen(None).await
     }
 
+    /// The same with connections whose receive buffer has about `bytes` (the kernel rounds up), and whose segments are
+    /// small, so that the kernel of a peer buffers little too: its writes come to a halt soon where nobody reads.
+    ///
+    /// # Panics
+    /// When no socket can be had.
+    pub async fn start_small(bytes: u32) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .set_recv_buffer_size(bytes)
+            .expect("a receive buffer");
+        // What Linux buffers on the other side grows with it.
+        SockRef::from(&socket)
+            .set_tcp_mss(1400)
+            .expect("a size of segments");
+        socket
+            .bind((Ipv4Addr::LOCALHOST, 0).into())
+            .expect("a free port");
+        Self::on(socket.listen(1024).expect("a listener"), None)
+    }
+
     /// The same behind TLS, with a fresh certificate for `localhost` and 127.0.0.1; the certificate of its authority in PEM.
     ///
     /// # Panics
@@ -136,6 +156,10 @@ impl Upstream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a free port");
+        Self::on(listener, acceptor)
+    }
+
+    fn on(listener: TcpListener, acceptor: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");

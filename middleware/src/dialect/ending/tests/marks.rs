@@ -277,6 +277,21 @@ fn an_event_over_the_cap_is_not_read_but_what_follows_it_is() {
     assert!(judged(judge, completed.as_bytes().chunks(4096)).2);
 }
 
+/// Whether what cuts the events is known at the head or after the first bytes.
+#[test]
+fn the_cap_is_the_one_that_was_given() {
+    let chat = surface(Dialect::OpenAi, Operation::Chat);
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"0123456789\"}}]}\n\n";
+    let ollama = surface(Dialect::Ollama, Operation::Chat);
+    let line = "{\"message\":{\"content\":\"0123456789\"},\"done\":false}\n";
+    for (surface, framing, body) in [(&chat, Framing::Sse, text), (&ollama, Framing::Lines, line)] {
+        let judge = |cap| Judge::new(Some(surface), framing, 1, false).with_cap(cap);
+        let frames = || body.as_bytes().chunks(7);
+        assert_eq!(judged(judge(1000), frames()).0, Ending::Truncated);
+        assert_eq!(judged(judge(20), frames()).0, Ending::Complete);
+    }
+}
+
 #[test]
 fn an_event_that_nests_without_end_is_survived() {
     let nested = format!(
