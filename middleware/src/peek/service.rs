@@ -21,8 +21,7 @@ use crate::{
     body::{Gather, Held, Room, Taken},
     clock::{Clock, SystemClock, Timer},
     dialect::{self, Surface},
-    error::BoxError,
-    facts::Intent,
+    error::{BoxError, Rejection},
     json,
     record::Record,
 };
@@ -139,15 +138,19 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         let limit = self.policy.limit;
-        if let Err(error) = read::announced(req.headers(), limit) {
-            return ResponseFuture {
-                step: Step::Refused {
-                    error: Some(error.into()),
-                },
-            };
-        }
         let surface = surface(&req);
-        let plan = Plan::of(req.method(), req.headers(), surface.as_ref());
+        let plan = read::announced(req.headers(), limit)
+            .and_then(|()| Plan::of(req.method(), req.headers(), surface.as_ref()));
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                return ResponseFuture {
+                    step: Step::Refused {
+                        error: Some(error.into()),
+                    },
+                };
+            }
+        };
         let (head, body) = req.into_parts();
         let body = Limited::new(body, limit);
         let patience = Patience {
@@ -213,15 +216,11 @@ where
     B::Error: Into<BoxError>,
     C: Clock,
 {
-    /// Reads on; ready with the request once enough of it is known. `progress` is set by each frame.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        progress: &mut bool,
-    ) -> Poll<Result<(Option<Intent>, bool), BoxError>> {
+    /// Reads on; ready once enough of the body is known, with whether that is all of it. `progress` is set by each frame.
+    fn poll(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Result<bool, BoxError>> {
         loop {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-                return Poll::Ready(Ok((None, true)));
+                return Poll::Ready(Ok(true));
             };
             *progress = true;
             // Trailers of a request are not for us to read, and end it.
@@ -235,40 +234,33 @@ where
             {
                 return Poll::Ready(Err(read::no_room().into()));
             }
-            let found = self.push(data);
+            let known = self.push(data)?;
             let over = self.body.is_end_stream();
-            if over || found.is_some() {
-                return Poll::Ready(Ok((found, over)));
+            if over || known {
+                return Poll::Ready(Ok(over));
             }
         }
     }
 
-    /// Takes a frame; some once the part that names the model is known, or cannot come any more.
-    fn push(&mut self, frame: Bytes) -> Option<Intent> {
-        let found = match (&mut self.plan, &self.surface) {
-            (Plan::Multipart(parts), Some(surface)) => {
-                let model = parts.feed(&frame);
-                let known = model.is_some() || parts.is_over();
-                let path = self.head.uri.path();
-                known.then(|| read::opaque(surface.clone(), path, model.as_ref()))
+    /// Takes a frame; true once the part that names the model is known.
+    fn push(&mut self, frame: Bytes) -> Result<bool, Rejection> {
+        let known = match &mut self.plan {
+            Plan::Multipart(parts) => {
+                parts.feed(&frame).map_err(read::unclear)?;
+                parts.model().is_some()
             }
-            _ => None,
+            _ => false,
         };
         self.gather.push(frame);
-        found
+        Ok(known)
     }
 
     /// The request, with everything that was read in it.
-    fn request(
-        self,
-        found: Option<Intent>,
-        over: bool,
-        patience: Patience<C>,
-    ) -> Result<Readied<S, B, C>, BoxError> {
+    fn request(self, over: bool, patience: Patience<C>) -> Result<Readied<S, B, C>, BoxError> {
         let Self {
             inner,
             mut head,
-            body,
+            mut body,
             surface,
             plan,
             json,
@@ -278,10 +270,15 @@ where
         let path = head.uri.path();
         let intent = match (plan, surface) {
             (Plan::Json, Some(surface)) => Some(read::json(&surface, path, &gather.text(), &json)?),
-            (_, surface) => {
-                let unnamed = |surface| read::opaque(surface, path, None);
-                found.or_else(|| surface.map(unnamed))
+            (Plan::Multipart(parts), Some(surface)) => {
+                if over {
+                    parts.finish().map_err(read::unclear)?;
+                }
+                let intent = read::opaque(surface, path, parts.model());
+                body = body.form(parts);
+                Some(intent)
             }
+            _ => None,
         };
         if let Some(intent) = intent {
             if let Some(record) = head.extensions.get::<Record>() {
@@ -368,8 +365,7 @@ where
                     };
                     let reading = reading.take().expect("taken only when the step changes");
                     let patience = patience.take().expect("taken only when the step changes");
-                    let (found, over) = read?;
-                    let (mut inner, req) = reading.request(found, over, patience)?;
+                    let (mut inner, req) = reading.request(read?, patience)?;
                     step.set(Step::Called {
                         inner: inner.call(req),
                     });

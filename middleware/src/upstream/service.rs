@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -15,7 +15,7 @@ use super::{head, splice, target::Target};
 use crate::{
     body::Held,
     clock::{Clock, SystemClock},
-    dialect::{self, Recognised, Surface},
+    dialect::{self, Recognised},
     error::{BoxError, Reason, Rejection},
     facts::{Intent, Route},
     record::{Attempt, Mark, Record},
@@ -79,23 +79,6 @@ impl<S, C> Upstream<S, C>
 where
     C: Clock,
 {
-    /// What is to be added to a JSON body must have a place in it.
-    fn see(
-        &self,
-        method: &Method,
-        surface: Option<&Surface>,
-        intent: Option<&Intent>,
-    ) -> Result<(), Rejection> {
-        let json = *method == Method::POST && surface.is_some_and(Surface::is_json);
-        let read = intent.is_some_and(|intent| intent.object().is_some());
-        if self.target.extra_body.is_empty() || !json || read {
-            return Ok(());
-        }
-        let told = "the body is compressed or not labelled as JSON, and the gateway has to add to it; \
-                    send it as plain JSON";
-        Err(Rejection::new(Reason::UnsupportedCoding, "upstream", told))
-    }
-
     fn edit<B>(
         &self,
         req: &mut Request<Held<B>>,
@@ -118,7 +101,7 @@ where
             Recognised::Surface(surface) => Some(surface),
             _ => None,
         };
-        self.see(req.method(), surface, intent.as_ref())?;
+        self.target.takes(surface, intent.as_ref())?;
         // A body that nobody could read may still have its model in the path.
         let named = surface
             .filter(|_| intent.is_none())

@@ -2,7 +2,11 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::InvalidUriParts};
 
-use crate::dialect::Dialect;
+use crate::{
+    dialect::{Dialect, Surface},
+    error::{Reason, Rejection},
+    facts::Intent,
+};
 
 /// A provider, and how a request has to look for it.
 #[derive(Clone, Debug)]
@@ -165,6 +169,26 @@ impl Target {
         let own = model.and_then(|model| self.own_name(model));
         own.or_else(|| self.model.clone())
             .or_else(|| model.map(Into::into))
+    }
+
+    /// Whether a request on `surface` can be made to fit: what is to be added to a JSON body must have a place in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::UnsupportedCoding`] for a body that nobody read, or that is none of JSON, where `extra_body` has to go into it.
+    pub fn takes(
+        &self,
+        surface: Option<&Surface>,
+        intent: Option<&Intent>,
+    ) -> Result<(), Rejection> {
+        let json = surface.is_some_and(Surface::is_json);
+        let read = intent.is_some_and(|intent| intent.object().is_some());
+        if self.extra_body.is_empty() || !json || read {
+            return Ok(());
+        }
+        let told = "the body is compressed or not labelled as JSON, and the gateway has to add to it; \
+                    send it as plain JSON";
+        Err(Rejection::new(Reason::UnsupportedCoding, "upstream", told))
     }
 
     /// The name that the provider is asked for, given the resolved one.

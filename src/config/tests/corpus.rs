@@ -479,13 +479,21 @@ fn each_built(kind: &Kind, before: &str, behind: &str, on: &mut impl FnMut(&str,
             }
         }
         Kind::Table(inner) => {
-            each_built(inner, &format!("{before}{{ it: "), &format!(" }}{behind}"), on);
+            each_built(
+                inner,
+                &format!("{before}{{ it: "),
+                &format!(" }}{behind}"),
+                on,
+            );
         }
         Kind::List(inner) | Kind::OneOrMany(inner) => {
             each_built(inner, &format!("{before}[ "), &format!(" ]{behind}"), on);
         }
         Kind::Either(kinds) => {
-            for kind in kinds.iter().filter(|kind| matches!(kind, Kind::Map(_) | Kind::Layer(_))) {
+            for kind in kinds
+                .iter()
+                .filter(|kind| matches!(kind, Kind::Map(_) | Kind::Layer(_)))
+            {
                 each_built(kind, before, behind, on);
             }
         }
@@ -498,16 +506,21 @@ fn each_built(kind: &Kind, before: &str, behind: &str, on: &mut impl FnMut(&str,
 fn no_key_takes_a_value_of_another_kind() {
     let (mut tried, mut taken) = (0, Vec::new());
     for key in FILE.iter().filter(|key| matches!(key.built, Built::Yes)) {
-        each_built(&key.kind, &format!("{}: ", key.name), "", &mut |before, kind, behind| {
-            for stranger in strangers(kind) {
-                tried += 1;
-                let text = format!("{before}{stranger}{behind}\n");
-                let place = (1, before.len() + 1);
-                if !bad(&text).iter().any(|p| (p.line, p.column) == place) {
-                    taken.push(format!("{text}{}", bad(&text)));
+        each_built(
+            &key.kind,
+            &format!("{}: ", key.name),
+            "",
+            &mut |before, kind, behind| {
+                for stranger in strangers(kind) {
+                    tried += 1;
+                    let text = format!("{before}{stranger}{behind}\n");
+                    let place = (1, before.len() + 1);
+                    if !bad(&text).iter().any(|p| (p.line, p.column) == place) {
+                        taken.push(format!("{text}{}", bad(&text)));
+                    }
                 }
-            }
-        });
+            },
+        );
     }
     assert!(taken.is_empty(), "{}", taken.join("\n"));
     assert!(tried > 200, "{tried}");

@@ -34,6 +34,11 @@ use std::time::Duration;
 /// How long a wait may take before the test fails. Long, because it is met only by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Whether the long variants of tests run: `TOLLGATE_LONG=1`, as `.ci/run --full` sets it.
+pub fn long() -> bool {
+    std::env::var_os("TOLLGATE_LONG").is_some_and(|value| value == "1")
+}
+
 #[cfg(feature = "alloc")]
 pub mod alloc;
 pub mod body;
