@@ -20,7 +20,7 @@ use super::{
 use crate::{
     body::{Gather, Held, Room, Taken},
     clock::{Clock, SystemClock, Timer},
-    dialect::{self, Surface},
+    dialect::{self, Parts, Surface},
     error::{BoxError, Rejection},
     json,
     record::Record,
@@ -158,14 +158,18 @@ where
             silence: self.policy.silence,
             clock: self.policy.clock.clone(),
         };
-        if let (Plan::Pass, _) | (_, None) = (&plan, &surface) {
-            let req = Request::from_parts(head, Held::unread(body.patient(patience)));
-            return ResponseFuture {
-                step: Step::Called {
-                    inner: self.inner.call(req),
-                },
-            };
-        }
+        let (form, surface) = match (plan, surface) {
+            (Plan::Json, Some(surface)) => (None, surface),
+            (Plan::Multipart(parts), Some(surface)) => (Some(parts), surface),
+            _ => {
+                let req = Request::from_parts(head, Held::unread(body.patient(patience)));
+                return ResponseFuture {
+                    step: Step::Called {
+                        inner: self.inner.call(req),
+                    },
+                };
+            }
+        };
         // The instance that is ready goes along; what stays has to become ready anew.
         let fresh = self.inner.clone();
         let reading = Reading {
@@ -173,7 +177,7 @@ where
             head,
             body,
             surface,
-            plan,
+            form,
             json: self.policy.json,
             gather: Gather::default(),
             taken: self.policy.room.as_ref().map(Room::take),
@@ -203,8 +207,9 @@ struct Reading<S, B, C: Clock> {
     inner: S,
     head: http::request::Parts,
     body: Limited<B, C>,
-    surface: Option<Surface>,
-    plan: Plan,
+    surface: Surface,
+    // None for JSON.
+    form: Option<Box<Parts>>,
     json: json::Limits,
     gather: Gather,
     taken: Option<Taken>,
@@ -244,12 +249,12 @@ where
 
     /// Takes a frame; true once the part that names the model is known.
     fn push(&mut self, frame: Bytes) -> Result<bool, Rejection> {
-        let known = match &mut self.plan {
-            Plan::Multipart(parts) => {
+        let known = match &mut self.form {
+            Some(parts) => {
                 parts.feed(&frame).map_err(read::unclear)?;
                 parts.model().is_some()
             }
-            _ => false,
+            None => false,
         };
         self.gather.push(frame);
         Ok(known)
@@ -262,30 +267,27 @@ where
             mut head,
             mut body,
             surface,
-            plan,
+            form,
             json,
             gather,
             taken,
         } = self;
         let path = head.uri.path();
-        let intent = match (plan, surface) {
-            (Plan::Json, Some(surface)) => Some(read::json(&surface, path, &gather.text(), &json)?),
-            (Plan::Multipart(parts), Some(surface)) => {
+        let intent = match form {
+            None => read::json(&surface, path, &gather.text(), &json)?,
+            Some(parts) => {
                 if over {
                     parts.finish().map_err(read::unclear)?;
                 }
                 let intent = read::opaque(surface, path, parts.model());
                 body = body.form(parts);
-                Some(intent)
+                intent
             }
-            _ => None,
         };
-        if let Some(intent) = intent {
-            if let Some(record) = head.extensions.get::<Record>() {
-                record.set_intent(intent.clone());
-            }
-            head.extensions.insert(intent);
+        if let Some(record) = head.extensions.get::<Record>() {
+            record.set_intent(intent.clone());
         }
+        head.extensions.insert(intent);
         let body = if over {
             Held::whole(gather.frames())
         } else {

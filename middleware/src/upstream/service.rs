@@ -3,15 +3,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{head, splice, target::Target};
+use super::{body::ResponseBody, echo, head, mask::Secrets, splice, target::Target};
 use crate::{
     body::Held,
     clock::{Clock, SystemClock},
@@ -174,9 +175,10 @@ impl<S, C, B, ResBody> Service<Request<Held<B>>> for Upstream<S, C>
 where
     S: Service<Request<Held<B>>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes>,
     C: Clock,
 {
-    type Response = Response<ResBody>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future, C>;
 
@@ -193,13 +195,12 @@ where
             return ResponseFuture {
                 step,
                 record: None,
-                start: None,
+                secrets: None,
                 clock: self.clock.clone(),
             };
         }
-        let start = self.clock.now();
         if let Some(record) = &record {
-            record.mark(Mark::Sent, start);
+            record.mark(Mark::Sent, self.clock.now());
         }
         let step = Step::Called {
             inner: self.inner.call(req),
@@ -207,7 +208,7 @@ where
         ResponseFuture {
             step,
             record,
-            start: Some(start),
+            secrets: self.target.secrets.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -220,7 +221,8 @@ pin_project! {
         #[pin]
         step: Step<F>,
         record: Option<Record>,
-        start: Option<Instant>,
+        // None where there is nothing that could be echoed.
+        secrets: Option<Arc<Secrets>>,
         clock: C,
     }
 }
@@ -238,9 +240,10 @@ impl<F, C, B, E> Future for ResponseFuture<F, C>
 where
     F: Future<Output = Result<Response<B>, E>>,
     E: Into<BoxError>,
+    B: Body<Data = Bytes>,
     C: Clock,
 {
-    type Output = Result<Response<B>, BoxError>;
+    type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -254,10 +257,13 @@ where
             }
         };
         let answer = answer.and_then(accept);
-        if let (Some(record), Some(start)) = (&*this.record, *this.start) {
+        if let Some(record) = this.record {
             let now = this.clock.now();
+            let since = now.saturating_duration_since(record.started());
+            // The mark is this attempt's: one that follows begins behind its end.
+            let sent = record.at(Mark::Sent).unwrap_or_default();
             record.update_attempt(|attempt| {
-                attempt.took = now.saturating_duration_since(start);
+                attempt.took = since.saturating_sub(sent);
                 match &answer {
                     Ok(response) => attempt.status = Some(response.status().as_u16()),
                     Err(error) => attempt.error = Some(word(error)),
@@ -267,7 +273,11 @@ where
                 record.mark(Mark::UpstreamHead, now);
             }
         }
-        Poll::Ready(answer)
+        let (secrets, record) = (this.secrets.take(), this.record.take());
+        Poll::Ready(answer.map(|answer| match secrets {
+            Some(secrets) => echo::mask(answer, secrets, record),
+            None => answer.map(ResponseBody::plain),
+        }))
     }
 }
 

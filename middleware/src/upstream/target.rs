@@ -2,6 +2,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::InvalidUriParts};
 
+use super::mask::Secrets;
 use crate::{
     dialect::{Dialect, Surface},
     error::{Reason, Rejection},
@@ -17,6 +18,7 @@ pub struct Target {
     pub(super) host: HeaderValue,
     pub(super) base_path: Box<str>,
     pub(super) credential: Credential,
+    pub(super) secrets: Option<Arc<Secrets>>,
     pub(super) headers: HeaderMap,
     pub(super) extra_body: Vec<(Box<str>, Box<str>)>,
     pub(super) model: Option<Arc<str>>,
@@ -55,6 +57,19 @@ impl Credential {
         let mut value = HeaderValue::from_str(key).ok()?;
         value.set_sensitive(true);
         Some(Self::Header(name, value))
+    }
+
+    /// The key alone, without the scheme before it.
+    fn key(&self) -> Option<&str> {
+        let Self::Header(name, value) = self else {
+            return None;
+        };
+        let value = value.to_str().ok()?;
+        let key = match value.split_once(' ') {
+            Some((_, key)) if *name == header::AUTHORIZATION => key,
+            _ => value,
+        };
+        Some(key.trim())
     }
 
     /// The key in the slot that the dialect's own clients use.
@@ -103,6 +118,7 @@ impl Target {
             host,
             base_path: base_url.path().trim_end_matches('/').into(),
             credential: Credential::None,
+            secrets: None,
             headers: HeaderMap::new(),
             extra_body: Vec::new(),
             model: None,
@@ -113,6 +129,7 @@ impl Target {
     /// The credential to send.
     #[must_use]
     pub fn credential(mut self, credential: Credential) -> Self {
+        self.secrets = credential.key().and_then(Secrets::of).map(Arc::new);
         self.credential = credential;
         self
     }

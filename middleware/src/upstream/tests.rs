@@ -1,3 +1,4 @@
+mod echo;
 mod edits;
 mod forms;
 mod outcome;
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use tollgate_testing::{
-    body::{BoxError, Collected, Script},
+    body::{BoxError, Collected, Script, collect},
     laws::{self, Inner, Outcome},
     splits::Split,
 };
@@ -132,23 +133,53 @@ impl Service<Request<Held<Script>>> for Hostless {
 
     fn call(&mut self, mut req: Request<Held<Script>>) -> Self::Future {
         assert_eq!(req.headers_mut().remove("host").unwrap(), "api.acme.test");
+        req.headers_mut().remove("authorization");
         self.0.call(req)
     }
 }
 
 fn law(
     inner: Inner,
-) -> impl Service<Request<Script>, Response = Response<Script>, Error = BoxError, Future: Send>
-+ Clone
+) -> impl Service<
+    Request<Script>,
+    Response = Response<super::ResponseBody<Script>>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
 + Send
 + Sync
 + 'static {
     Unread(UpstreamLayer::new(bare()).layer(Hostless(inner)))
 }
 
+/// A target with a key, whose answers are looked into.
+fn keyed() -> Target {
+    bare().credential(Credential::bearer(KEY).unwrap())
+}
+
+const KEY: &str = "sk-echo/7f31c0a9+e5";
+
 #[tokio::test(start_paused = true)]
 async fn a_bare_target_changes_the_host_and_nothing_else() {
     laws::transparent_over(law, laws::cases()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_looked_into_passes_untouched() {
+    let keyed = |inner| Unread(UpstreamLayer::new(keyed()).layer(Hostless(inner)));
+    for (status, kind) in [
+        (200, "text/event-stream"),
+        (200, "text/plain"),
+        (429, "text/plain"),
+    ] {
+        let cases = laws::cases().into_iter().map(|mut case| {
+            *case.response.status_mut() = status.try_into().unwrap();
+            let kind = HeaderValue::from_static(kind);
+            case.response.headers_mut().insert("content-type", kind);
+            case
+        });
+        laws::transparent_over(keyed, cases).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

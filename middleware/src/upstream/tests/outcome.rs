@@ -10,7 +10,7 @@ use crate::record::Mark;
 async fn answered(
     req: Request<Held<Script>>,
     response: Response<Script>,
-) -> Result<Response<Script>, BoxError> {
+) -> Result<Response<super::super::ResponseBody<Script>>, BoxError> {
     let inner = Inner::<BoxError>::answering(response);
     UpstreamLayer::new(bare()).layer(inner).oneshot(req).await
 }
