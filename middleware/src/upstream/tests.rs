@@ -12,11 +12,14 @@ use tollgate_testing::{
     laws::{self, Inner, Outcome},
     splits::Split,
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{Credential, Target, UpstreamLayer};
 use crate::{
-    body::Held,
+    body::{
+        Held,
+        heard::{now, passes_each_ending},
+    },
     clock::{Clock, SystemClock},
     dialect::{self, Dialect, Recognised},
     error::{Reason, Rejection},
@@ -194,6 +197,23 @@ async fn without_facts_a_request_goes_out_as_it_came() {
         Outcome::Refused(_) => false,
     };
     laws::absent_facts_over(law, same).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    for (target, status) in [(bare(), 200), (keyed(), 200), (keyed(), 500)] {
+        passes_each_ending(|body| {
+            let response = Response::builder().status(status);
+            let response = response.header("content-type", "text/event-stream");
+            let mut response = Some(response.body(body).unwrap());
+            let inner = service_fn(move |_: Request<Held<Script>>| {
+                std::future::ready(Ok::<_, BoxError>(response.take().expect("called once")))
+            });
+            let service = UpstreamLayer::new(target.clone()).layer(inner);
+            now(service.oneshot(post(CHAT, "{}"))).unwrap().into_body()
+        })
+        .await;
+    }
 }
 
 #[test]

@@ -206,14 +206,12 @@ async fn a_form_is_streamed_behind_its_model() {
     let body = Script::data(PARTS.as_bytes(), &Split::Bytes(1));
     let polls = body.polls();
     let asked = polls.clone();
-    let inner = service_fn(
-        move |req: Request<crate::body::Held<super::super::Limited<Script>>>| {
-            let model_at = PARTS.find("whisper-1").unwrap();
-            assert!(!req.body().is_whole());
-            assert!(asked.all() > model_at && asked.all() < PARTS.len());
-            std::future::ready(Ok::<_, BoxError>(Response::new(Script::empty())))
-        },
-    );
+    let inner = service_fn(move |req: Request<Held<super::super::Limited<Script>>>| {
+        let model_at = PARTS.find("whisper-1").unwrap();
+        assert!(!req.body().is_whole());
+        assert!(asked.all() > model_at && asked.all() < PARTS.len());
+        std::future::ready(Ok::<_, BoxError>(Response::new(Script::empty())))
+    });
     let req = post("/v1/audio/transcriptions", FORM, body);
     layer().layer(inner).oneshot(req).await.unwrap();
     assert!(polls.dropped());

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tower::service_fn;
-
 use super::*;
 use crate::record::Mark;
 
