@@ -229,12 +229,15 @@ async fn a_form_that_can_be_read_in_two_ways_is_refused() {
                 model.clone(),
             ]),
         ),
-        ("preamble", format!("x\r\n{}", form(&[model.clone()]))),
+        (
+            "preamble",
+            format!("x\r\n{}", form(std::slice::from_ref(&model))),
+        ),
         ("endless", model.clone()),
     ] {
         let ask = Ask {
             headers: &FORM,
-            ..Ask::post(&id, SPEECH, body.as_bytes())
+            ..Ask::post(id, SPEECH, body.as_bytes())
         };
         let answer = stage.ask(&ask).await;
         assert_told(id, &answer, "openai", 400, "malformed_request", "peek");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, net::SocketAddr};
 
 use serde_json::Value;
 use tempfile::tempdir;
-use tollgate_middleware::json;
+use tollgate_middleware::{json, record::Ended};
 use tollgate_testing::{
     client::{Conn, call, request},
     upstream::{ID, Refusing, SCRIPT, Script, Upstream},
@@ -142,6 +142,20 @@ async fn each_line_has_exactly_the_fields_that_are_documented() {
         ended,
         expected(&["complete", "refused", "upstream_truncated"])
     );
+}
+
+/// One word was missing for a while.
+#[test]
+fn the_readme_lists_each_way_to_end() {
+    let readme = include_str!("../../../README.md");
+    let (_, list) = readme.split_once("`ended` is one of ").expect("it is told");
+    let (list, _) = list.split_once('.').expect("the sentence ends");
+    let listed: BTreeSet<_> = list
+        .split(',')
+        .map(|word| word.trim().trim_matches('`'))
+        .collect();
+    let all: BTreeSet<_> = Ended::ALL.iter().map(|ended| ended.as_str()).collect();
+    assert_eq!(listed, all);
 }
 
 #[tokio::test]
