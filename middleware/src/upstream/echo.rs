@@ -8,7 +8,8 @@ use http_body::Body;
 
 use super::{
     body::ResponseBody,
-    mask::{Ends, Masker, Secrets},
+    mask::{Ends, Masker},
+    secrets::Secrets,
 };
 use crate::{
     dialect::{self, Framing, Shape, Told},

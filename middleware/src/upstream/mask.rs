@@ -1,17 +1,12 @@
-//! Our own credential in what a provider says: found in any split, and masked with as many `*`.
+//! Our own credential in a text that passes: found in any split, and masked with as many `*`.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-use memchr::memmem::{self, Finder};
+use http::HeaderMap;
+use memchr::memmem;
 
-/// The spellings of a key that an echo could have.
-pub(super) struct Secrets {
-    needles: Box<[Finder<'static>]>,
-    shortest: usize,
-    longest: usize,
-}
+use super::secrets::Secrets;
 
 /// How the text is cut into events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,86 +43,6 @@ pub(super) struct Shown {
     pub(super) data: Bytes,
     /// What it was, if something of it was masked.
     pub(super) original: Option<Bytes>,
-}
-
-// ===== impl Secrets =====
-
-impl Secrets {
-    /// The spellings of this key; `None` for one that is too short to be a secret, and would be found in any text.
-    pub(super) fn of(key: &str) -> Option<Self> {
-        let spellings = [
-            key.to_owned(),
-            key.replace('/', "\\/"),
-            percent_encoded(key),
-        ];
-        let mut needles: Vec<&str> = Vec::new();
-        for spelling in &spellings {
-            if !needles.contains(&&**spelling) {
-                needles.push(spelling);
-            }
-        }
-        (key.len() >= SHORTEST).then(|| Self {
-            shortest: key.len(),
-            longest: needles.iter().map(|it| it.len()).max().unwrap_or_default(),
-            needles: needles
-                .iter()
-                .map(|it| Finder::new(it.as_bytes()).into_owned())
-                .collect(),
-        })
-    }
-
-    /// Masks the key in the values of these headers.
-    pub(super) fn mask_headers(&self, headers: &mut HeaderMap) {
-        for value in headers.values_mut() {
-            if value.len() < self.shortest || !self.is_in(value.as_bytes()) {
-                continue;
-            }
-            let mut text = value.as_bytes().to_vec();
-            let mut found = Vec::new();
-            self.find_in(&text, 0..text.len(), &mut found);
-            for place in found {
-                text[place].fill(b'*');
-            }
-            *value = HeaderValue::from_bytes(&text).expect("a star may stand where a key stood");
-        }
-    }
-
-    fn is_in(&self, text: &[u8]) -> bool {
-        self.needles.iter().any(|it| it.find(text).is_some())
-    }
-
-    /// Where in this span of `text` the key stands.
-    fn find_in(&self, text: &[u8], span: Range<usize>, found: &mut Vec<Range<usize>>) {
-        for needle in &*self.needles {
-            let length = needle.needle().len();
-            let places = needle.find_iter(&text[span.clone()]);
-            found.extend(places.map(|at| span.start + at..span.start + at + length));
-        }
-    }
-
-    /// How many bytes at the end of `text` could be the beginning of the key.
-    fn begun_in(&self, text: &[u8]) -> usize {
-        let longest = |needle: &Finder<'_>| {
-            let needle = needle.needle();
-            let from = text.len().saturating_sub(needle.len() - 1);
-            memchr::memchr_iter(needle[0], &text[from..])
-                .map(|at| &text[from + at..])
-                .find(|end| needle.starts_with(end))
-                .map_or(0, <[u8]>::len)
-        };
-        self.needles.iter().map(longest).max().unwrap_or_default()
-    }
-
-    /// So much of a key in an event that may be a healthy one is kept back.
-    fn suspect(&self) -> usize {
-        SHORTEST.min(self.shortest / 2)
-    }
-}
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").finish_non_exhaustive()
-    }
 }
 
 // ===== impl Masker =====
@@ -193,7 +108,7 @@ impl Masker {
             return false;
         }
         let before = self.seam(frame);
-        let short = frame.len() < self.secrets.longest;
+        let short = frame.len() < self.secrets.longest();
         let text = if short { &self.tail } else { frame };
         let suspect = self.secrets.is_in(&self.tail)
             || !ends && self.is_begun(text, self.open(frame, before).1);
@@ -210,7 +125,7 @@ impl Masker {
     /// Puts behind what was let go last what follows it, as far as a key could reach; the length without that.
     fn seam(&mut self, frame: &[u8]) -> usize {
         let before = self.tail.len();
-        let reach = frame.len().min(self.secrets.longest);
+        let reach = frame.len().min(self.secrets.longest());
         self.tail.extend_from_slice(&frame[..reach]);
         before
     }
@@ -239,7 +154,7 @@ impl Masker {
         let before = self.seam(frame);
         let (start, marked) = self.open(frame, before);
         self.marked = marked;
-        let most = self.secrets.longest - 1;
+        let most = self.secrets.longest() - 1;
         if start == 0 && frame.len() < most {
             // The seam holds all of it.
             self.tail.drain(..self.tail.len().saturating_sub(most));
@@ -299,7 +214,7 @@ impl Masker {
         }
         let kept = kept.max(released);
         self.held.extend_from_slice(&text[kept..]);
-        let from = start.max(kept.saturating_sub(self.secrets.longest - 1));
+        let from = start.max(kept.saturating_sub(self.secrets.longest() - 1));
         self.tail
             .extend_from_slice(text.get(from..kept).unwrap_or_default());
         text.truncate(kept);
@@ -345,27 +260,12 @@ impl Masker {
     }
 }
 
-fn percent_encoded(key: &str) -> String {
-    let mut out = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 /// Whether an event may tell of an error: every dialect has the word in its own ones.
 fn is_marked(event: &[u8]) -> bool {
     memmem::find(event, MARK).is_some()
 }
 
 const MARK: &[u8] = b"error";
-
-/// A key below this is no secret, such as the `none` that a server of one's own is given.
-const SHORTEST: usize = 8;
 
 /// How much of an event is kept back at most until it is known what it is: what one stream may hold.
 const MOST: usize = 64 * 1024;

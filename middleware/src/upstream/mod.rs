@@ -42,6 +42,7 @@ mod body;
 mod echo;
 mod head;
 mod mask;
+mod secrets;
 mod service;
 mod splice;
 mod target;

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{body::ResponseBody, echo, head, mask::Secrets, splice, target::Target};
+use super::{body::ResponseBody, echo, head, secrets::Secrets, splice, target::Target};
 use crate::{
     body::Held,
     clock::{Clock, SystemClock},

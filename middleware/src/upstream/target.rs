@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::InvalidUriParts};
 
-use super::mask::Secrets;
+use super::secrets::Secrets;
 use crate::{
     dialect::{Dialect, Surface},
     error::{Reason, Rejection},
