@@ -23,7 +23,7 @@
 //! What is on a JSON surface is taken for JSON whatever its label says (`curl -d` labels it a form),
 //! unless the label is one of multipart, audio, image or octets. Checked means: UTF-8, the grammar,
 //! no byte order mark, depth at most 128, at most 10,000 members in one object, and no member twice,
-//! an escaped spelling being the same member. So what was read here is what any provider reads.
+//! an escaped spelling being the same member; nor `model` in other letters. So what was read here is what any provider reads.
 //!
 //! A form must be one that all readers read alike, as [`Parts`](crate::dialect::Parts) says, or it is refused. That is judged
 //! to its end: what turns out to be unclear behind the model breaks the upload off, so that no provider has a whole form of

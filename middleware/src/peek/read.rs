@@ -144,6 +144,10 @@ pub(super) fn json(
     let asked = reading.finish(root).map_err(|unfit| {
         let told = match unfit.member {
             "" => "the request body must be a JSON object".to_owned(),
+            name if unfit.alike => format!(
+                "`{name}` is spelled in other letters, which not all take for another member (byte {})",
+                unfit.offset
+            ),
             name => format!(
                 "`{name}` has a value of the wrong type (byte {})",
                 unfit.offset

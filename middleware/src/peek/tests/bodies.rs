@@ -111,6 +111,15 @@ async fn the_message_of_a_refusal_tells_the_place_of_the_fault() {
             r#"{"stream":"yes"}"#,
             "`stream` has a value of the wrong type (byte 10)",
         ),
+        // C13: a reader in Go takes the last one, whatever its letters.
+        (
+            r#"{"model":"m","Model":"n"}"#,
+            "`model` is spelled in other letters, which not all take for another member (byte 21)",
+        ),
+        (
+            r#"{"m\u004fDEL":"n"}"#,
+            "`model` is spelled in other letters",
+        ),
         // Of a text that is no JSON nothing is told but that, though the member comes first.
         (
             r#"{"model":7,"x":nil}"#,
