@@ -1,12 +1,12 @@
 //! `explain`: which route, target and layers a request would meet, and why. Nothing is sent.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use tollgate_middleware::{
-    dialect::{self, Recognised},
+    dialect::{self, Recognised, Surface},
     error::Rejection,
-    json,
+    json, peek,
     route::Ask,
 };
 
@@ -17,12 +17,7 @@ use crate::{
 
 /// The request to explain.
 #[derive(Debug)]
-pub struct Question {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
+pub struct Question(Request<Vec<u8>>);
 
 /// A request that cannot be read; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,18 +38,13 @@ impl Question {
     ///
     /// A path that is no request target.
     pub fn of_model(model: &str, path: &str) -> Result<Self, Unreadable> {
-        let uri = path
-            .parse()
-            .map_err(|_| Unreadable(format!("`{path}` is no request target")))?;
         let mut body = br#"{"model":"#.to_vec();
         json::escape_into(model, &mut body);
         body.push(b'}');
-        Ok(Self {
-            method: Method::POST,
-            uri,
-            headers: HeaderMap::new(),
-            body,
-        })
+        let req = Request::post(path).header(CONTENT_TYPE, "application/json");
+        let req = req.body(body);
+        req.map(Self)
+            .map_err(|_| Unreadable(format!("`{path}` is no request target")))
     }
 
     /// A whole HTTP/1 request: request line, headers, an empty line, the body.
@@ -72,12 +62,13 @@ impl Question {
         let method = words
             .next()
             .and_then(|word| Method::from_bytes(word.as_bytes()).ok());
-        let uri = words.next().and_then(|word| word.parse().ok());
+        let uri = words.next().and_then(|word| word.parse::<Uri>().ok());
         let (Some(method), Some(uri)) = (method, uri) else {
             let told = "the first line must be as in `POST /v1/chat/completions HTTP/1.1`";
             return Err(Unreadable(told.into()));
         };
-        let mut headers = HeaderMap::new();
+        let mut req = Request::new(body.to_vec());
+        (*req.method_mut(), *req.uri_mut()) = (method, uri);
         for line in lines.filter(|line| !line.trim().is_empty()) {
             let parsed = line.split_once(':').and_then(|(name, value)| {
                 let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
@@ -86,14 +77,9 @@ impl Question {
             let Some((name, value)) = parsed else {
                 return Err(Unreadable("a line of the head is not `name: value`".into()));
             };
-            headers.append(name, value);
+            req.headers_mut().append(name, value);
         }
-        Ok(Self {
-            method,
-            uri,
-            headers,
-            body: body.to_vec(),
-        })
+        Ok(Self(req))
     }
 }
 
@@ -130,23 +116,22 @@ fn say(out: &mut String, what: &str, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{what:<10}{text}");
 }
 
-fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Rejection> {
-    let (path, headers) = (question.uri.path(), &question.headers);
-    say(out, "request", format_args!("{} {path}", question.method));
-    let recognised = dialect::recognise(&question.method, path, question.uri.query(), headers);
+fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(), Rejection> {
+    let (path, headers) = (req.uri().path(), req.headers());
+    say(out, "request", format_args!("{} {path}", req.method()));
+    let recognised = dialect::recognise(req.method(), path, req.uri().query(), headers);
+    let surface = surface(&recognised, out);
     let json = crate::stack::json(&config.server.limits);
-    let (model, stream) = wanted(question, &recognised, &json, out)?;
-    if let Some(model) = &model {
+    let intent = match surface {
+        Some(surface) => peek::intent(req, surface, &json)?,
+        None => None,
+    };
+    let named = surface.and_then(|surface| surface.model_in(path));
+    let (intent, named) = (intent.as_ref(), named.as_deref());
+    let ask = Ask::of(path, headers, &recognised, intent, named);
+    if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
-    let ask = Ask {
-        model: model.as_deref(),
-        path,
-        recognised: &recognised,
-        stream,
-        hidden: false,
-        headers,
-    };
     let chosen = routing::table(config).choose(&ask)?;
     if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
         let why = "after aliases and provider names";
@@ -170,6 +155,7 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
         Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
         None => say(out, "target", format_args!("{}, built in", provider.name)),
     }
+    place.target.takes(surface, intent)?;
     if let Some(asked) = place.target.asked_for(chosen.model.as_deref()) {
         say(out, "asked for", format_args!("{asked}"));
     }
@@ -178,41 +164,26 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     Ok(())
 }
 
-/// The model that is asked for, and whether a stream is; says what the path is.
-fn wanted(
-    question: &Question,
-    recognised: &Recognised,
-    json: &json::Limits,
-    out: &mut String,
-) -> Result<(Option<String>, bool), Rejection> {
-    let path = question.uri.path();
-    let surface = match recognised {
-        Recognised::Surface(surface) => surface,
-        Recognised::Prefixed(_) => {
+/// The surface that a path has; says what it is.
+fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surface> {
+    match recognised {
+        Recognised::Surface(surface) => {
+            let (dialect, operation) = (surface.dialect, surface.operation);
             say(
                 out,
                 "surface",
-                format_args!("none that is known; relayed as it is"),
+                format_args!("{dialect} {operation}, by its path"),
             );
-            return Ok((None, false));
+            return Some(surface);
         }
-        Recognised::Wrong(_) | Recognised::Unknown => {
-            say(out, "surface", format_args!("none"));
-            return Ok((None, false));
-        }
-    };
-    let (dialect, operation) = (surface.dialect, surface.operation);
-    say(
-        out,
-        "surface",
-        format_args!("{dialect} {operation}, by its path"),
-    );
-    if surface.is_json() && !question.body.is_empty() {
-        let intent = tollgate_middleware::peek::intent(surface, path, &question.body, json)?;
-        return Ok((intent.model().map(Into::into), intent.stream()));
+        Recognised::Prefixed(_) => say(
+            out,
+            "surface",
+            format_args!("none that is known; relayed as it is"),
+        ),
+        Recognised::Wrong(_) | Recognised::Unknown => say(out, "surface", format_args!("none")),
     }
-    let named = surface.model_in(path).map(Cow::into_owned);
-    Ok((named, surface.stream.unwrap_or(false)))
+    None
 }
 
 /// The layers in the order of the stack, with the values that hold here.

@@ -24,7 +24,7 @@ use tollgate_middleware::{
     seal::{self, Seal, SealLayer},
     timeout::{self, TimeoutLayer, Timeouts},
     truncation::{self, Truncation, TruncationLayer},
-    upstream::{Target, Upstream, UpstreamLayer},
+    upstream::{self, Target, Upstream, UpstreamLayer},
 };
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -249,7 +249,8 @@ impl<K: Clone> Clone for Stack<K> {
 }
 
 type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
-type TargetBody = TimedBody<truncation::ResponseBody<LeafBody<RequestStream>>>;
+type TargetBody =
+    TimedBody<truncation::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::ResponseBody<
     seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>,

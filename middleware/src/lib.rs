@@ -32,16 +32,16 @@
 //!
 //! | module and feature | does |
 //! |---|---|
-//! | `wire` | below the server: says when what was written is on the socket |
+//! | `wire` | below the server: strict heads and chunks, clients that leave or take nothing, what is on the socket |
 //! | `record` | names a request and tells, once, how it ended |
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
-//! | `peek` | reads a body once and says what it asks for |
+//! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
-//! | `upstream` | makes a request fit a provider: authority, path, model, credential |
+//! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
 //! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing

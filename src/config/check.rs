@@ -189,9 +189,11 @@ impl Walk<'_, '_> {
     }
 
     fn secret(&mut self, node: &Node) {
+        // A variable that is not set has been told already.
+        let unset = |e: &Entry| e.value.scalar().is_some_and(|s| s.origin == Origin::Unset);
         let one = |e: &Entry| {
             matches!(e.key.as_str(), "env" | "file")
-                && e.value.text().is_some_and(|t| !t.is_empty())
+                && (unset(e) || e.value.text().is_some_and(|t| !t.is_empty()))
         };
         if node.entries().len() != 1 || !node.entries().iter().all(one) {
             let at = node.entries().first().map_or(node.at, |e| e.at);

@@ -244,10 +244,15 @@ fn listener_of_provider(play: Play) -> (thread::JoinHandle<()>, Back) {
 fn ask(gateway: SocketAddr, play: Play, turns: &mpsc::Sender<()>) {
     let mut stream = TcpStream::connect(gateway).expect("the gateway listens");
     stream.set_nodelay(true).expect("a socket without delay");
-    let length = BODY.len();
+    // A stream that is asked for is looked into, whatever it is labelled: documents are not asked for as streams.
+    let body = match play {
+        Play::Events(_) => BODY.to_owned(),
+        Play::Documents(_) => BODY.replace("true", "false"),
+    };
+    let length = body.len();
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
-         authorization: Bearer sk-caller\r\nx-request-id: one\r\ncontent-length: {length}\r\n\r\n{BODY}"
+         authorization: Bearer sk-caller\r\nx-request-id: one\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     match play {
         Play::Events(count) => {

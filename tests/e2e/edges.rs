@@ -4,6 +4,7 @@ mod answers;
 mod connections;
 mod edits;
 mod failures;
+mod hidden;
 mod hygiene;
 mod limits;
 mod refusals;

@@ -90,21 +90,20 @@ impl Inside {
     /// Waits for so many lines of the request log.
     pub(crate) async fn lines(&self, count: usize) -> Vec<Value> {
         until("lines of the request log", async || {
-            let text = self
-                .log
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let lines = text
-                .split(|&byte| byte == b'\n')
-                .filter(|line| !line.is_empty());
+            let text = self.log_text();
+            let lines = text.lines().filter(|line| !line.is_empty());
             let lines: Vec<_> = lines
-                .filter_map(|line| serde_json::from_slice(line).ok())
+                .filter_map(|line| serde_json::from_str(line).ok())
                 .collect();
             (lines.len() >= count).then_some(lines)
         })
         .await
+    }
+
+    /// What was written to the request log.
+    pub(crate) fn log_text(&self) -> String {
+        let log = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8(log.clone()).expect("a log is UTF-8")
     }
 }
 

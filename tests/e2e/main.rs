@@ -3,6 +3,7 @@
 mod allocations;
 mod binary;
 mod configs;
+mod dependencies;
 mod edges;
 mod endings;
 mod harness;

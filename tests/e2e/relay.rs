@@ -18,7 +18,9 @@ use crate::harness::{Ask, CALLER, KEY, Stage, each, provider, random_split, seed
 
 /// Below this many recordings nothing is shown.
 const LEAST: usize = 15;
-/// Bodies up to this size are replayed byte by byte; of larger ones a few.
+/// Answers up to this size are replayed byte by byte.
+const MEDIUM: usize = 64 * 1024;
+/// Requests up to this size are sent in the pieces of the answer.
 const SMALL: usize = 3000;
 /// Seeded splits of each recording.
 const RANDOM: u64 = 3;
@@ -311,8 +313,8 @@ fn plans(recording: &Recording, index: usize, seed: u64) -> Vec<(Framing, Split)
     };
     let mut plans = vec![(usual, Split::Whole)];
     let size = recording.body.len();
-    // Byte by byte a large body costs a second: each run takes others.
-    if size <= SMALL || (size <= 64 * 1024 && (index as u64 + seed).is_multiple_of(16)) {
+    // Byte by byte a larger one costs seconds and finds nothing more.
+    if size <= MEDIUM {
         plans.push((Framing::Chunked, Split::Bytes(1)));
     }
     if let Some(sizes) = &recording.chunks {

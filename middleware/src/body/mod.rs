@@ -14,4 +14,6 @@ pub use self::{
 };
 
 #[cfg(test)]
+pub(crate) mod heard;
+#[cfg(test)]
 mod tests;

@@ -1,8 +1,17 @@
 //! The model of a multipart request, read from the parts' headers while the bytes pass.
+//!
+//! Readers of forms differ: in what ends a line, in quotes and escapes, in which of two parts of one name counts, in what
+//! may stand before, between and behind the parts. So only the plain form is taken, which all of them read alike and all
+//! clients write; whatever else is [`Unclear`], and a gateway that decides by the model has to refuse it.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use memchr::memmem;
+
+mod boundary;
+mod head;
+
+use self::boundary::boundary;
 
 /// The model that a form names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +22,24 @@ pub struct Model {
     pub span: Range<usize>,
 }
 
-/// Finds the part named `model` in a `multipart/form-data` body that comes in pieces.
+/// A form that two readers could understand differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unclear {
+    why: &'static str,
+    at: usize,
+}
+
+/// Finds the part named `model` in a `multipart/form-data` body that comes in pieces, and judges the whole form.
 ///
 /// Holds the headers of one part (at most 8 KiB) or a model's name (at most 256 bytes), never a file's
-/// bytes. Linear in the body, whatever the split. A body that is not multipart, or whose headers or model
-/// are larger than that, ends the search without a model.
+/// bytes. Linear in the body, and the same verdict, whatever the split. What is taken:
+///
+/// - the form begins with its boundary, at most a line break before it, and ends with the closing one, at most line breaks
+///   behind it; the boundary stands nowhere else, and each line of it ends with CRLF;
+/// - each part has a `content-disposition: form-data` that begins with its one `name`, without escapes; its headers are
+///   lines that end with CRLF and are not continued;
+/// - at most one part is `model`, under exactly this name, and is plain text: no file, no transfer encoding, no other charset
+///   than UTF-8, at most 256 bytes.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// `\r\n--boundary`, as it stands between parts.
@@ -27,161 +49,259 @@ pub struct Parts {
     held: Vec<u8>,
     /// Bytes of the body that are behind us; what is held of them came last.
     passed: usize,
+    /// Where the data of the part at hand begins.
+    data: usize,
+    /// A part named `model` has come.
+    named: bool,
+    model: Option<Model>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In preamble or a part that is not asked for. -> `Delimited`
-    Skipping,
-    /// Behind a delimiter: `--` ends the body, a line break opens a head. -> `Head`, `Over`
+    /// Before the first delimiter. -> `Delimited`
+    Before,
+    /// Behind a delimiter: `--` ends the form, a line break opens a head. -> `Head`, `Over`
     Delimited,
-    /// In a part's headers. -> `Skipping`, `Model`, `Over`
+    /// In a part's headers. -> `Other`, `Model`
     Head,
-    /// In the model's value. -> `Over`
+    /// In the data of a part that is not asked for. -> `Delimited`
+    Other,
+    /// In the model's value. -> `Delimited`
     Model,
-    /// Found, or nothing to be found. Stays.
+    /// Behind the closing delimiter.
     Over,
+    /// Unclear, whatever comes.
+    Refused(Unclear),
 }
 
 impl Parts {
-    /// A scanner for a body with this `content-type`; `None` if it is not multipart or names no boundary.
-    pub fn new(content_type: &str) -> Option<Self> {
-        let boundary = boundary(content_type)?;
+    /// A scanner for a body with this `content-type`; `None` if it is not multipart.
+    ///
+    /// # Errors
+    ///
+    /// A multipart type without a boundary that all readers find: none or several, escaped, empty, over 70 bytes.
+    pub fn new(content_type: &str) -> Result<Option<Self>, Unclear> {
+        let boundary = match boundary(content_type) {
+            Ok(Some(boundary)) => boundary,
+            Ok(None) => return Ok(None),
+            Err(why) => return Err(Unclear { why, at: 0 }),
+        };
         let mut delimiter = Vec::with_capacity(boundary.len() + 4);
         delimiter.extend_from_slice(b"\r\n--");
         delimiter.extend_from_slice(boundary.as_bytes());
-        // The first delimiter needs no line break before it: pretend one.
-        Some(Self {
+        Ok(Some(Self {
             delimiter,
-            state: State::Skipping,
-            held: b"\r\n".to_vec(),
+            state: State::Before,
+            held: Vec::new(),
             passed: 0,
-        })
+            data: 0,
+            named: false,
+            model: None,
+        }))
     }
 
-    /// Reads the next piece; the model as soon as its name is whole, once.
-    pub fn feed(&mut self, mut piece: &[u8]) -> Option<Model> {
-        while !piece.is_empty() && self.state != State::Over {
-            let rest = match self.state {
-                State::Skipping => self.skip(piece),
+    /// Reads the next piece.
+    ///
+    /// # Errors
+    ///
+    /// As soon as the form is unclear, and from then on.
+    pub fn feed(&mut self, mut piece: &[u8]) -> Result<(), Unclear> {
+        while !piece.is_empty() {
+            let taken = match self.state {
+                State::Before => self.before(piece),
                 State::Delimited => self.after_delimiter(piece),
                 State::Head => self.head(piece),
-                State::Model => {
-                    let (rest, model) = self.model(piece);
-                    if model.is_some() {
-                        return model;
-                    }
-                    rest
-                }
-                State::Over => return None,
+                State::Other => self.skip(piece),
+                State::Model => self.value(piece),
+                State::Over => self.behind(piece),
+                State::Refused(unclear) => Err(unclear),
             };
-            self.passed += piece.len() - rest.len();
-            piece = rest;
+            let taken = taken.inspect_err(|unclear| self.state = State::Refused(*unclear))?;
+            self.passed += taken;
+            piece = &piece[taken..];
         }
-        None
+        Ok(())
     }
 
-    /// Whether nothing more can be found.
-    pub fn is_over(&self) -> bool {
-        self.state == State::Over
+    /// The model, once its part has ended. An empty one is none.
+    pub fn model(&self) -> Option<&Model> {
+        self.model.as_ref()
     }
 
-    /// Skips to behind the next delimiter.
-    fn skip<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
-        let held = self.held.len();
-        if held > 0 {
-            // A delimiter may have begun in what is held: complete it with as much as it can need.
-            let lent = piece.len().min(self.delimiter.len());
-            self.held.extend_from_slice(&piece[..lent]);
-            if let Some(at) = memmem::find(&self.held, &self.delimiter) {
-                let consumed = at + self.delimiter.len() - held;
-                return self.enter(State::Delimited, &piece[consumed..]);
+    /// The body is over.
+    ///
+    /// # Errors
+    ///
+    /// If the form is unclear, also for want of its closing boundary.
+    pub fn finish(&self) -> Result<(), Unclear> {
+        match self.state {
+            State::Over => Ok(()),
+            State::Refused(unclear) => Err(unclear),
+            _ => Err(self.unclear("it ends without its closing boundary")),
+        }
+    }
+
+    /// Unclear at the part at hand.
+    fn unclear(&self, why: &'static str) -> Unclear {
+        Unclear { why, at: self.data }
+    }
+
+    /// The delimiter without its line break.
+    fn marker(&self) -> &[u8] {
+        &self.delimiter[2..]
+    }
+
+    /// Reads the first delimiter, which may have a line break before it.
+    fn before(&mut self, piece: &[u8]) -> Result<usize, Unclear> {
+        for (i, byte) in piece.iter().enumerate() {
+            self.held.push(*byte);
+            let text = self.held.strip_prefix(b"\r\n").unwrap_or(&self.held);
+            if text == self.marker() {
+                self.enter(State::Delimited);
+                return Ok(i + 1);
             }
-            self.held.truncate(held);
+            if !self.marker().starts_with(text) && self.held != b"\r" {
+                return Err(self.unclear("it does not begin with its boundary"));
+            }
         }
-        if let Some(at) = memmem::find(piece, &self.delimiter) {
-            return self.enter(State::Delimited, &piece[at + self.delimiter.len()..]);
-        }
-        self.held
-            .extend_from_slice(&piece[piece.len().saturating_sub(self.delimiter.len())..]);
-        let surplus = self.held.len().saturating_sub(self.delimiter.len() - 1);
-        self.held.drain(..surplus);
-        &[]
+        Ok(piece.len())
     }
 
     /// Reads the rest of a delimiter's line.
-    fn after_delimiter<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+    fn after_delimiter(&mut self, piece: &[u8]) -> Result<usize, Unclear> {
         for (i, byte) in piece.iter().enumerate() {
-            match byte {
-                b'-' if self.held == b"-" => return self.enter(State::Over, &[]),
-                b'-' if self.held.is_empty() => self.held.push(b'-'),
-                b' ' | b'\t' | b'\r' if self.held.is_empty() => {}
-                // The break is kept: a head without headers is a line break after a line break.
-                b'\n' if self.held.is_empty() => {
-                    let rest = self.enter(State::Head, &piece[i + 1..]);
-                    self.held.extend_from_slice(b"\r\n");
-                    return rest;
+            self.held.push(*byte);
+            match &self.held[..] {
+                b"-" | b"\r" => {}
+                b"--" => self.enter(State::Over),
+                b"\r\n" => {
+                    self.enter(State::Head);
+                    self.data = self.passed + i + 1;
                 }
-                // A longer boundary that begins with ours: data after all.
-                _ => return self.enter(State::Skipping, &piece[i..]),
+                _ => return Err(self.unclear("a line that begins with its boundary goes on")),
+            }
+            if self.held.is_empty() {
+                return Ok(i + 1);
             }
         }
-        &[]
+        Ok(piece.len())
     }
 
     /// Collects a part's headers and decides whether the part is the model.
-    fn head<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+    fn head(&mut self, piece: &[u8]) -> Result<usize, Unclear> {
         let before = self.held.len();
-        let lent = piece.len().min(MAX_HEAD + 4 - before);
+        let lent = piece.len().min(MAX_HEAD - before);
         self.held.extend_from_slice(&piece[..lent]);
-        let from = before.saturating_sub(3);
-        match memmem::find(&self.held[from..], b"\r\n\r\n").map(|at| from + at + 4) {
-            Some(end) => {
-                let next = if names_model(&self.held[..end]) {
-                    State::Model
-                } else {
-                    State::Skipping
-                };
-                let rest = self.enter(next, &piece[end - before..]);
-                // A part without a value: its delimiter begins with the break that ended the head.
-                self.held.extend_from_slice(b"\r\n");
-                rest
-            }
-            None if self.held.len() > MAX_HEAD => self.enter(State::Over, &[]),
-            None => &[],
+        if self.held.starts_with(b"\r\n") {
+            return Err(self.unclear("a part has no headers"));
         }
+        let from = before.saturating_sub(3);
+        let Some(at) = memmem::find(&self.held[from..], b"\r\n\r\n") else {
+            return match self.held.len() {
+                MAX_HEAD => Err(self.unclear("the headers of a part are over 8 KiB")),
+                _ => Ok(lent),
+            };
+        };
+        let end = from + at;
+        let is_model = head::names_model(&self.held[..end]).map_err(|why| self.unclear(why))?;
+        if is_model && std::mem::replace(&mut self.named, true) {
+            return Err(self.unclear("it names the model twice"));
+        }
+        self.enter(if is_model { State::Model } else { State::Other });
+        let taken = end + 4 - before;
+        self.data = self.passed + taken;
+        Ok(taken)
+    }
+
+    /// Skips to behind the next delimiter.
+    fn skip(&mut self, piece: &[u8]) -> Result<usize, Unclear> {
+        let held = self.held.len();
+        // A delimiter may have begun in what is held: complete it with as much as it can need.
+        let lent = piece.len().min(self.delimiter.len());
+        self.held.extend_from_slice(&piece[..lent]);
+        if let Some(at) = memmem::find(&self.held, self.marker()) {
+            self.delimited(&self.held[..at])?;
+            let taken = at + self.marker().len() - held;
+            self.enter(State::Delimited);
+            return Ok(taken);
+        }
+        if let Some(at) = memmem::find(piece, self.marker()) {
+            self.delimited(&piece[..at])?;
+            let taken = at + self.marker().len();
+            self.enter(State::Delimited);
+            return Ok(taken);
+        }
+        self.held.truncate(held);
+        let kept = self.delimiter.len() - 1;
+        self.held
+            .extend_from_slice(&piece[piece.len().saturating_sub(kept)..]);
+        let surplus = self.held.len().saturating_sub(kept);
+        self.held.drain(..surplus);
+        Ok(piece.len())
     }
 
     /// Collects the model's value up to the delimiter.
-    fn model<'a>(&mut self, piece: &'a [u8]) -> (&'a [u8], Option<Model>) {
-        // The break that ended the head is held too, so all that is held is text as it arrived.
-        let start = self.passed - self.held.len();
-        let room = 2 + MAX_MODEL + self.delimiter.len() - self.held.len();
+    fn value(&mut self, piece: &[u8]) -> Result<usize, Unclear> {
+        let held = self.held.len();
+        let room = MAX_MODEL + self.delimiter.len() - held;
         let lent = piece.len().min(room);
         self.held.extend_from_slice(&piece[..lent]);
-        match memmem::find(&self.held, &self.delimiter) {
-            Some(end) => {
-                let text = std::str::from_utf8(&self.held[..end]).ok();
-                let model = text.and_then(|text| trimmed(text, start));
-                (self.enter(State::Over, &[]), model)
-            }
-            None if lent == room => (self.enter(State::Over, &[]), None),
-            None => (&[], None),
+        let Some(at) = memmem::find(&self.held, self.marker()) else {
+            return if lent == room {
+                Err(self.unclear("the model's name is over 256 bytes"))
+            } else {
+                Ok(lent)
+            };
+        };
+        let value = self.delimited(&self.held[..at])?;
+        let text = std::str::from_utf8(value)
+            .map_err(|_| self.unclear("the model's name is not UTF-8"))?;
+        self.model = trimmed(text, self.data);
+        let taken = at + self.marker().len() - held;
+        self.enter(State::Delimited);
+        Ok(taken)
+    }
+
+    /// Behind the closing delimiter only line breaks may come.
+    fn behind(&self, piece: &[u8]) -> Result<usize, Unclear> {
+        let other = piece.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        match other {
+            Some(at) => Err(Unclear {
+                why: "it goes on behind its closing boundary",
+                at: self.passed + at,
+            }),
+            None => Ok(piece.len()),
         }
     }
 
-    fn enter<'a>(&mut self, state: State, rest: &'a [u8]) -> &'a [u8] {
+    /// What stands before a boundary, without the line break that belongs to that.
+    fn delimited<'a>(&self, before: &'a [u8]) -> Result<&'a [u8], Unclear> {
+        before
+            .strip_suffix(b"\r\n")
+            .ok_or_else(|| self.unclear("its boundary stands within a line of a part"))
+    }
+
+    fn enter(&mut self, state: State) {
         self.state = state;
         self.held.clear();
-        rest
     }
 }
+
+// ===== impl Unclear =====
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (byte {})", self.why, self.at)
+    }
+}
+
+impl std::error::Error for Unclear {}
 
 /// Whether `value` can be written into a part of a body with this `content-type` and stay one value:
 /// it breaks no line and does not hold the boundary.
 pub fn fits(content_type: &str, value: &str) -> bool {
-    boundary(content_type)
-        .is_some_and(|boundary| !value.contains(['\r', '\n']) && !value.contains(boundary))
+    matches!(boundary(content_type), Ok(Some(boundary))
+        if !value.contains(['\r', '\n']) && !value.contains(boundary))
 }
 
 /// The model in a `text` that begins at `start` of the body.
@@ -194,244 +314,11 @@ fn trimmed(text: &str, start: usize) -> Option<Model> {
     })
 }
 
-/// The boundary parameter of a multipart content type. 1 to 70 bytes: RFC 2046, section 5.1.1.
-fn boundary(content_type: &str) -> Option<&str> {
-    let (kind, mut rest) = content_type.split_once(';')?;
-    let multipart = kind.trim_ascii().as_bytes().first_chunk::<10>()?;
-    if !multipart.eq_ignore_ascii_case(b"multipart/") {
-        return None;
-    }
-    loop {
-        let (name, value, next) = parameter(rest)?;
-        if name.eq_ignore_ascii_case("boundary") {
-            return Some(value).filter(|value| (1..=70).contains(&value.len()));
-        }
-        rest = next;
-    }
-}
-
-/// Splits `name=value; …` or `name="value"; …`, quoted values without their escapes undone.
-fn parameter(rest: &str) -> Option<(&str, &str, &str)> {
-    let (name, rest) = rest.split_once('=')?;
-    let name = name.trim_ascii().trim_start_matches([';', ' ', '\t']);
-    if let Some(quoted) = rest.trim_ascii_start().strip_prefix('"') {
-        let mut escaped = false;
-        let end = quoted.bytes().position(|byte| {
-            let closes = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            closes
-        })?;
-        return Some((name, &quoted[..end], &quoted[end + 1..]));
-    }
-    let (value, rest) = rest.split_once(';').unwrap_or((rest, ""));
-    Some((name, value.trim_ascii(), rest))
-}
-
-/// Whether a part's headers say `content-disposition: form-data; name="model"`.
-fn names_model(head: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').any(|line| {
-        let Ok(line) = std::str::from_utf8(line) else {
-            return false;
-        };
-        let Some((name, value)) = line.split_once(':') else {
-            return false;
-        };
-        if !name
-            .trim_ascii()
-            .eq_ignore_ascii_case("content-disposition")
-        {
-            return false;
-        }
-        let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
-        while let Some((name, value, next)) = parameter(rest) {
-            if name.eq_ignore_ascii_case("name") {
-                return value == "model";
-            }
-            rest = next;
-        }
-        false
-    })
-}
-
-/// Bytes of one part's headers that are held.
+/// Bytes of one part's headers that are held, with the empty line behind them.
 const MAX_HEAD: usize = 8 * 1024;
 
 /// Bytes of a model's name that are held.
 const MAX_MODEL: usize = 256;
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const TYPE: &str = "multipart/form-data; boundary=X-1";
-
-    fn found(content_type: &str, pieces: &[&[u8]]) -> Option<String> {
-        let mut parts = Parts::new(content_type).expect("multipart");
-        let mut found = None;
-        for piece in pieces {
-            if let Some(model) = parts.feed(piece) {
-                let cut = &pieces.concat()[model.span.clone()];
-                assert_eq!(cut, model.value.as_bytes(), "{:?}", model.span);
-                assert_eq!(found.replace(model.value), None, "told once");
-            }
-        }
-        found
-    }
-
-    fn body(parts: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut body = Vec::new();
-        for (disposition, value) in parts {
-            body.extend_from_slice(b"--X-1\r\nContent-Disposition: form-data; ");
-            body.extend_from_slice(disposition.as_bytes());
-            body.extend_from_slice(b"\r\n\r\n");
-            body.extend_from_slice(value);
-            body.extend_from_slice(b"\r\n");
-        }
-        body.extend_from_slice(b"--X-1--\r\n");
-        body
-    }
-
-    #[test]
-    fn the_model_is_told_over_every_split_in_two() {
-        let file = b"\x89PNG\r\n--X-\r\n--X\r\n\r\nname=\"model\"\r\n\r\nfake\r\n--".as_slice();
-        let body = body(&[
-            (
-                "name=\"file\"; filename=\"a;name=model\\\".png\"\r\nContent-Type: image/png",
-                file,
-            ),
-            ("name=\"empty\"", b""),
-            ("name=\"model\"", b"gpt-image-1"),
-            ("name=\"prompt\"", b"x"),
-        ]);
-        for cut in 0..=body.len() {
-            let pieces = [&body[..cut], &body[cut..]];
-            assert_eq!(
-                found(TYPE, &pieces).as_deref(),
-                Some("gpt-image-1"),
-                "cut at {cut}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_part_without_headers_or_value_is_passed() {
-        let body = b"preamble\r\n--X-1\r\n\r\nno headers\r\n--X-1 \r\ncontent-disposition: form-data; name=model\r\n\r\nm\r\n--X-1--";
-        assert_eq!(found(TYPE, &[body]).as_deref(), Some("m"));
-    }
-
-    #[test]
-    fn the_span_is_that_of_the_name_without_the_white_space_around_it() {
-        let body = body(&[
-            ("name=\"a\"", b"m-1"),
-            ("name=\"model\"", b" \r\n\tm-1\xc2\xa0 \r\n"),
-        ]);
-        let start = body
-            .windows(5)
-            .position(|it| it == b"\tm-1\xc2")
-            .expect("it is there")
-            + 1;
-        for cut in 0..=body.len() {
-            let mut parts = Parts::new(TYPE).expect("multipart");
-            let model = parts
-                .feed(&body[..cut])
-                .or_else(|| parts.feed(&body[cut..]));
-            let expected = Model {
-                value: "m-1".to_owned(),
-                span: start..start + 3,
-            };
-            assert_eq!(model, Some(expected), "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn a_value_that_would_break_the_form_does_not_fit() {
-        for value in ["m", "", "acme/x:free", "--X-", "x -1", "\u{e9}\u{2028}\""] {
-            assert!(fits(TYPE, value), "{value:?}");
-        }
-        for value in ["a\rb", "a\nb", "\r\n", "--X-1", "X-1", "aX-1b"] {
-            assert!(!fits(TYPE, value), "{value:?}");
-        }
-        assert!(!fits("application/json", "m") && !fits("multipart/form-data", "m"));
-    }
-
-    #[test]
-    fn an_empty_model_is_none() {
-        for body in [
-            "--X-1\r\nContent-Disposition: form-data; name=model\r\n\r\n--X-1\r\nA: b\r\n\r\nx\r\n--X-1--",
-            "--X-1\r\nContent-Disposition: form-data; name=model\r\n\r\n\r\n--X-1--",
-        ] {
-            assert_eq!(found(TYPE, &[body.as_bytes()]), None);
-        }
-    }
-
-    #[test]
-    fn a_body_without_a_model_has_none() {
-        let recorded = include_bytes!(
-            "../../../tests/fixtures/recordings/openai/images-edits-multipart/request.bin"
-        );
-        let content_type = "multipart/form-data; boundary=-----------RubyMultipartPost-d360293eee8bc4f1b2f8ed291a1b5ccc";
-        assert_eq!(found(content_type, &[recorded]), None);
-        let renamed =
-            String::from_utf8_lossy(recorded).replace("name=\"prompt\"", "name=\"model\"");
-        let model = found(content_type, &[renamed.as_bytes()]).expect("the renamed part");
-        assert!(model.contains("red"), "{model}");
-    }
-
-    #[test]
-    fn what_is_too_large_ends_the_search() {
-        let long = "m".repeat(257);
-        assert_eq!(
-            found(TYPE, &[&body(&[("name=\"model\"", long.as_bytes())])]),
-            None
-        );
-        let fits = "m".repeat(256);
-        assert_eq!(
-            found(TYPE, &[&body(&[("name=\"model\"", fits.as_bytes())])]),
-            Some(fits)
-        );
-        let mut parts = Parts::new(TYPE).expect("multipart");
-        assert_eq!(parts.feed(b"--X-1\r\n"), None);
-        for _ in 0..100 {
-            assert_eq!(parts.feed(&[b'h'; 100]), None);
-        }
-        assert!(parts.is_over() && parts.held.capacity() <= 2 * MAX_HEAD);
-    }
-
-    #[test]
-    fn only_multipart_with_a_boundary_is_scanned() {
-        assert!(Parts::new("multipart/form-data; charset=x; boundary=\"a b\"").is_some());
-        for refused in [
-            "application/json",
-            "multipart/form-data",
-            "multipart/form-data; boundary=",
-            "text/x; boundary=a",
-        ] {
-            assert!(Parts::new(refused).is_none(), "{refused}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_split_tells_the_same(
-            junk in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'X'), Just(b'1'), any::<u8>()], 0..60),
-            blank in "[ \t\r\n]{0,3}",
-            name in "[a-z\u{e9}\u{1f600} ./:-]{1,12}",
-            sizes in prop::collection::vec(1usize..9, 1..20),
-        ) {
-            let value = format!("{blank}{name}{blank}");
-            let body = body(&[("name=\"file\"", &junk), ("name=\"model\"", value.as_bytes())]);
-            let whole = found(TYPE, &[&body]);
-            let mut pieces = Vec::new();
-            let mut rest = &body[..];
-            for size in sizes.iter().cycle() {
-                if rest.is_empty() { break; }
-                let (piece, tail) = rest.split_at((*size).min(rest.len()));
-                pieces.push(piece);
-                rest = tail;
-            }
-            prop_assert_eq!(found(TYPE, &pieces), whole);
-        }
-    }
-}
+mod tests;

@@ -47,13 +47,15 @@ pub struct Limit {
     pub value: Option<u64>,
 }
 
-/// A member has a type that no provider takes.
+/// A member has a type that no provider takes, or a name that some take for another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfit {
     /// The member's path.
     pub member: &'static str,
     /// Where its value begins.
     pub offset: usize,
+    /// Its name is this one in other letters: some readers, such as those in Go, take it for the same.
+    pub alike: bool,
 }
 
 /// A reading that is given the members of the body as they come, in the order of the body.
@@ -72,7 +74,7 @@ pub struct Reading<'s, 'a> {
 /// # Errors
 ///
 /// A body that is no object, a model or user that is no string, a switch that is no boolean, a number of choices that is no
-/// whole number. Output limits are told as they are: what is a good one is for a policy to say.
+/// whole number; a `Model` in whatever letters, where the body names the model. Output limits are told as they are: what is a good one is for a policy to say.
 pub fn read<'a>(surface: &Surface, root: Value<'a>) -> Result<Asked<'a>, Unfit> {
     let mut reading = Reading::new(surface);
     for (name, value) in root.members() {
@@ -139,11 +141,21 @@ impl<'s, 'a> Reading<'s, 'a> {
         let Some(written) = name.inner() else {
             return Ok(());
         };
-        if !self.asked.member(self.surface, written, value)?
-            && written.contains(&b'\\')
-            && let Some(name) = name.as_str()
+        if self.asked.member(self.surface, written, value)? {
+            return Ok(());
+        }
+        let unescaped = name.as_str().filter(|_| written.contains(&b'\\'));
+        if let Some(name) = &unescaped
+            && self.asked.member(self.surface, name.as_bytes(), value)?
         {
-            self.asked.member(self.surface, name.as_bytes(), value)?;
+            return Ok(());
+        }
+        let name = unescaped.as_deref().map_or(written, str::as_bytes);
+        if self.surface.model.is_none() && name.eq_ignore_ascii_case(b"model") {
+            return Err(Unfit {
+                alike: true,
+                ..unfit("model", value)
+            });
         }
         Ok(())
     }
@@ -236,6 +248,11 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.member {
             "" => f.write_str("the body is not a JSON object"),
+            member if self.alike => write!(
+                f,
+                "member {member:?} is spelled in other letters at byte {}",
+                self.offset
+            ),
             member => write!(
                 f,
                 "member {member:?} has a wrong type at byte {}",
@@ -251,6 +268,7 @@ fn unfit(member: &'static str, value: Value<'_>) -> Unfit {
     Unfit {
         member,
         offset: value.span().start,
+        alike: false,
     }
 }
 

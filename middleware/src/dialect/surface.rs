@@ -134,6 +134,18 @@ pub fn join<'a>(base: &str, path: &'a str, prefix: Option<&Range<usize>>) -> Cow
     Cow::Owned(joined)
 }
 
+// ===== impl Recognised =====
+
+impl Recognised {
+    /// The known surface, if it is one.
+    pub const fn surface(&self) -> Option<&Surface> {
+        match self {
+            Self::Surface(surface) => Some(surface),
+            _ => None,
+        }
+    }
+}
+
 // ===== impl Surface =====
 
 impl Surface {
@@ -149,6 +161,11 @@ impl Surface {
                 | O::Models
                 | O::Model
         )
+    }
+
+    /// Whether a request names its model in its body, and nowhere else.
+    pub const fn body_names_model(&self) -> bool {
+        self.model.is_none() && !matches!(self.operation, Operation::Models | Operation::Model)
     }
 
     /// Whether a request body holds text that someone wrote, so that a filter or cap must be able to read it.

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::read::{too_large, too_slow};
+use super::read::{too_large, too_slow, unclear};
 use crate::{
     clock::{Clock, SystemClock, Timer},
+    dialect::Parts,
     error::BoxError,
 };
 
 pin_project! {
-    /// A request body that fails once it is over its limit, or comes too slowly.
+    /// A request body that fails once it is over its limit, comes too slowly, or is a form that turns out to be unclear.
     pub struct Limited<B, C: Clock = SystemClock> {
         #[pin]
         inner: B,
@@ -29,6 +30,9 @@ pin_project! {
         waiting: Option<Instant>,
         // Boxed, and made at the first wait: most bodies are there.
         timer: Option<Pin<Box<C::Sleep>>>,
+        // Of a form that goes on behind its model: judged until its end, so that none is whole at the provider that could
+        // be read in another way.
+        form: Option<Box<Parts>>,
     }
 }
 
@@ -50,7 +54,14 @@ impl<B, C: Clock> Limited<B, C> {
             waited: Duration::ZERO,
             waiting: None,
             timer: None,
+            form: None,
         }
+    }
+
+    /// It is a form, read so far by these parts.
+    pub(super) fn form(mut self, parts: Box<Parts>) -> Self {
+        self.form = Some(parts);
+        self
     }
 
     /// From now on it must not come too slowly.
@@ -97,8 +108,8 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.as_mut().project();
-        let Poll::Ready(frame) = this.inner.poll_frame(cx) else {
+        let mut this = self.as_mut().project();
+        let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
             ready!(self.poll_late(cx));
             return Poll::Ready(Some(Err(too_slow().into())));
         };
@@ -111,6 +122,14 @@ where
                 Some(left) => *this.left = left,
                 None => return Poll::Ready(Some(Err(too_large(*this.limit).into()))),
             }
+        }
+        if let Some(parts) = this.form {
+            // The end is judged before the last byte goes on: behind it, it would be too late.
+            let data = frame.as_ref().and_then(Frame::data_ref);
+            let ends = data.is_none() || this.inner.is_end_stream();
+            let judged = parts.feed(data.map_or(&[], |data| &data[..]));
+            let judged = judged.and_then(|()| if ends { parts.finish() } else { Ok(()) });
+            judged.map_err(unclear)?;
         }
         Poll::Ready(frame.map(Ok))
     }

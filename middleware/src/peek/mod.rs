@@ -13,7 +13,7 @@
 //! | body | what happens |
 //! |---|---|
 //! | JSON on a known surface | read whole, checked, held; `Intent` with spans |
-//! | multipart on a known surface | read until its part `model` is known, then streamed; `Intent` with the model and its span |
+//! | multipart on a surface that takes forms | read until its part `model` is known, then streamed; `Intent` with the model and its span |
 //! | compressed, another type, an unknown surface | streamed, counted against the limit; no `Intent` |
 //! | of a GET, HEAD or OPTIONS | not read; no `Intent` |
 //!
@@ -23,7 +23,11 @@
 //! What is on a JSON surface is taken for JSON whatever its label says (`curl -d` labels it a form),
 //! unless the label is one of multipart, audio, image or octets. Checked means: UTF-8, the grammar,
 //! no byte order mark, depth at most 128, at most 10,000 members in one object, and no member twice,
-//! an escaped spelling being the same member. So what was read here is what any provider reads.
+//! an escaped spelling being the same member; nor `model` in other letters. So what was read here is what any provider reads.
+//!
+//! A form must be one that all readers read alike, as [`Parts`](crate::dialect::Parts) says, or it is refused. That is judged
+//! to its end: what turns out to be unclear behind the model breaks the upload off, so that no provider has a whole form of
+//! which another part could be the model.
 //!
 //! The body's limit holds for every body. An announced length above it is refused before a byte is
 //! read. A body must come whole within [`PeekLayer::timeout`] and never pause longer than
@@ -60,6 +64,6 @@ mod tests;
 
 pub use self::{
     limited::Limited,
-    read::json as intent,
+    read::intent,
     service::{Peek, PeekLayer, ResponseFuture},
 };

@@ -2,10 +2,13 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Request, header};
 
 use crate::{
-    dialect::{Parts, Reading, Surface, multipart::Model},
+    dialect::{
+        Parts, Reading, Surface,
+        multipart::{Model, Unclear},
+    },
     error::{Reason, Rejection},
     facts::Intent,
     json,
@@ -18,17 +21,21 @@ const LAYER: &str = "peek";
 pub(super) enum Plan {
     /// Whole, as JSON.
     Json,
-    /// Until the part `model` is known.
+    /// Until the part `model` is known, and judged to its end.
     Multipart(Box<Parts>),
     /// Not at all.
     Pass,
 }
 
 impl Plan {
-    pub(super) fn of(method: &Method, headers: &HeaderMap, surface: Option<&Surface>) -> Self {
+    pub(super) fn of(
+        method: &Method,
+        headers: &HeaderMap,
+        surface: Option<&Surface>,
+    ) -> Result<Self, Rejection> {
         let bodiless = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         let Some(surface) = surface.filter(|_| !bodiless) else {
-            return Self::Pass;
+            return Ok(Self::Pass);
         };
         let text = |name| {
             headers
@@ -37,22 +44,17 @@ impl Plan {
                 .map(str::trim)
         };
         if text(header::CONTENT_ENCODING).is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
-            return Self::Pass;
+            return Ok(Self::Pass);
         }
         let label = text(header::CONTENT_TYPE).unwrap_or_default();
         // What nearly all say.
-        if label == "application/json" && surface.is_json() {
-            return Self::Json;
+        if label == "application/json" {
+            return Ok(Self::Json);
         }
-        if let Some(parts) = Parts::new(label) {
-            return Self::Multipart(Box::new(parts));
+        if !surface.is_json() {
+            return Self::of_form(headers, label);
         }
-        let kind = label
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let kind = kind(label);
         let other = [
             "audio/",
             "image/",
@@ -60,21 +62,72 @@ impl Plan {
             "video/",
             "application/octet-stream",
         ];
-        if surface.is_json() && !other.iter().any(|prefix| kind.starts_with(prefix)) {
-            Self::Json
+        if other.iter().any(|prefix| kind.starts_with(prefix)) {
+            Ok(Self::Pass)
         } else {
-            Self::Pass
+            Ok(Self::Json)
         }
+    }
+
+    /// On a surface that takes forms. Some of these take JSON too.
+    fn of_form(headers: &HeaderMap, label: &str) -> Result<Self, Rejection> {
+        if kind(label) == "application/json" {
+            return Ok(Self::Json);
+        }
+        let parts = match Parts::new(label) {
+            Ok(Some(parts)) => parts,
+            Ok(None) => return Ok(Self::Pass),
+            Err(why) => return Err(unclear(why)),
+        };
+        if headers
+            .get_all(header::CONTENT_TYPE)
+            .iter()
+            .nth(1)
+            .is_some()
+        {
+            let told = "the request has two content types";
+            return Err(Rejection::new(Reason::Malformed, LAYER, told));
+        }
+        Ok(Self::Multipart(Box::new(parts)))
     }
 }
 
-/// What a JSON body asks for on `surface`: the one reading that the layer does, for tools.
+/// A content type without its parameters.
+fn kind(label: &str) -> String {
+    let kind = label.split(';').next().unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
+}
+
+/// What a request asks for whose body is whole: the one reading that the layer does, for tools. `None` for a body that the
+/// layer would let pass unread.
 ///
 /// # Errors
 ///
-/// [`Reason::Malformed`], with the place of the fault: of a text that is no acceptable JSON the first one of that, also
+/// [`Reason::Malformed`] for a body that the layer would refuse, with the place of the fault.
+pub fn intent<B: AsRef<[u8]>>(
+    req: &Request<B>,
+    surface: &Surface,
+    limits: &json::Limits,
+) -> Result<Option<Intent>, Rejection> {
+    let (path, body) = (req.uri().path(), req.body().as_ref());
+    Ok(
+        match Plan::of(req.method(), req.headers(), Some(surface))? {
+            Plan::Json => Some(json(surface, path, body, limits)?),
+            Plan::Multipart(mut parts) => {
+                let judged = parts.feed(body).and_then(|()| parts.finish());
+                judged.map_err(unclear)?;
+                Some(opaque(surface.clone(), path, parts.model()))
+            }
+            Plan::Pass => None,
+        },
+    )
+}
+
+/// What a JSON body asks for on `surface`.
+///
+/// Refused with the place of the fault: of a text that is no acceptable JSON the first one of that, also
 /// if a member before it has a wrong type.
-pub fn json(
+pub(super) fn json(
     surface: &Surface,
     path: &str,
     text: &[u8],
@@ -91,6 +144,10 @@ pub fn json(
     let asked = reading.finish(root).map_err(|unfit| {
         let told = match unfit.member {
             "" => "the request body must be a JSON object".to_owned(),
+            name if unfit.alike => format!(
+                "`{name}` is spelled in other letters, which not all take for another member (byte {})",
+                unfit.offset
+            ),
             name => format!(
                 "`{name}` has a value of the wrong type (byte {})",
                 unfit.offset
@@ -136,6 +193,12 @@ pub(super) fn no_room() -> Rejection {
 pub(super) fn too_large(limit: u64) -> Rejection {
     let told = format!("the request body is larger than the limit of {limit} bytes");
     Rejection::new(Reason::TooLarge, LAYER, told)
+}
+
+/// Nobody knows what the provider would read.
+pub(super) fn unclear(why: Unclear) -> Rejection {
+    let told = format!("the form in the request can be read in more than one way: {why}");
+    Rejection::new(Reason::Malformed, LAYER, told)
 }
 
 pub(super) fn too_slow() -> Rejection {

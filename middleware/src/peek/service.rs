@@ -20,9 +20,8 @@ use super::{
 use crate::{
     body::{Gather, Held, Room, Taken},
     clock::{Clock, SystemClock, Timer},
-    dialect::{self, Surface},
-    error::BoxError,
-    facts::Intent,
+    dialect::{self, Parts, Surface},
+    error::{BoxError, Rejection},
     json,
     record::Record,
 };
@@ -139,15 +138,19 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         let limit = self.policy.limit;
-        if let Err(error) = read::announced(req.headers(), limit) {
-            return ResponseFuture {
-                step: Step::Refused {
-                    error: Some(error.into()),
-                },
-            };
-        }
         let surface = surface(&req);
-        let plan = Plan::of(req.method(), req.headers(), surface.as_ref());
+        let plan = read::announced(req.headers(), limit)
+            .and_then(|()| Plan::of(req.method(), req.headers(), surface.as_ref()));
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                return ResponseFuture {
+                    step: Step::Refused {
+                        error: Some(error.into()),
+                    },
+                };
+            }
+        };
         let (head, body) = req.into_parts();
         let body = Limited::new(body, limit);
         let patience = Patience {
@@ -155,14 +158,18 @@ where
             silence: self.policy.silence,
             clock: self.policy.clock.clone(),
         };
-        if let (Plan::Pass, _) | (_, None) = (&plan, &surface) {
-            let req = Request::from_parts(head, Held::unread(body.patient(patience)));
-            return ResponseFuture {
-                step: Step::Called {
-                    inner: self.inner.call(req),
-                },
-            };
-        }
+        let (form, surface) = match (plan, surface) {
+            (Plan::Json, Some(surface)) => (None, surface),
+            (Plan::Multipart(parts), Some(surface)) => (Some(parts), surface),
+            _ => {
+                let req = Request::from_parts(head, Held::unread(body.patient(patience)));
+                return ResponseFuture {
+                    step: Step::Called {
+                        inner: self.inner.call(req),
+                    },
+                };
+            }
+        };
         // The instance that is ready goes along; what stays has to become ready anew.
         let fresh = self.inner.clone();
         let reading = Reading {
@@ -170,7 +177,7 @@ where
             head,
             body,
             surface,
-            plan,
+            form,
             json: self.policy.json,
             gather: Gather::default(),
             taken: self.policy.room.as_ref().map(Room::take),
@@ -200,8 +207,9 @@ struct Reading<S, B, C: Clock> {
     inner: S,
     head: http::request::Parts,
     body: Limited<B, C>,
-    surface: Option<Surface>,
-    plan: Plan,
+    surface: Surface,
+    // None for JSON.
+    form: Option<Box<Parts>>,
     json: json::Limits,
     gather: Gather,
     taken: Option<Taken>,
@@ -213,15 +221,11 @@ where
     B::Error: Into<BoxError>,
     C: Clock,
 {
-    /// Reads on; ready with the request once enough of it is known. `progress` is set by each frame.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        progress: &mut bool,
-    ) -> Poll<Result<(Option<Intent>, bool), BoxError>> {
+    /// Reads on; ready once enough of the body is known, with whether that is all of it. `progress` is set by each frame.
+    fn poll(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Result<bool, BoxError>> {
         loop {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-                return Poll::Ready(Ok((None, true)));
+                return Poll::Ready(Ok(true));
             };
             *progress = true;
             // Trailers of a request are not for us to read, and end it.
@@ -235,60 +239,55 @@ where
             {
                 return Poll::Ready(Err(read::no_room().into()));
             }
-            let found = self.push(data);
+            let known = self.push(data)?;
             let over = self.body.is_end_stream();
-            if over || found.is_some() {
-                return Poll::Ready(Ok((found, over)));
+            if over || known {
+                return Poll::Ready(Ok(over));
             }
         }
     }
 
-    /// Takes a frame; some once the part that names the model is known, or cannot come any more.
-    fn push(&mut self, frame: Bytes) -> Option<Intent> {
-        let found = match (&mut self.plan, &self.surface) {
-            (Plan::Multipart(parts), Some(surface)) => {
-                let model = parts.feed(&frame);
-                let known = model.is_some() || parts.is_over();
-                let path = self.head.uri.path();
-                known.then(|| read::opaque(surface.clone(), path, model.as_ref()))
+    /// Takes a frame; true once the part that names the model is known.
+    fn push(&mut self, frame: Bytes) -> Result<bool, Rejection> {
+        let known = match &mut self.form {
+            Some(parts) => {
+                parts.feed(&frame).map_err(read::unclear)?;
+                parts.model().is_some()
             }
-            _ => None,
+            None => false,
         };
         self.gather.push(frame);
-        found
+        Ok(known)
     }
 
     /// The request, with everything that was read in it.
-    fn request(
-        self,
-        found: Option<Intent>,
-        over: bool,
-        patience: Patience<C>,
-    ) -> Result<Readied<S, B, C>, BoxError> {
+    fn request(self, over: bool, patience: Patience<C>) -> Result<Readied<S, B, C>, BoxError> {
         let Self {
             inner,
             mut head,
-            body,
+            mut body,
             surface,
-            plan,
+            form,
             json,
             gather,
             taken,
         } = self;
         let path = head.uri.path();
-        let intent = match (plan, surface) {
-            (Plan::Json, Some(surface)) => Some(read::json(&surface, path, &gather.text(), &json)?),
-            (_, surface) => {
-                let unnamed = |surface| read::opaque(surface, path, None);
-                found.or_else(|| surface.map(unnamed))
+        let intent = match form {
+            None => read::json(&surface, path, &gather.text(), &json)?,
+            Some(parts) => {
+                if over {
+                    parts.finish().map_err(read::unclear)?;
+                }
+                let intent = read::opaque(surface, path, parts.model());
+                body = body.form(parts);
+                intent
             }
         };
-        if let Some(intent) = intent {
-            if let Some(record) = head.extensions.get::<Record>() {
-                record.set_intent(intent.clone());
-            }
-            head.extensions.insert(intent);
+        if let Some(record) = head.extensions.get::<Record>() {
+            record.set_intent(intent.clone());
         }
+        head.extensions.insert(intent);
         let body = if over {
             Held::whole(gather.frames())
         } else {
@@ -368,8 +367,7 @@ where
                     };
                     let reading = reading.take().expect("taken only when the step changes");
                     let patience = patience.take().expect("taken only when the step changes");
-                    let (found, over) = read?;
-                    let (mut inner, req) = reading.request(found, over, patience)?;
+                    let (mut inner, req) = reading.request(read?, patience)?;
                     step.set(Step::Called {
                         inner: inner.call(req),
                     });

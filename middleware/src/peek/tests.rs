@@ -13,11 +13,14 @@ use tollgate_testing::{
     laws::{self, Inner, Outcome},
     splits::Split,
 };
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::PeekLayer;
 use crate::{
-    body::Room,
+    body::{
+        Held, Room,
+        heard::{Listened, now, passes_each_ending},
+    },
     clock::{Clock, SystemClock},
     error::{Reason, Rejection},
     facts::Intent,
@@ -59,18 +62,16 @@ async fn peek(req: Request<Script>) -> Result<Reached, BoxError> {
 async fn peek_by(layer: PeekLayer, req: Request<Script>) -> Result<Reached, BoxError> {
     let reached = Arc::new(Mutex::new(None));
     let seen = reached.clone();
-    let inner = service_fn(
-        move |req: Request<crate::body::Held<super::Limited<Script>>>| {
-            let seen = seen.clone();
-            async move {
-                let (head, body) = req.into_parts();
-                let (intent, held) = (head.extensions.get().cloned(), body.is_whole());
-                let body = collect(body).await;
-                *seen.lock().unwrap() = Some(Reached { intent, held, body });
-                Ok::<_, BoxError>(Response::new(Script::empty()))
-            }
-        },
-    );
+    let inner = service_fn(move |req: Request<Held<super::Limited<Script>>>| {
+        let seen = seen.clone();
+        async move {
+            let (head, body) = req.into_parts();
+            let (intent, held) = (head.extensions.get().cloned(), body.is_whole());
+            let body = collect(body).await;
+            *seen.lock().unwrap() = Some(Reached { intent, held, body });
+            Ok::<_, BoxError>(Response::new(Script::empty()))
+        }
+    });
     layer.layer(inner).oneshot(req).await?;
     let reached = reached.lock().unwrap().take();
     Ok(reached.expect("it was called"))
@@ -113,6 +114,20 @@ async fn the_instance_that_was_ready_is_the_one_that_is_called() {
     laws::ready(&layer()).await;
     let build = |inner: Inner| layer().layer(inner);
     laws::ready_over(build, || json(r#"{"model":"m"}"#)).await;
+}
+
+/// Of a request's body that is not read here. One that is read has ended when the request goes on.
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    passes_each_ending(|body| {
+        // The body of the request comes back as that of the answer.
+        let inner = service_fn(|req: Request<Held<super::Limited<Listened>>>| {
+            std::future::ready(Ok::<_, BoxError>(Response::new(req.into_body())))
+        });
+        let req = Request::post("/elsewhere").body(body).unwrap();
+        now(layer().layer(inner).call(req)).unwrap().into_body()
+    })
+    .await;
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{Attempt, Digest, Ended, Mark, Refused};
@@ -47,7 +48,7 @@ struct Cell {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
-    upstream_digest: OnceLock<u128>,
+    original: Mutex<Option<Bytes>>,
     settled: AtomicBool,
 }
 
@@ -88,7 +89,7 @@ impl Record {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
-            upstream_digest: OnceLock::new(),
+            original: Mutex::default(),
             settled: AtomicBool::new(false),
         }))
     }
@@ -357,15 +358,25 @@ impl Record {
         let _ = self.0.digest.set(digest);
     }
 
-    /// The digest of the body as the provider sent it, from a layer that changes it on its way.
-    pub fn upstream_digest(&self) -> Option<u128> {
-        self.0.upstream_digest.get().copied()
+    /// Says what the provider had sent in the place of the next data that are handed over. Only for a layer that changes
+    /// bytes in the middle, which says so of each frame from the first changed one on; a frame of which it is not said has
+    /// been added.
+    pub fn set_original(&self, data: Bytes) {
+        *self
+            .0
+            .original
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(data);
     }
 
-    /// Writes the digest of the body as the provider sent it. Only for a layer that changes bytes
-    /// in the middle; where bytes are only added at the end the layer `record` knows it already.
-    pub fn set_upstream_digest(&self, digest: u128) {
-        let _ = self.0.upstream_digest.set(digest);
+    /// Takes what the provider had sent in the place of these data.
+    pub fn take_original(&self) -> Option<Bytes> {
+        let mut original = self
+            .0
+            .original
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        original.take()
     }
 
     /// True for the first one who asks: whoever gets it tells the world that the request has ended.

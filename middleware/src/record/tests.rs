@@ -343,14 +343,31 @@ async fn what_a_layer_appends_is_in_the_clients_digest_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_digest_of_a_layer_that_changed_bytes_on_their_way_is_taken_over() {
+async fn a_layer_that_changes_bytes_on_their_way_says_what_they_were() {
     let seen = Seen::default();
-    let (body, record) = running(&seen, Script::data(b"hello world", &Split::Whole));
-    record.set_edited_by("word_filter");
-    record.set_upstream_digest(7);
+    let frames = ["hello", " w***d", "!", "?"].map(|text| Item::Data(text.into()));
+    let (mut body, record) = running(&seen, Script::new(frames));
+    body.frame().await.unwrap().unwrap();
+    record.set_edited_by("upstream");
+    record.set_original(" world".into());
+    body.frame().await.unwrap().unwrap();
+    // What nobody sent is added.
     collect(body).await;
     let digest = seen.one().digest().unwrap();
-    assert_eq!((digest.upstream, digest.client), (7, XXH3_128_HELLO_WORLD));
+    assert_eq!(digest.upstream, XXH3_128_HELLO_WORLD);
+    assert_ne!(digest.client, digest.upstream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_bytes_may_be_changed_already() {
+    let seen = Seen::default();
+    let (body, record) = running(&seen, Script::data(b"hello *****", &Split::Whole).hinting());
+    record.set_edited_by("upstream");
+    record.set_original("hello world".into());
+    collect(body).await;
+    let digest = seen.one().digest().unwrap();
+    assert_eq!(digest.upstream, XXH3_128_HELLO_WORLD);
+    assert_ne!(digest.client, digest.upstream);
 }
 
 // ===== endings =====

@@ -107,6 +107,15 @@ impl Hash {
         }
     }
 
+    /// What has passed, to be gone on with in another way.
+    fn state(&self) -> Box<Xxh3> {
+        match self {
+            Self::Running(state) => state.clone(),
+            // Nothing has: behind a whole one no frame follows.
+            Self::None | Self::Whole(_) => Box::new(Xxh3::new()),
+        }
+    }
+
     fn digest(&self) -> u128 {
         match self {
             Self::None => xxh3_128(b""),
@@ -121,8 +130,8 @@ pub struct Passing<K, C> {
     open: Open<K, C>,
     hash: Hash,
     bytes: u64,
-    // The digest of what was relayed before a layer added to it.
-    upstream: Option<u128>,
+    // Of what the provider sent, since a layer has begun to change it.
+    upstream: Option<Box<Xxh3>>,
     // When the last frame passed, if it came as one that nothing follows.
     last: Option<Instant>,
 }
@@ -155,8 +164,11 @@ impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
             record.mark(Mark::FirstByte, now);
             self.last = last.then_some(now);
         }
-        if self.upstream.is_none() && record.is_edited() {
-            self.upstream = Some(self.hash.digest());
+        if record.is_edited() {
+            let upstream = self.upstream.get_or_insert_with(|| self.hash.state());
+            if let Some(original) = record.take_original() {
+                upstream.update(&original);
+            }
         }
         self.hash.update(data, last);
         self.bytes += data.len() as u64;
@@ -165,7 +177,7 @@ impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
     fn end(self, ending: Ending<'_, BoxError>) {
         let record = &self.open.record;
         let client = self.hash.digest();
-        let upstream = record.upstream_digest().or(self.upstream).unwrap_or(client);
+        let upstream = self.upstream.as_ref().map_or(client, |it| it.digest128());
         record.set_bytes_out(self.bytes);
         record.set_digest(Digest { upstream, client });
         let ended = match ending {

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -56,26 +56,9 @@ impl<S> Router<S> {
             }
         };
         let intent = req.extensions().get::<Intent>();
-        // A body that nobody could read may still have its model, and whether it asks for a stream, in
-        // the path.
-        let surface = match recognised {
-            dialect::Recognised::Surface(surface) if intent.is_none() => Some(surface),
-            _ => None,
-        };
-        let named = surface.and_then(|surface| surface.model_in(uri.path()));
-        let streams = surface.is_some_and(|surface| surface.stream == Some(true));
-        let model = intent.map_or(named.as_deref(), Intent::model);
-        let stream = intent.map_or(streams, Intent::stream);
-        let ask = Ask {
-            model,
-            path: uri.path(),
-            recognised,
-            stream,
-            hidden: surface.is_some_and(|it| {
-                it.is_json() && it.model.is_none() && req.method() == Method::POST
-            }),
-            headers,
-        };
+        let named = recognised.surface().and_then(|it| it.model_in(uri.path()));
+        let named = named.as_deref();
+        let ask = Ask::of(uri.path(), headers, recognised, intent, named);
         Ok(self.0.table.choose(&ask)?)
     }
 }

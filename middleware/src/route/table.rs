@@ -6,6 +6,7 @@ use super::{Catalogue, Matcher};
 use crate::{
     dialect::{Dialect, Operation, Recognised, Surface},
     error::{Reason, Rejection},
+    facts::Intent,
 };
 
 const LAYER: &str = "route";
@@ -63,6 +64,32 @@ pub struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
+    /// What a request asks, of whose body `intent` was read. Where that is absent, the model that the path names, decoded, is
+    /// the one asked for.
+    pub fn of(
+        path: &'a str,
+        headers: &'a HeaderMap,
+        recognised: &'a Recognised,
+        intent: Option<&'a Intent>,
+        named: Option<&'a str>,
+    ) -> Self {
+        // A body that nobody could read may still have its model, and whether it asks for a stream, in
+        // the path.
+        let unread = match recognised {
+            Recognised::Surface(surface) if intent.is_none() => Some(surface),
+            _ => None,
+        };
+        let streams = unread.is_some_and(|surface| surface.stream == Some(true));
+        Self {
+            model: intent.map_or(named, Intent::model),
+            path,
+            recognised,
+            stream: intent.map_or(streams, Intent::stream),
+            hidden: unread.is_some_and(Surface::body_names_model),
+            headers,
+        }
+    }
+
     /// An OpenAI chat completion that is not streamed, without headers: for examples and tools.
     pub fn chat(model: &'a str) -> Self {
         static CHAT: std::sync::OnceLock<(Recognised, HeaderMap)> = std::sync::OnceLock::new();
@@ -295,8 +322,8 @@ fn unknown_model() -> Rejection {
 }
 
 fn hidden_model() -> Rejection {
-    let told = "the body is compressed or not labelled as JSON, so that its model cannot be read; \
-                send it as plain JSON";
+    let told = "the body is compressed, or not labelled as what is taken here, so that its model cannot be read; \
+                send it as plain JSON, or as a form where the API takes forms";
     Rejection::new(Reason::UnsupportedCoding, LAYER, told)
 }
 

@@ -1,8 +1,6 @@
 mod breaks;
 
 use std::{
-    future::Future,
-    pin::pin,
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
 };
@@ -20,6 +18,7 @@ use tower::{Layer, Service, service_fn};
 
 use super::{ResponseBody, SealLayer};
 use crate::{
+    body::heard::{now, passes_each_ending},
     clock::{Clock, SystemClock},
     conn::{Conn, Cut},
     error::{BoxError, Reason, Rejection},
@@ -114,13 +113,6 @@ impl Case {
     }
 }
 
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut cx()) {
-        Poll::Ready(out) => out,
-        Poll::Pending => panic!("it waits"),
-    }
-}
-
 fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
@@ -166,6 +158,19 @@ async fn an_answer_that_is_no_stream_passes_untouched_also_when_it_fails() {
 #[tokio::test(start_paused = true)]
 async fn it_is_ready_when_the_inner_service_is() {
     laws::ready(&SealLayer::new()).await;
+}
+
+/// Where it has nothing to say: what it adds before a failure, and when, the tests of breaks show.
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    passes_each_ending(|body| {
+        let mut response = Some(Response::new(body));
+        let mut service = SealLayer::new().layer(service_fn(move |_: Request<()>| {
+            std::future::ready(Ok::<_, BoxError>(response.take().expect("called once")))
+        }));
+        now(service.call(Request::new(()))).unwrap().into_body()
+    })
+    .await;
 }
 
 #[test]

@@ -21,6 +21,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::{TimeoutLayer, Timeouts};
 use crate::{
+    body::heard::{now, passes_each_ending},
     clock::{Clock, SystemClock},
     dialect::{self, Recognised},
     error::{Reason, Rejection},
@@ -162,6 +163,21 @@ async fn without_clocks_and_with_far_ones_everything_passes_untouched() {
 #[tokio::test(start_paused = true)]
 async fn it_is_ready_when_the_inner_service_is() {
     laws::ready(&TimeoutLayer::new(Timeouts::default())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    for limits in [Timeouts::off(), Timeouts::default()] {
+        passes_each_ending(|body| {
+            let mut response = Some(Response::new(body));
+            let inner = service_fn(move |_: Request<()>| {
+                std::future::ready(Ok::<_, BoxError>(response.take().expect("called once")))
+            });
+            let service = TimeoutLayer::new(limits).layer(inner);
+            now(service.oneshot(request(true))).unwrap().into_body()
+        })
+        .await;
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::TruncationLayer;
 use crate::{
+    body::heard::{now, passes_each_ending},
     clock::{Clock, SystemClock},
     dialect::{self, Recognised},
     error::{Reason, Rejection},
@@ -133,6 +134,27 @@ async fn complete_streams_and_failures_pass_untouched() {
 #[tokio::test(start_paused = true)]
 async fn it_is_ready_when_the_inner_service_is() {
     laws::ready(&TruncationLayer::new()).await;
+}
+
+/// Judged, and as one document: where a stream is cut the ending is another one, as the tests below show.
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    for kind in ["text/event-stream", "application/json"] {
+        passes_each_ending(|body| {
+            let response = Response::builder().header("content-type", kind);
+            let mut response = Some(response.body(body).unwrap());
+            let inner = service_fn(move |_: Request<()>| {
+                std::future::ready(Ok::<_, BoxError>(response.take().expect("called once")))
+            });
+            let mut req = Request::post(CHAT).body(()).unwrap();
+            let stream = kind != "application/json";
+            let body = format!("{{\"stream\":{stream}}}");
+            req.extensions_mut().insert(intent(CHAT, &body).unwrap());
+            let layer = TruncationLayer::new().transport_marks(true);
+            now(layer.layer(inner).oneshot(req)).unwrap().into_body()
+        })
+        .await;
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //!   [`Malformed`](crate::error::Reason::Malformed) for a model whose name would lead to another path, or
 //!   break the form that it stands in.
 //! - *Bodies*: the request's gets the model's name and `extra_body` spliced in where configured, and is
-//!   otherwise what the caller sent; the answer's is untouched.
+//!   otherwise what the caller sent; the answer's is untouched but for an echo of our credential.
 //! - *Ready*: forwards.
 //! - *Place*: around the client. Nothing outside it sees the provider's credential.
 //!
@@ -31,8 +31,18 @@
 //! From an answer the hop-by-hop headers are removed, those that its `connection` names, and
 //! `set-cookie`, `proxy-authenticate` and `proxy-authentication-info`. A redirect is never followed and never passed
 //! on: its target was not configured, and the credential would go there.
+//!
+//! A provider may echo our credential. It is masked with as many `*` in the headers of every answer, in the body of one that
+//! is no success, and in the events of a stream that tell of an error; nothing else of these changes, and of what is no
+//! error nothing is looked at but the headers and the events of streams. It is looked for as it is, with its slashes escaped as JSON
+//! may have them, and percent-encoded. The body of an error that cannot be looked into, because it is compressed or announces
+//! more than 256 KiB, is replaced. A key of less than eight bytes is taken for no secret.
 
+mod body;
+mod echo;
 mod head;
+mod mask;
+mod secrets;
 mod service;
 mod splice;
 mod target;
@@ -41,6 +51,7 @@ mod target;
 mod tests;
 
 pub use self::{
+    body::ResponseBody,
     service::{ResponseFuture, Upstream, UpstreamLayer},
     target::{Credential, Target},
 };

@@ -3,19 +3,20 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
-use http::{Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{head, splice, target::Target};
+use super::{body::ResponseBody, echo, head, secrets::Secrets, splice, target::Target};
 use crate::{
     body::Held,
     clock::{Clock, SystemClock},
-    dialect::{self, Recognised, Surface},
+    dialect::{self, Recognised},
     error::{BoxError, Reason, Rejection},
     facts::{Intent, Route},
     record::{Attempt, Mark, Record},
@@ -79,23 +80,6 @@ impl<S, C> Upstream<S, C>
 where
     C: Clock,
 {
-    /// What is to be added to a JSON body must have a place in it.
-    fn see(
-        &self,
-        method: &Method,
-        surface: Option<&Surface>,
-        intent: Option<&Intent>,
-    ) -> Result<(), Rejection> {
-        let json = *method == Method::POST && surface.is_some_and(Surface::is_json);
-        let read = intent.is_some_and(|intent| intent.object().is_some());
-        if self.target.extra_body.is_empty() || !json || read {
-            return Ok(());
-        }
-        let told = "the body is compressed or not labelled as JSON, and the gateway has to add to it; \
-                    send it as plain JSON";
-        Err(Rejection::new(Reason::UnsupportedCoding, "upstream", told))
-    }
-
     fn edit<B>(
         &self,
         req: &mut Request<Held<B>>,
@@ -118,7 +102,7 @@ where
             Recognised::Surface(surface) => Some(surface),
             _ => None,
         };
-        self.see(req.method(), surface, intent.as_ref())?;
+        self.target.takes(surface, intent.as_ref())?;
         // A body that nobody could read may still have its model in the path.
         let named = surface
             .filter(|_| intent.is_none())
@@ -191,9 +175,10 @@ impl<S, C, B, ResBody> Service<Request<Held<B>>> for Upstream<S, C>
 where
     S: Service<Request<Held<B>>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes>,
     C: Clock,
 {
-    type Response = Response<ResBody>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future, C>;
 
@@ -210,13 +195,12 @@ where
             return ResponseFuture {
                 step,
                 record: None,
-                start: None,
+                secrets: None,
                 clock: self.clock.clone(),
             };
         }
-        let start = self.clock.now();
         if let Some(record) = &record {
-            record.mark(Mark::Sent, start);
+            record.mark(Mark::Sent, self.clock.now());
         }
         let step = Step::Called {
             inner: self.inner.call(req),
@@ -224,7 +208,7 @@ where
         ResponseFuture {
             step,
             record,
-            start: Some(start),
+            secrets: self.target.secrets.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -237,7 +221,8 @@ pin_project! {
         #[pin]
         step: Step<F>,
         record: Option<Record>,
-        start: Option<Instant>,
+        // None where there is nothing that could be echoed.
+        secrets: Option<Arc<Secrets>>,
         clock: C,
     }
 }
@@ -255,9 +240,10 @@ impl<F, C, B, E> Future for ResponseFuture<F, C>
 where
     F: Future<Output = Result<Response<B>, E>>,
     E: Into<BoxError>,
+    B: Body<Data = Bytes>,
     C: Clock,
 {
-    type Output = Result<Response<B>, BoxError>;
+    type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -271,10 +257,13 @@ where
             }
         };
         let answer = answer.and_then(accept);
-        if let (Some(record), Some(start)) = (&*this.record, *this.start) {
+        if let Some(record) = this.record {
             let now = this.clock.now();
+            let since = now.saturating_duration_since(record.started());
+            // The mark is this attempt's: one that follows begins behind its end.
+            let sent = record.at(Mark::Sent).unwrap_or_default();
             record.update_attempt(|attempt| {
-                attempt.took = now.saturating_duration_since(start);
+                attempt.took = since.saturating_sub(sent);
                 match &answer {
                     Ok(response) => attempt.status = Some(response.status().as_u16()),
                     Err(error) => attempt.error = Some(word(error)),
@@ -284,7 +273,11 @@ where
                 record.mark(Mark::UpstreamHead, now);
             }
         }
-        Poll::Ready(answer)
+        let (secrets, record) = (this.secrets.take(), this.record.take());
+        Poll::Ready(answer.map(|answer| match secrets {
+            Some(secrets) => echo::mask(answer, secrets, record),
+            None => answer.map(ResponseBody::plain),
+        }))
     }
 }
 

@@ -2,7 +2,12 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::InvalidUriParts};
 
-use crate::dialect::Dialect;
+use super::secrets::Secrets;
+use crate::{
+    dialect::{Dialect, Surface},
+    error::{Reason, Rejection},
+    facts::Intent,
+};
 
 /// A provider, and how a request has to look for it.
 #[derive(Clone, Debug)]
@@ -13,6 +18,7 @@ pub struct Target {
     pub(super) host: HeaderValue,
     pub(super) base_path: Box<str>,
     pub(super) credential: Credential,
+    pub(super) secrets: Option<Arc<Secrets>>,
     pub(super) headers: HeaderMap,
     pub(super) extra_body: Vec<(Box<str>, Box<str>)>,
     pub(super) model: Option<Arc<str>>,
@@ -51,6 +57,19 @@ impl Credential {
         let mut value = HeaderValue::from_str(key).ok()?;
         value.set_sensitive(true);
         Some(Self::Header(name, value))
+    }
+
+    /// The key alone, without the scheme before it.
+    fn key(&self) -> Option<&str> {
+        let Self::Header(name, value) = self else {
+            return None;
+        };
+        let value = value.to_str().ok()?;
+        let key = match value.split_once(' ') {
+            Some((_, key)) if *name == header::AUTHORIZATION => key,
+            _ => value,
+        };
+        Some(key.trim())
     }
 
     /// The key in the slot that the dialect's own clients use.
@@ -99,6 +118,7 @@ impl Target {
             host,
             base_path: base_url.path().trim_end_matches('/').into(),
             credential: Credential::None,
+            secrets: None,
             headers: HeaderMap::new(),
             extra_body: Vec::new(),
             model: None,
@@ -109,6 +129,7 @@ impl Target {
     /// The credential to send.
     #[must_use]
     pub fn credential(mut self, credential: Credential) -> Self {
+        self.secrets = credential.key().and_then(Secrets::of).map(Arc::new);
         self.credential = credential;
         self
     }
@@ -165,6 +186,26 @@ impl Target {
         let own = model.and_then(|model| self.own_name(model));
         own.or_else(|| self.model.clone())
             .or_else(|| model.map(Into::into))
+    }
+
+    /// Whether a request on `surface` can be made to fit: what is to be added to a JSON body must have a place in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::UnsupportedCoding`] for a body that nobody read, or that is none of JSON, where `extra_body` has to go into it.
+    pub fn takes(
+        &self,
+        surface: Option<&Surface>,
+        intent: Option<&Intent>,
+    ) -> Result<(), Rejection> {
+        let json = surface.is_some_and(Surface::is_json);
+        let read = intent.is_some_and(|intent| intent.object().is_some());
+        if self.extra_body.is_empty() || !json || read {
+            return Ok(());
+        }
+        let told = "the body is compressed or not labelled as JSON, and the gateway has to add to it; \
+                    send it as plain JSON";
+        Err(Rejection::new(Reason::UnsupportedCoding, "upstream", told))
     }
 
     /// The name that the provider is asked for, given the resolved one.

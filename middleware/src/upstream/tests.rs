@@ -1,3 +1,4 @@
+mod echo;
 mod edits;
 mod forms;
 mod outcome;
@@ -7,15 +8,18 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use tollgate_testing::{
-    body::{BoxError, Collected, Script},
+    body::{BoxError, Collected, Script, collect},
     laws::{self, Inner, Outcome},
     splits::Split,
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{Credential, Target, UpstreamLayer};
 use crate::{
-    body::Held,
+    body::{
+        Held,
+        heard::{now, passes_each_ending},
+    },
     clock::{Clock, SystemClock},
     dialect::{self, Dialect, Recognised},
     error::{Reason, Rejection},
@@ -132,23 +136,53 @@ impl Service<Request<Held<Script>>> for Hostless {
 
     fn call(&mut self, mut req: Request<Held<Script>>) -> Self::Future {
         assert_eq!(req.headers_mut().remove("host").unwrap(), "api.acme.test");
+        req.headers_mut().remove("authorization");
         self.0.call(req)
     }
 }
 
 fn law(
     inner: Inner,
-) -> impl Service<Request<Script>, Response = Response<Script>, Error = BoxError, Future: Send>
-+ Clone
+) -> impl Service<
+    Request<Script>,
+    Response = Response<super::ResponseBody<Script>>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
 + Send
 + Sync
 + 'static {
     Unread(UpstreamLayer::new(bare()).layer(Hostless(inner)))
 }
 
+/// A target with a key, whose answers are looked into.
+fn keyed() -> Target {
+    bare().credential(Credential::bearer(KEY).unwrap())
+}
+
+const KEY: &str = "sk-echo/7f31c0a9+e5";
+
 #[tokio::test(start_paused = true)]
 async fn a_bare_target_changes_the_host_and_nothing_else() {
     laws::transparent_over(law, laws::cases()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_looked_into_passes_untouched() {
+    let keyed = |inner| Unread(UpstreamLayer::new(keyed()).layer(Hostless(inner)));
+    for (status, kind) in [
+        (200, "text/event-stream"),
+        (200, "text/plain"),
+        (429, "text/plain"),
+    ] {
+        let cases = laws::cases().into_iter().map(|mut case| {
+            *case.response.status_mut() = status.try_into().unwrap();
+            let kind = HeaderValue::from_static(kind);
+            case.response.headers_mut().insert("content-type", kind);
+            case
+        });
+        laws::transparent_over(keyed, cases).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,6 +197,23 @@ async fn without_facts_a_request_goes_out_as_it_came() {
         Outcome::Refused(_) => false,
     };
     laws::absent_facts_over(law, same).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    for (target, status) in [(bare(), 200), (keyed(), 200), (keyed(), 500)] {
+        passes_each_ending(|body| {
+            let response = Response::builder().status(status);
+            let response = response.header("content-type", "text/event-stream");
+            let mut response = Some(response.body(body).unwrap());
+            let inner = service_fn(move |_: Request<Held<Script>>| {
+                std::future::ready(Ok::<_, BoxError>(response.take().expect("called once")))
+            });
+            let service = UpstreamLayer::new(target.clone()).layer(inner);
+            now(service.oneshot(post(CHAT, "{}"))).unwrap().into_body()
+        })
+        .await;
+    }
 }
 
 #[test]

@@ -101,6 +101,26 @@ fn problems_are_told_all_at_once_and_counted() {
     );
 }
 
+/// That the secret is none was told as well, though nothing was wrong but the variable.
+#[test]
+fn a_variable_that_is_not_set_is_one_problem_wherever_it_stands() {
+    for secret in [
+        "\"${NONE:?set it}\"",
+        "{ file: \"${NONE:?set it}\" }",
+        "{ file: \"/run/${NONE}\" }",
+        "{ env: \"${NONE}\" }",
+        "{ name: spare, key: { file: \"${NONE}\" } }",
+    ] {
+        let text = BASE.replace("\"${CANARY}\"", secret);
+        let shown = bad(&text).to_string();
+        assert!(shown.contains("NONE is not set"), "{secret}: {shown}");
+        assert!(shown.contains("1 error,"), "{secret}: {shown}");
+    }
+    let admin = format!("{BASE}admin: {{ token: {{ file: \"${{NONE}}\" }} }}\n");
+    let shown = bad(&admin).to_string();
+    assert!(shown.contains("1 error,"), "{shown}");
+}
+
 #[test]
 fn a_problem_is_drawn_with_its_line_and_a_caret() {
     let shown = bad(&BASE.replace("base_url", "base_ulr")).to_string();

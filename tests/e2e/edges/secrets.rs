@@ -7,7 +7,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use tollgate_testing::upstream::Upstream;
+use tollgate_testing::{
+    splits::Split,
+    upstream::{Framing, Script, Upstream},
+};
 
 use super::{BODY, CHAT, all_dialects};
 use crate::harness::{Ask, CALLER, KEY, Stage, provider};
@@ -54,6 +57,84 @@ async fn credentials_and_cookies_of_the_caller_are_never_forwarded() {
             assert!(!stage.line(&id).await.to_string().contains("sk-"), "{id}");
         }
     }
+    stage.stop().await;
+}
+
+/// The provider's key comes back in heads, in errors and in error events, in any pieces: as many stars stand for it, nothing
+/// else changes, and the log tells of both texts. What is no error is not touched.
+#[tokio::test]
+async fn an_echo_of_the_providers_key_is_masked() {
+    let upstream = Upstream::start().await;
+    let providers = provider("p", "openai", &upstream, "/v1", "");
+    let stage = Stage::start(&format!("version: 1\nproviders:\n{providers}"));
+    let stars = "*".repeat(KEY.len());
+    let error = format!(r#"{{"error":{{"message":"Incorrect API key provided: {KEY}, {KEY}."}}}}"#);
+    let event = format!("data: {{\"choices\":[]}}\n\nevent: error\ndata: {error}\n\n");
+    let healthy = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{KEY}\"}}}}]}}\n\ndata: [DONE]\n\n"
+    );
+    let (json, sse) = ("application/json", "text/event-stream");
+    for (id, status, kind, text, split, masked) in [
+        ("error-whole", 401, json, &error, Split::Whole, true),
+        ("error-bytes", 403, json, &error, Split::Bytes(1), true),
+        ("error-random", 500, json, &error, Split::Random(7), true),
+        ("event-whole", 200, sse, &event, Split::Whole, true),
+        ("event-bytes", 200, sse, &event, Split::Bytes(1), true),
+        ("healthy", 200, sse, &healthy, Split::Bytes(5), false),
+        ("document", 200, json, &error, Split::Bytes(5), false),
+    ] {
+        let length = Framing::Length(Some(text.len() as u64));
+        for (framing, how) in [(Framing::Chunked, "chunked"), (length, "length")] {
+            let id = format!("{id}-{how}");
+            let headers = [("content-type", kind), ("x-echo", &format!("Bearer {KEY}"))];
+            let script = Script::new().head(status, &headers, framing);
+            upstream.serve(&id, script.body_in(text.clone(), split.clone()).end());
+            let body = format!(r#"{{"model":"m","stream":{},"messages":[]}}"#, kind == sse);
+            let answer = stage.ask(&Ask::post(&id, CHAT, body.as_bytes())).await;
+            assert_eq!((answer.status(), answer.whole()), (status, true), "{id}");
+            assert_eq!(
+                answer.header("x-echo"),
+                Some(&*format!("Bearer {stars}")),
+                "{id}"
+            );
+            let expected = if masked {
+                text.replace(KEY, &stars)
+            } else {
+                text.clone()
+            };
+            assert_eq!(answer.text(), expected, "{id}");
+            let line = stage.line(&id).await;
+            let digest =
+                |text: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()));
+            assert_eq!(line["digest"]["upstream"], digest(text), "{id}: {line}");
+            assert_eq!(line["digest"]["client"], digest(&expected), "{id}: {line}");
+            let edited: &[&str] = if masked { &["upstream"] } else { &[] };
+            assert_eq!(line["edited_by"], serde_json::json!(edited), "{id}");
+            assert!(!line.to_string().contains(KEY), "{line}");
+        }
+    }
+    let zipped = Script::new().head(
+        429,
+        &[("content-encoding", "gzip"), ("retry-after", "3")],
+        Framing::Chunked,
+    );
+    upstream.serve("zipped", zipped.body(KEY).end());
+    let answer = stage.ask(&Ask::post("zipped", CHAT, BODY)).await;
+    assert_eq!(
+        (answer.status(), answer.header("retry-after")),
+        (429, Some("3"))
+    );
+    assert_eq!(
+        (answer.header("content-encoding"), answer.whole()),
+        (None, true)
+    );
+    assert_eq!(
+        answer.json()["error"]["code"],
+        "upstream_error",
+        "{}",
+        answer.text()
+    );
+    assert_eq!(stage.line("zipped").await["edited_by"][0], "upstream");
     stage.stop().await;
 }
 

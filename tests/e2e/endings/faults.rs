@@ -1,9 +1,13 @@
 //! Many runs with seeded chance: exact bytes however they are cut, and no fault that looks like an end.
+//!
+//! `TOLLGATE_LONG=1` runs the numbers of the matrix: 1,000 seeds, every place, 100,000 faults. They go in rounds, each with a
+//! gateway and an upstream of its own, since these remember all that they have seen.
 
 use std::{sync::Arc, time::Duration};
 
 use tollgate_testing::{
-    recordings::all,
+    long,
+    recordings::{Recording, all},
     splits::{Random, Split},
     upstream::{Framing, Gate, Script},
 };
@@ -17,8 +21,14 @@ const AT_ONCE: usize = 8;
 /// S01: pieces of 1 byte to 64 KiB.
 #[tokio::test]
 async fn a_stream_is_exact_however_the_provider_writes_it() {
-    let theatre = Theatre::shared().await;
     let mut random = Random::new(seed());
+    for _ in 0..if long() { 10 } else { 1 } {
+        a_hundred_streams(&mut random).await;
+    }
+}
+
+async fn a_hundred_streams(random: &mut Random) {
+    let theatre = Theatre::shared().await;
     let runs = (0..100).map(|n| {
         let api = APIS[n % APIS.len()];
         let (size, end) = (1 + random.below(100_000), random.below(2));
@@ -27,7 +37,7 @@ async fn a_stream_is_exact_however_the_provider_writes_it() {
             sent += &(api.event)(&"token ".repeat(1 + sent.len() % 700));
         }
         sent += last(&api);
-        let split = random_split(&mut random, sent.len());
+        let split = random_split(random, sent.len());
         let (theatre, id) = (Arc::clone(&theatre), format!("exact-{n}"));
         async move {
             let framing = [Framing::Chunked, Framing::Close][end];
@@ -65,8 +75,6 @@ fn last(api: &Api) -> &'static str {
 /// S02: recorded streams in two pieces; the places are sampled, each run takes others.
 #[tokio::test]
 async fn a_recorded_stream_is_exact_wherever_it_is_cut_in_two() {
-    let theatre = Theatre::shared().await;
-    let mut random = Random::new(seed());
     let small: Vec<_> = all()
         .iter()
         .filter(|it| {
@@ -78,9 +86,29 @@ async fn a_recorded_stream_is_exact_wherever_it_is_cut_in_two() {
         .filter(|it| it.body.len() < 8000)
         .collect();
     assert!(small.len() >= 2, "only {} small streams", small.len());
-    let runs = (0..150).map(|n| {
-        let recording = small[n % small.len()];
-        let at = 1 + random.below(recording.body.len() - 1);
+    let places: Vec<_> = if long() {
+        let each = |it: &&'static Recording| {
+            let recording = *it;
+            (1..recording.body.len()).map(move |at| (recording, at))
+        };
+        small.iter().flat_map(each).collect()
+    } else {
+        let mut random = Random::new(seed());
+        let any = |n: usize| {
+            let recording = small[n % small.len()];
+            (recording, 1 + random.below(recording.body.len() - 1))
+        };
+        (0..150).map(any).collect()
+    };
+    for round in places.chunks(2000) {
+        cut_in_two(round).await;
+    }
+}
+
+/// Replays each of these recordings in two pieces, the second of which begins at its place.
+async fn cut_in_two(places: &[(&'static Recording, usize)]) {
+    let theatre = Theatre::shared().await;
+    let runs = places.iter().enumerate().map(|(n, &(recording, at))| {
         let (theatre, id) = (Arc::clone(&theatre), format!("two-{n}"));
         async move {
             let (first, second) = recording.body.split_at(at);
@@ -151,10 +179,17 @@ impl Fault {
 /// S24: any fault after the first byte.
 #[tokio::test]
 async fn no_fault_after_the_first_byte_looks_like_an_end_or_is_tried_again() {
-    let theatre = Theatre::shared().await;
     let mut random = Random::new(seed());
-    let runs = (0..320).map(|n| {
-        let fault = Fault::any(&mut random, |api| api.events(12).concat().len());
+    let (rounds, runs) = if long() { (50, 2000) } else { (1, 320) };
+    for _ in 0..rounds {
+        faults(&mut random, runs).await;
+    }
+}
+
+async fn faults(random: &mut Random, runs: usize) {
+    let theatre = Theatre::shared().await;
+    let runs = (0..runs).map(|n| {
+        let fault = Fault::any(random, |api| api.events(12).concat().len());
         let (theatre, id) = (Arc::clone(&theatre), format!("fault-{n}"));
         async move {
             let stream = fault.api.events(12).concat();

@@ -1,12 +1,13 @@
 //! The request log: a line for every request however it ends, and nobody waits for who reads it.
 
-use std::{fs, net::SocketAddr};
+use std::{collections::BTreeSet, fs, net::SocketAddr};
 
 use serde_json::Value;
 use tempfile::tempdir;
+use tollgate_middleware::{json, record::Ended};
 use tollgate_testing::{
     client::{Conn, call, request},
-    upstream::{Refusing, Script, Upstream},
+    upstream::{ID, Refusing, SCRIPT, Script, Upstream},
 };
 
 use super::{EVENT, MOCK, get};
@@ -42,6 +43,119 @@ async fn a_log_in_a_file_is_appended_to() {
         (&lines[1]["ended"], &lines[1]["status"]),
         (&"complete".into(), &200.into())
     );
+}
+
+/// The fields of a line, in their groups as the documentation lists them.
+const FIELDS: [&str; 34] = [
+    "time",
+    "request_id",
+    "generation",
+    "method",
+    "path",
+    "status",
+    "caller",
+    "route",
+    "provider",
+    "target",
+    "label",
+    "dialect",
+    "model",
+    "upstream_model",
+    "stream",
+    "attempts",
+    "duration_ms",
+    "first_byte_ms",
+    "first_token_ms",
+    "gateway_ms",
+    "usage",
+    "charged",
+    "waste",
+    "cost_usd",
+    "finish_reasons",
+    "tool_calls",
+    "events",
+    "bytes_in",
+    "bytes_out",
+    "digest",
+    "ended",
+    "refused_by",
+    "error",
+    "edited_by",
+];
+
+/// Programs read these names: each line has all of them, once, and no other, however its request ended.
+#[tokio::test]
+async fn each_line_has_exactly_the_fields_that_are_documented() {
+    let upstream = Upstream::start().await;
+    upstream.serve("well", Script::events([EVENT, "data: [DONE]\n\n"]).end());
+    upstream.serve("cut", Script::events([EVENT]).fin());
+    let inside = Inside::start(&config(&one(upstream.addr(), "")));
+    for (id, body) in [
+        ("well", chat("m", true)),
+        ("cut", chat("m", true)),
+        ("torn", "{".to_owned()),
+    ] {
+        call(inside.data(), "POST", CHAT, &[(ID, id), (SCRIPT, id)], body).await;
+    }
+    let conn = Conn::open(inside.data()).await;
+    // A line that is none: refused below the server.
+    conn.send("POST /v1/chat/completions HTTP/1.1\nhost: x\n\n")
+        .await
+        .unwrap();
+    assert_eq!(conn.response().await.status(), 400);
+    inside.lines(4).await;
+
+    let names = |object: json::Value<'_>| {
+        let names = object
+            .members()
+            .map(|(name, _)| name.as_str().unwrap().into_owned());
+        names.collect::<BTreeSet<_>>()
+    };
+    let expected = |fields: &[&str]| {
+        fields
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let text = inside.log_text();
+    let mut ended = BTreeSet::new();
+    for line in text.lines() {
+        // The gateway's own reader refuses a member that stands there twice.
+        let line = json::check(line.as_bytes(), &json::Limits::default()).expect(line);
+        assert_eq!(names(line), expected(&FIELDS), "{text}");
+        ended.insert(line.get("ended").unwrap().as_str().unwrap().into_owned());
+        for attempt in line.get("attempts").unwrap().items() {
+            let told = names(attempt);
+            let known = ["provider", "model", "status", "error", "ms"];
+            assert!(told.is_subset(&expected(&known)), "{told:?}");
+            assert!(
+                told.is_superset(&expected(&["provider", "model", "status", "ms"])),
+                "{told:?}"
+            );
+        }
+        let digest = line.get("digest").unwrap();
+        if !digest.is_null() {
+            assert_eq!(names(digest), expected(&["upstream", "client"]));
+        }
+    }
+    assert_eq!(
+        ended,
+        expected(&["complete", "refused", "upstream_truncated"])
+    );
+}
+
+/// One word was missing for a while.
+#[test]
+fn the_readme_lists_each_way_to_end() {
+    let readme = include_str!("../../../README.md");
+    let (_, list) = readme.split_once("`ended` is one of ").expect("it is told");
+    let (list, _) = list.split_once('.').expect("the sentence ends");
+    let listed: BTreeSet<_> = list
+        .split(',')
+        .map(|word| word.trim().trim_matches('`'))
+        .collect();
+    let all: BTreeSet<_> = Ended::ALL.iter().map(|ended| ended.as_str()).collect();
+    assert_eq!(listed, all);
 }
 
 #[tokio::test]

@@ -102,6 +102,31 @@ fn a_member_of_a_wrong_type_is_refused_with_its_place() {
     assert_eq!(&body[unfit.offset..], r#""no"}"#);
 }
 
+/// Ollama and others are written in Go, whose reader takes a member in any letters for the one it looks for.
+#[test]
+fn a_model_in_other_letters_is_unfit_where_the_body_names_it() {
+    for body in [
+        r#"{"Model":"a"}"#,
+        r#"{"model":"a","MODEL":7}"#,
+        r#"{"m\u004fdel":"a"}"#,
+    ] {
+        let unfit = read(&CHAT, checked(body)).expect_err(body);
+        assert_eq!((unfit.member, unfit.alike), ("model", true), "{body}");
+    }
+    for body in [
+        r#"{"Models":"a"}"#,
+        r#"{"x":{"Model":"a"}}"#,
+        r#"{"Model":null}"#,
+    ] {
+        assert!(read(&CHAT, checked(body)).is_ok(), "{body}");
+    }
+    let path = Surface {
+        model: Some(0..1),
+        ..CHAT
+    };
+    assert!(read(&path, checked(r#"{"Model":"a"}"#)).is_ok());
+}
+
 #[test]
 fn of_several_unfit_members_the_first_is_told() {
     let body = r#"{"n":"two","stream":"no","model":"m"}"#;

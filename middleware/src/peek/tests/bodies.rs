@@ -51,6 +51,7 @@ async fn what_is_on_a_json_surface_is_json_whatever_its_label_says() {
         "application/octet-stream",
         "Video/mp4",
         "multipart/mixed",
+        "multipart/form-data; boundary=x",
     ] {
         let reached = peek(post(CHAT, kind, whole("not json"))).await.unwrap();
         assert!(!reached.held && reached.intent.is_none(), "{kind:?}");
@@ -109,6 +110,15 @@ async fn the_message_of_a_refusal_tells_the_place_of_the_fault() {
         (
             r#"{"stream":"yes"}"#,
             "`stream` has a value of the wrong type (byte 10)",
+        ),
+        // C13: a reader in Go takes the last one, whatever its letters.
+        (
+            r#"{"model":"m","Model":"n"}"#,
+            "`model` is spelled in other letters, which not all take for another member (byte 21)",
+        ),
+        (
+            r#"{"m\u004fDEL":"n"}"#,
+            "`model` is spelled in other letters",
         ),
         // Of a text that is no JSON nothing is told but that, though the member comes first.
         (
@@ -205,14 +215,12 @@ async fn a_form_is_streamed_behind_its_model() {
     let body = Script::data(PARTS.as_bytes(), &Split::Bytes(1));
     let polls = body.polls();
     let asked = polls.clone();
-    let inner = service_fn(
-        move |req: Request<crate::body::Held<super::super::Limited<Script>>>| {
-            let model_at = PARTS.find("whisper-1").unwrap();
-            assert!(!req.body().is_whole());
-            assert!(asked.all() > model_at && asked.all() < PARTS.len());
-            std::future::ready(Ok::<_, BoxError>(Response::new(Script::empty())))
-        },
-    );
+    let inner = service_fn(move |req: Request<Held<super::super::Limited<Script>>>| {
+        let model_at = PARTS.find("whisper-1").unwrap();
+        assert!(!req.body().is_whole());
+        assert!(asked.all() > model_at && asked.all() < PARTS.len());
+        std::future::ready(Ok::<_, BoxError>(Response::new(Script::empty())))
+    });
     let req = post("/v1/audio/transcriptions", FORM, body);
     layer().layer(inner).oneshot(req).await.unwrap();
     assert!(polls.dropped());
@@ -221,13 +229,106 @@ async fn a_form_is_streamed_behind_its_model() {
 #[tokio::test]
 async fn a_form_without_a_model_is_held_whole_and_says_so() {
     let parts = "--XX\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\nhi\r\n--XX--\r\n";
-    for text in [parts, "no form at all", ""] {
-        let reached = peek(post("/v1/images/edits", FORM, whole(text)))
-            .await
-            .unwrap();
-        assert_eq!(reached.body.text(), text);
-        assert_eq!(reached.intent.expect("a known surface").model(), None);
+    let reached = peek(post("/v1/images/edits", FORM, whole(parts)))
+        .await
+        .unwrap();
+    assert!(reached.held);
+    assert_eq!(reached.body.text(), parts);
+    assert_eq!(reached.intent.expect("a known surface").model(), None);
+}
+
+#[tokio::test]
+async fn a_surface_that_takes_forms_may_take_json_and_hides_what_is_neither() {
+    let edit = r#"{"model":"m"}"#;
+    for kind in ["application/json", "Application/JSON; charset=utf-8"] {
+        let reached = peek(post("/v1/images/edits", kind, whole(edit))).await;
+        let reached = reached.unwrap();
+        assert!(reached.held);
+        assert_eq!(reached.intent.expect("it is JSON").model(), Some("m"));
     }
+    for kind in ["", "text/plain", "application/x-www-form-urlencoded"] {
+        let reached = peek(post("/v1/images/edits", kind, whole(edit))).await;
+        assert!(reached.unwrap().intent.is_none(), "{kind}");
+    }
+}
+
+/// Forms of which a provider could take another part for the model, and what is told of them.
+fn unclear() -> Vec<(String, &'static str)> {
+    let second = "--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ntts-1-hd\r\n";
+    let end = PARTS.find("--XX--").expect("it is there");
+    let behind_file = format!("{}{second}{}", &PARTS[..end], &PARTS[end..]);
+    vec![
+        (format!("{second}{PARTS}"), "twice"),
+        (behind_file, "twice"),
+        (PARTS.replace("\u{2}", "\n--XX\r\n"), "within a line"),
+        (
+            PARTS.replace("name=\"file\"", "name*=utf-8''model"),
+            "name first",
+        ),
+        (
+            PARTS.replace("filename=\"a\"", "name=model"),
+            "its name twice",
+        ),
+        (PARTS.replace("\r\n--XX--\r\n", ""), "without its closing"),
+        (format!("{PARTS}{second}--XX--"), "behind its closing"),
+        (PARTS.replacen("hi\r\n", "hi\n", 1), "within a line"),
+        ("no form at all".to_owned(), "does not begin"),
+        (String::new(), "without its closing"),
+    ]
+}
+
+proptest! {
+    /// C13: as soon as it is known, and always before the provider has all of it.
+    #[test]
+    fn an_unclear_form_is_refused_or_broken_off_in_any_split(
+        which in 0..unclear().len(),
+        sizes in proptest::collection::vec(1usize..60, 0..20),
+        hinting in any::<bool>(),
+    ) {
+        let (form, why) = unclear().swap_remove(which);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut body = Script::data(form.as_bytes(), &Split::Sizes(sizes));
+        if hinting {
+            body = body.hinting();
+        }
+        let error = match runtime.block_on(peek(post("/v1/audio/transcriptions", FORM, body))) {
+            Err(error) => error,
+            Ok(reached) => {
+                prop_assert!(reached.body.text().len() < form.len() || why.starts_with("without"));
+                reached.body.error.expect("it is broken off")
+            }
+        };
+        let found = Rejection::find(&*error).expect("a rejection");
+        prop_assert_eq!((found.reason(), found.layer()), (Reason::Malformed, "peek"));
+        prop_assert!(found.message().contains(why), "{}", found.message());
+    }
+}
+
+#[tokio::test]
+async fn the_last_bytes_of_a_form_without_an_end_are_kept_back() {
+    let form = &PARTS[..PARTS.len() - "--XX--\r\n".len()];
+    let body = Script::data(form.as_bytes(), &Split::Bytes(1)).hinting();
+    let reached = peek(post("/v1/audio/transcriptions", FORM, body)).await;
+    let body = reached.unwrap().body;
+    assert_eq!(body.text(), form[..form.len() - 1]);
+    assert!(body.error.is_some());
+}
+
+#[tokio::test]
+async fn a_form_whose_head_is_unclear_is_not_read() {
+    for kind in [
+        "multipart/form-data",
+        "multipart/form-data; boundary=a; boundary=XX",
+    ] {
+        let body = whole(PARTS);
+        let polls = body.polls();
+        let told = refusal(post("/v1/audio/transcriptions", kind, body)).await;
+        assert_eq!((told.0, polls.all()), (Reason::Malformed, 0));
+    }
+    let mut twice = post("/v1/audio/transcriptions", FORM, whole(PARTS));
+    let other = "multipart/form-data; boundary=YY".parse().unwrap();
+    twice.headers_mut().append("content-type", other);
+    assert_eq!(refusal(twice).await.0, Reason::Malformed);
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn read_elsewhere(drip: Duration, pause: Duration) -> (Reason, Duration) {
     let start = SystemClock.now();
     let req = Request::post("/elsewhere").body(Drip::every(drip)).unwrap();
     let inner = service_fn(
-        move |req: Request<crate::body::Held<super::super::Limited<Drip>>>| async move {
+        move |req: Request<Held<super::super::Limited<Drip>>>| async move {
             let mut body = std::pin::pin!(req.into_body());
             let error: BoxError = loop {
                 tokio::time::sleep(pause).await;

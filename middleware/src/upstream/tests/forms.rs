@@ -18,14 +18,16 @@ fn begun(read: &[&[u8]], rest: &[u8]) -> Request<Held<Script>> {
     req.headers_mut().insert("content-type", kind);
     let length = read.concat().len() + rest.len();
     req.headers_mut().insert("content-length", length.into());
-    let mut parts = Parts::new(KIND).expect("multipart");
-    let model = read.iter().find_map(|frame| parts.feed(frame));
+    let mut parts = Parts::new(KIND).unwrap().expect("multipart");
+    for frame in read {
+        parts.feed(frame).unwrap();
+    }
     let (method, uri, headers) = (&Method::POST, req.uri(), req.headers());
     let surface = match dialect::recognise(method, uri.path(), None, headers) {
         Recognised::Surface(surface) => surface,
         other => panic!("{other:?}"),
     };
-    let intent = Intent::form(surface, &model.expect("it was read"));
+    let intent = Intent::form(surface, parts.model().expect("it was read"));
     req.extensions_mut().insert(intent);
     let frames = read.iter().map(|frame| Bytes::copy_from_slice(frame));
     *req.body_mut() = if rest.is_empty() {

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use tower::service_fn;
-
 use super::*;
 use crate::record::Mark;
 
 async fn answered(
     req: Request<Held<Script>>,
     response: Response<Script>,
-) -> Result<Response<Script>, BoxError> {
+) -> Result<Response<super::super::ResponseBody<Script>>, BoxError> {
     let inner = Inner::<BoxError>::answering(response);
     UpstreamLayer::new(bare()).layer(inner).oneshot(req).await
 }
