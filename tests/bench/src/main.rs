@@ -21,6 +21,7 @@ use crate::session::Options;
 
 mod load;
 mod machine;
+mod parts;
 mod payload;
 mod process;
 mod procfs;
@@ -46,7 +47,7 @@ struct Arguments {
     options: Options,
 }
 
-/// What the bench starts as processes of their own.
+/// What the bench starts as processes of their own, and what runs by itself.
 #[derive(Debug, Subcommand)]
 enum Role {
     /// The fake provider.
@@ -61,6 +62,8 @@ enum Role {
         listen: SocketAddr,
         upstream: SocketAddr,
     },
+    /// What single parts of the stack cost, without sockets
+    Parts,
     /// Kills what the bench leaves behind if it is killed itself.
     Reap,
 }
@@ -74,6 +77,10 @@ fn main() -> ExitCode {
         }
         Some(Role::Inline { listen, upstream }) => {
             role::inline::run(listen, upstream).map_err(BoxError::from)
+        }
+        Some(Role::Parts) => {
+            parts::run();
+            Ok(())
         }
         Some(Role::Reap) => role::reap::run().map_err(BoxError::from),
         None => bench(&arguments.options),
