@@ -11,7 +11,7 @@ use tollgate_middleware::{
 };
 
 use crate::{
-    config::{Clock, Config, Timeout},
+    config::{Clock, Config, Meter, Timeout, show},
     routing,
 };
 
@@ -174,7 +174,8 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
         say(out, "asked for", format_args!("{asked}"));
     }
     let own = provider.timeout.over(config.layers.timeout);
-    layers(out, config, &place.timeout.over(own));
+    let meter = place.meter.over(config.layers.meter);
+    layers(out, config, &place.timeout.over(own), &meter);
     Ok(())
 }
 
@@ -216,7 +217,7 @@ fn wanted(
 }
 
 /// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, clocks: &Timeout) {
+fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
     let limits = &config.server.limits;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
@@ -249,7 +250,9 @@ fn layers(out: &mut String, config: &Config, clocks: &Timeout) {
             shown(clocks.total),
         ),
     );
-    say(out, "", format_args!("truncation, upstream, client"));
+    say(out, "", format_args!("truncation"));
+    say(out, "", format_args!("meter: {}", show::meter(meter)));
+    say(out, "", format_args!("upstream, client"));
 }
 
 #[cfg(test)]
