@@ -11,7 +11,7 @@ use tollgate_middleware::{
 };
 
 use crate::{
-    config::{Clock, Config, Timeout},
+    config::{Clock, Config, Meter, Timeout, show},
     routing,
 };
 
@@ -160,7 +160,8 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
         say(out, "asked for", format_args!("{asked}"));
     }
     let own = provider.timeout.over(config.layers.timeout);
-    layers(out, config, &place.timeout.over(own));
+    let meter = place.meter.over(config.layers.meter);
+    layers(out, config, &place.timeout.over(own), &meter);
     Ok(())
 }
 
@@ -187,7 +188,7 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
 }
 
 /// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, clocks: &Timeout) {
+fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
     let limits = &config.server.limits;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
@@ -220,7 +221,9 @@ fn layers(out: &mut String, config: &Config, clocks: &Timeout) {
             shown(clocks.total),
         ),
     );
-    say(out, "", format_args!("truncation, upstream, client"));
+    say(out, "", format_args!("truncation"));
+    say(out, "", format_args!("meter: {}", show::meter(meter)));
+    say(out, "", format_args!("upstream, client"));
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tollgate_middleware::{
     upstream::{Credential, Target},
 };
 
-use crate::config::{self, Auth, Config, Dialect, Provider, TimeoutOverride};
+use crate::config::{self, Auth, Config, Dialect, MeterOverride, Provider, TimeoutOverride};
 
 /// What leads to one target: the router wants one for each rule, or, without routes, for each
 /// provider.
@@ -20,6 +20,8 @@ pub(crate) struct Place {
     pub(crate) target: Target,
     /// The route's own clocks.
     pub(crate) timeout: TimeoutOverride,
+    /// How the route's answers are metered.
+    pub(crate) meter: MeterOverride,
 }
 
 /// The targets, in the order of the table.
@@ -29,6 +31,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
             provider: at,
             target: target(provider),
             timeout: TimeoutOverride::default(),
+            meter: MeterOverride::default(),
         };
         return config.providers.iter().enumerate().map(place).collect();
     }
@@ -47,6 +50,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
             provider: at,
             target,
             timeout: route.timeout,
+            meter: route.meter,
         }
     };
     config.routes.iter().map(place).collect()

@@ -17,6 +17,7 @@ use tollgate_middleware::{
     client::{Client, Heads, Pool},
     clock::SystemClock,
     hygiene::{self, Hygiene, HygieneLayer},
+    meter::{self, Inject, InjectLayer, Meter, MeterLayer},
     peek::{Limited, Peek, PeekLayer},
     record::{self, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
@@ -30,7 +31,7 @@ use tower::ServiceBuilder;
 use tower_service::Service;
 
 use crate::{
-    config::{self, Config, End, Expose, Provider},
+    config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
@@ -41,8 +42,8 @@ use crate::{
 /// A request body on its way through the stack.
 pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
-/// What stands behind a target: clocks, the judge of endings, the rewriting, the client.
-pub type TargetStack = timeout::Timeout<Truncation<Upstream<Leaf<RequestStream>>>>;
+/// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
+pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
 /// One route; with one target, until there is a balancer.
 pub type RouteStack = timeout::Timeout<TargetStack>;
 /// All of it.
@@ -105,6 +106,7 @@ fn target(
     limits: Timeouts,
     event: usize,
     transport_marks: bool,
+    (inject, meter): (InjectLayer, MeterLayer),
     target: Target,
     leaf: Leaf<RequestStream>,
 ) -> TargetStack {
@@ -123,9 +125,28 @@ fn target(
                 .transport_marks(transport_marks)
                 .event(event),
         )
+        // Asks for the usage of a stream in the caller's stead; the meter takes out again what comes of it.
+        .layer(inject)
+        // Reads the provider's own bytes, and each attempt's by itself.
+        .layer(meter.transport_marks(transport_marks))
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)
+}
+
+/// The meter of a target, and what asks for what it reads.
+fn meter(policy: &config::Meter, provider: &Provider) -> (InjectLayer, MeterLayer) {
+    // Who has an opinion on the member in `extra_body` gets that.
+    let own = provider
+        .extra_body
+        .iter()
+        .any(|member| member.name == "stream_options");
+    let inject = InjectLayer::new(policy.on && policy.inject && !own);
+    if !policy.on {
+        return (inject, MeterLayer::off());
+    }
+    let drains = policy.on_disconnect == OnDisconnect::Drain;
+    (inject, MeterLayer::new().drain(drains))
 }
 
 /// The stack of one worker, and its clients.
@@ -220,7 +241,11 @@ impl<K: Sink> Stack<K> {
             let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
             let marks = provider.end == End::Transport;
             let leaf = leaves[place.provider].clone();
-            route(limits, target(limits, event, marks, place.target, leaf))
+            let meter = meter(&place.meter.over(config.layers.meter), provider);
+            route(
+                limits,
+                target(limits, event, marks, meter, place.target, leaf),
+            )
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
@@ -249,8 +274,9 @@ impl<K: Clone> Clone for Stack<K> {
 }
 
 type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
-type TargetBody =
-    TimedBody<truncation::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>>>;
+type MeteredBody =
+    meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
+type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::ResponseBody<
     seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>,

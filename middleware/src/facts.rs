@@ -73,6 +73,7 @@ struct Inner {
     tools: bool,
     user: Option<Box<str>>,
     object: Option<Range<usize>>,
+    prompt: (u64, u64),
 }
 
 impl Intent {
@@ -96,6 +97,7 @@ impl Intent {
             tools: asked.tools,
             user: asked.user.as_deref().map(Into::into),
             object: Some(object),
+            prompt: asked.prompt,
         }))
     }
 
@@ -124,6 +126,7 @@ impl Intent {
             tools: false,
             user: None,
             object: None,
+            prompt: (0, 0),
         }))
     }
 
@@ -175,6 +178,11 @@ impl Intent {
     /// Who the body says the end user is.
     pub fn user(&self) -> Option<&str> {
         self.0.user.as_deref()
+    }
+
+    /// How much text a JSON body holds: its bytes without images and files in base64, and how many of these it holds.
+    pub fn prompt(&self) -> (u64, u64) {
+        self.0.prompt
     }
 
     /// Where the JSON object of the body lies; `None` if the body is not JSON.

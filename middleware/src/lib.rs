@@ -41,6 +41,7 @@
 //! | `route` | picks the route, resolves the model |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
+//! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
@@ -81,6 +82,8 @@ pub mod sse;
 pub mod client;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
+#[cfg(feature = "meter")]
+pub mod meter;
 #[cfg(feature = "peek")]
 pub mod peek;
 #[cfg(feature = "respond")]

@@ -11,7 +11,8 @@ use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
 use super::types::{
-    Access, Clock, Config, Layers, Log, LogTo, Metrics, Telemetry, TimeoutOverride,
+    Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
+    TimeoutOverride,
 };
 use super::{aliases, providers, routes, server, value};
 
@@ -79,10 +80,12 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let routes = routes::decode(&mut decoder, root, &providers);
-    let timeout = root.member("layers").and_then(|l| l.member("timeout"));
+    let layer = |name| root.member("layers").and_then(|l| l.member(name));
+    let timeout = layer("timeout");
     let layers = Layers {
         auth,
         timeout: timeouts(timeout).over(Layers::default().timeout),
+        meter: meter(layer("meter")).over(Layers::default().meter),
     };
     let log = Log {
         to: log_to(&mut decoder, root),
@@ -256,6 +259,24 @@ pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
         first_token: clock(node, "first_token"),
         idle: clock(node, "idle"),
         total: clock(node, "total"),
+    }
+}
+
+/// What a `meter` map sets.
+pub(crate) fn meter(node: Option<&Node>) -> MeterOverride {
+    let on = node.map(|_| !is_word(node, "off"));
+    let on_disconnect = node.and_then(|n| n.member("on_disconnect"));
+    let on_disconnect = match on_disconnect.and_then(Node::text) {
+        Some("drain") => Some(OnDisconnect::Drain),
+        Some(_) => Some(OnDisconnect::Cancel),
+        None => None,
+    };
+    MeterOverride {
+        on,
+        inject: parsed(node, "inject", |text| {
+            text.parse().map_err(|_| String::new())
+        }),
+        on_disconnect,
     }
 }
 

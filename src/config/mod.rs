@@ -29,7 +29,7 @@ mod routes;
 mod schema;
 mod secret;
 mod server;
-mod show;
+pub(crate) mod show;
 mod starter;
 mod tree;
 mod types;
@@ -49,9 +49,10 @@ pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Clock, Config, Connections, Credential, Dialect, Drain,
-    End, Expose, ExtraMember, HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Metrics,
-    Model, Models, Network, Pattern, Pool, Provider, ProviderTls, Route, Runtime, Scheme, Server,
-    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, Workers,
+    End, Expose, ExtraMember, HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter,
+    MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, Pool, Provider,
+    ProviderTls, Route, Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout,
+    TimeoutOverride, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

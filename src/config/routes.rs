@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::decode::{Decoder, timeouts};
+use super::decode::{Decoder, meter, timeouts};
 use super::nearest::nearest;
 use super::problem::{At, Fault};
 use super::provider_parts::header_name;
@@ -41,12 +41,14 @@ pub(crate) fn decode(
             decoder.warning(at, &path, message, reason);
         }
         let target = target(decoder, node, &path, &title, &known);
-        let timeout = timeouts(node.member("layers").and_then(|l| l.member("timeout")));
+        let layer = |name| node.member("layers").and_then(|l| l.member(name));
+        let (timeout, meter) = (timeouts(layer("timeout")), meter(layer("meter")));
         all.push(Route {
             name,
             matches,
             target,
             timeout,
+            meter,
         });
     }
     all

@@ -298,7 +298,7 @@ const LAYERS: &[Key] = &[
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
-    later("meter", Kind::Layer(METER)),
+    key("meter", Kind::Layer(METER)),
     later("keepalive", Kind::Layer(KEEPALIVE)),
 ];
 
@@ -314,7 +314,7 @@ const ROUTE_LAYERS: &[Key] = &[
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
-    later("meter", Kind::Layer(METER)),
+    key("meter", Kind::Layer(METER)),
     misplaced("keepalive", OUTSIDE),
 ];
 

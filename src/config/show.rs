@@ -8,7 +8,8 @@ use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
-    Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout, TimeoutOverride, Workers,
+    Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout,
+    TimeoutOverride, Workers,
 };
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -45,6 +46,11 @@ pub fn redacted(config: &Config) -> String {
         &mut out,
         1,
         &format!("timeout: {}", all_clocks(&config.layers.timeout)),
+    );
+    line(
+        &mut out,
+        1,
+        &format!("meter: {}", meter(&config.layers.meter)),
     );
     let to = match &config.telemetry.log.to {
         LogTo::File(path) => quoted(&path.display().to_string()),
@@ -365,8 +371,10 @@ fn route(out: &mut String, r: &Route) {
         let _ = write!(target, ", label: {}", quoted(label));
     }
     line(out, 2, &format!("targets: [{{ {target} }}]"));
-    if let Some(clocks) = some_clocks(&r.timeout) {
-        line(out, 2, &format!("layers: {{ timeout: {clocks} }}"));
+    let clocks = some_clocks(&r.timeout).map(|clocks| format!("timeout: {clocks}"));
+    let layers: Vec<_> = clocks.into_iter().chain(own_meter(&r.meter)).collect();
+    if !layers.is_empty() {
+        line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));
     }
 }
 
@@ -463,4 +471,25 @@ pub(super) fn size(bytes: u64) -> String {
         b if b % (1 << 10) == 0 => format!("{}KiB", b >> 10),
         b => format!("{b}B"),
     }
+}
+
+/// How answers are metered.
+pub(crate) fn meter(meter: &Meter) -> String {
+    if !meter.on {
+        return "off".to_owned();
+    }
+    let (inject, word) = (meter.inject, meter.on_disconnect.word());
+    format!("{{ inject: {inject}, on_disconnect: {word} }}")
+}
+
+fn own_meter(own: &MeterOverride) -> Option<String> {
+    if own.on == Some(false) {
+        return Some("meter: off".to_owned());
+    }
+    let inject = own.inject.map(|yes| format!("inject: {yes}"));
+    let word = own
+        .on_disconnect
+        .map(|it| format!("on_disconnect: {}", it.word()));
+    let parts: Vec<_> = inject.into_iter().chain(word).collect();
+    own.on.map(|_| format!("meter: {{ {} }}", parts.join(", ")))
 }

@@ -12,7 +12,7 @@ use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use tollgate_middleware::{
     dialect::Surface,
     json,
-    record::{Attempt, Ended, Mark, Record},
+    record::{Attempt, Ended, Mark, Metered, Record, Waste},
     wire::Refusal,
 };
 
@@ -49,7 +49,8 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
     line.millis(r#","first_byte_ms":"#, record.at(Mark::FirstByte));
     line.millis(r#","first_token_ms":"#, record.at(Mark::FirstToken));
     line.millis(r#","gateway_ms":"#, record.gateway_time());
-    line.raw(UNBUILT);
+    let waste = record.waste();
+    record.with_metered(|metered| cost(&mut line, record, metered, waste));
     line.number(r#","bytes_in":"#, Some(record.bytes_in()));
     line.number(r#","bytes_out":"#, Some(record.bytes_out()));
     digest(&mut line, record);
@@ -77,7 +78,7 @@ pub(crate) fn refused(
         r#","upstream_model":null,"stream":null,"attempts":[],"duration_ms":null,"first_byte_ms":null"#,
         r#","first_token_ms":null,"gateway_ms":null"#,
     ));
-    line.raw(UNBUILT);
+    line.raw(UNMETERED);
     line.raw(r#","bytes_in":null,"bytes_out":null,"digest":null"#);
     line.word(r#","ended":"#, Some(Ended::Refused.as_str()));
     line.word(r#","refused_by":"#, Some("wire"));
@@ -85,10 +86,58 @@ pub(crate) fn refused(
     line.raw(r#","edited_by":[]}"#);
 }
 
-/// Fields of layers that are not built.
-const UNBUILT: &str = concat!(
+/// The fields of an answer that nobody metered.
+const UNMETERED: &str = concat!(
     r#","usage":null,"charged":null,"waste":null,"cost_usd":null"#,
     r#","finish_reasons":null,"tool_calls":null,"events":null"#,
+);
+
+/// What an answer cost.
+fn cost(line: &mut Line<'_>, record: &Record, metered: Option<&Metered>, waste: Option<Waste>) {
+    let Some(metered) = metered else {
+        // The head never came: nothing was used, and that is said.
+        return match record.with_attempts(<[_]>::is_empty) {
+            true => line.raw(UNMETERED),
+            false => line.raw(UNANSWERED),
+        };
+    };
+    match metered.usage {
+        None => line.raw(r#","usage":null"#),
+        Some(usage) => {
+            line.number(r#","usage":{"prompt":"#, usage.prompt);
+            line.number(r#","completion":"#, usage.completion);
+            line.number(r#","total":"#, usage.total);
+            line.number(r#","cached":"#, usage.cached);
+            line.number(r#","cache_write":"#, usage.cache_write);
+            line.number(r#","reasoning":"#, usage.reasoning);
+            line.raw("}");
+        }
+    }
+    let charge = metered.charge;
+    line.number(r#","charged":{"prompt":"#, Some(charge.prompt));
+    line.number(r#","completion":"#, Some(charge.completion));
+    line.word(r#","source":"#, Some(charge.source.as_str()));
+    line.raw("}");
+    match waste {
+        None => line.raw(r#","waste":null"#),
+        Some(waste) => {
+            line.number(r#","waste":{"prompt":"#, Some(waste.prompt));
+            line.number(r#","completion":"#, Some(waste.completion));
+            line.raw("}");
+        }
+    }
+    line.raw(r#","cost_usd":null"#);
+    let reasons = metered.finish_reasons.iter();
+    line.texts(r#","finish_reasons":"#, reasons.map(|reason| &**reason));
+    let tools = metered.tool_calls.iter();
+    line.texts(r#","tool_calls":"#, tools.map(|name| &**name));
+    line.number(r#","events":"#, metered.events);
+}
+
+/// The fields of a request whose provider never answered.
+const UNANSWERED: &str = concat!(
+    r#","usage":null,"charged":{"prompt":0,"completion":0,"source":"none"},"waste":null"#,
+    r#","cost_usd":null,"finish_reasons":[],"tool_calls":[],"events":null"#,
 );
 
 fn target(line: &mut Line<'_>, record: &Record, last: Option<&Attempt>) {
@@ -214,6 +263,16 @@ impl Line<'_> {
                 [] => return,
             };
         }
+    }
+
+    /// A list of texts.
+    fn texts<'t>(&mut self, name: &str, values: impl Iterator<Item = &'t str>) {
+        self.raw(name);
+        self.raw("[");
+        for (at, value) in values.enumerate() {
+            self.text(if at == 0 { "" } else { "," }, Some(value));
+        }
+        self.raw("]");
     }
 
     /// A fixed word, or a name that was found harmless: nothing in it needs an escape.

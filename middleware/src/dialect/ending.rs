@@ -15,35 +15,30 @@
 //!
 //! An error that the provider itself told in the stream ends it as well as a mark does: nothing is to be added to it.
 
-use super::{
-    Framing, Surface,
-    eventstream::Messages,
-    pieces::{Elements, Lines},
-};
-use crate::sse::{CAP, Scanner, Sniff, sniff};
+use super::{Event, Events, Framing, Surface};
 
 mod marks;
-mod output;
+pub(crate) mod output;
 mod verdict;
 
 use self::verdict::Verdict;
+#[cfg(feature = "meter")]
+pub(crate) use self::{
+    marks::{BLOCK_REASON, DONE, ERROR, FINISH_REASON, FINISH_REASON_OF_GEMINI, USAGE},
+    verdict::{leading_type, tells},
+};
 
 /// Watches an answer and judges whether it has ended well.
 ///
 /// Costs tens of nanoseconds an event; JSON is looked at only where a word of a mark occurs in it. Keeps one event at
-/// most, up to [`CAP`] or what [`with_cap`](Self::with_cap) says. An event over that is not read; whether it carried a
+/// most, up to 1 MiB or what [`with_cap`](Self::with_cap) says. An event over that is not read; whether it carried a
 /// mark is then unknown, and a clean end of the transport is believed.
 #[derive(Debug)]
 pub struct Judge {
-    framing: Framing,
-    cutter: Cutter,
+    events: Events,
     verdict: Verdict,
-    /// First bytes that do not tell yet what the body is.
-    head: Vec<u8>,
     /// A clean end of the transport is enough.
     transport_marks: bool,
-    /// How much of one event is kept.
-    cap: usize,
 }
 
 /// How a stream ended.
@@ -53,19 +48,6 @@ pub enum Ending {
     Complete,
     /// Without one.
     Truncated,
-}
-
-/// What cuts the body into events.
-#[derive(Debug)]
-enum Cutter {
-    /// Nothing yet: the first bytes decide.
-    Sniffing,
-    Sse(Box<Scanner>),
-    Lines(Lines),
-    Array(Elements),
-    EventStream(Messages),
-    /// There is nothing to read.
-    Blind,
 }
 
 // ===== impl Judge =====
@@ -81,28 +63,17 @@ impl Judge {
         choices: u32,
         transport_marks: bool,
     ) -> Self {
-        let cutter = match framing {
-            Framing::Sse | Framing::Array | Framing::Document => Cutter::Sniffing,
-            framing => Cutter::of(framing, CAP),
-        };
-        let verdict = Verdict::new(surface, choices);
         Self {
-            framing,
-            cutter,
-            verdict,
-            head: Vec::new(),
+            events: Events::new(surface, framing),
+            verdict: Verdict::new(surface, choices),
             transport_marks,
-            cap: CAP,
         }
     }
 
     /// Keeps so many bytes of one event at most. Before the first byte.
     #[must_use]
     pub fn with_cap(mut self, cap: usize) -> Self {
-        self.cap = cap;
-        if !matches!(self.cutter, Cutter::Sniffing) {
-            self.cutter = Cutter::of(self.framing, cap);
-        }
+        self.events = self.events.with_cap(cap);
         self
     }
 
@@ -115,32 +86,27 @@ impl Judge {
 
     /// Takes the next frame of the body.
     pub fn feed(&mut self, frame: &[u8]) {
-        if matches!(self.cutter, Cutter::Sniffing) && !self.sniff(frame) {
-            return;
+        let Self {
+            events, verdict, ..
+        } = self;
+        events.feed(frame, |event| take(verdict, &event));
+        if events.framing() == Framing::Array && !events.is_unclear() {
+            // Not for ever: what follows the bracket makes this no array, in whichever frame it comes.
+            verdict.terminal = events.is_closed();
         }
-        self.pass(frame);
     }
 
     /// Judges at a clean end of the transport; an event that lacks only its blank line counts.
     pub fn finish(&mut self) -> Ending {
-        if matches!(self.cutter, Cutter::Sniffing) {
-            self.settle(self.framing);
-        }
-        let verdict = &mut self.verdict;
-        match &mut self.cutter {
-            Cutter::Sse(scanner) => {
-                scanner.finish(|event| verdict.tail(event.name, event.data, event.truncated));
-            }
-            Cutter::Lines(lines) => {
-                lines.finish(|line| verdict.tail(b"", line.data, line.truncated));
-            }
-            _ => {}
-        }
+        let Self {
+            events, verdict, ..
+        } = self;
+        events.finish(|event| take(verdict, &event));
         let readable = matches!(
-            self.cutter,
-            Cutter::Sse(_) | Cutter::Lines(_) | Cutter::Array(_)
+            events.framing(),
+            Framing::Sse | Framing::Lines | Framing::Array
         );
-        if !readable || self.transport_marks || self.verdict.is_complete() {
+        if !readable || self.transport_marks || verdict.is_complete() {
             Ending::Complete
         } else {
             Ending::Truncated
@@ -166,114 +132,34 @@ impl Judge {
     /// Whether generated output can be told from other bytes here; once that is false it stays so. What is
     /// compressed, binary or one document, and what no dialect describes, is not looked into.
     pub fn sees_output(&self) -> bool {
-        let blind = matches!(self.cutter, Cutter::Blind | Cutter::EventStream(_));
+        let blind = self.events.is_blind() || self.events.framing() == Framing::EventStream;
         !blind && self.verdict.reads()
     }
 
     /// How the body is cut; once its first bytes have been seen, what it really is and not what its head said.
     pub fn framing(&self) -> Framing {
-        self.framing
+        self.events.framing()
     }
 
     /// Whether an event put in now would stand alone; false where none can be put in at all.
     pub fn at_boundary(&self) -> bool {
-        match &self.cutter {
-            Cutter::Sse(scanner) => scanner.at_boundary(),
-            Cutter::Lines(lines) => lines.at_boundary(),
-            Cutter::Sniffing => self.head.is_empty() && self.framing == Framing::Sse,
-            Cutter::Array(_) | Cutter::EventStream(_) | Cutter::Blind => false,
-        }
+        self.events.at_boundary()
     }
 
     /// How many events have come: dispatched events, lines, elements, messages; none of a body that has none.
     pub fn events(&self) -> Option<u64> {
-        match &self.cutter {
-            Cutter::Sse(scanner) => Some(scanner.dispatched()),
-            Cutter::Lines(lines) => Some(lines.told()),
-            Cutter::Array(elements) => Some(elements.told()),
-            Cutter::EventStream(messages) => Some(messages.told()),
-            Cutter::Sniffing | Cutter::Blind => None,
-        }
-    }
-
-    fn pass(&mut self, frame: &[u8]) {
-        let verdict = &mut self.verdict;
-        match &mut self.cutter {
-            Cutter::Sse(scanner) => {
-                scanner.feed(frame, |event| {
-                    verdict.event(event.name, event.data, event.truncated);
-                });
-            }
-            Cutter::Lines(lines) => {
-                lines.feed(frame, |line| verdict.event(b"", line.data, line.truncated));
-            }
-            Cutter::Array(elements) => {
-                elements.feed(frame, |element| verdict.element(element.data));
-                // Not for ever: what follows the bracket makes this no array, in whichever frame it comes.
-                verdict.terminal = elements.is_closed();
-            }
-            Cutter::EventStream(messages) => {
-                messages.feed(frame, |message| verdict.error |= message.failed);
-            }
-            Cutter::Sniffing | Cutter::Blind => {}
-        }
-    }
-
-    /// Looks at the first bytes; true once they have settled what the body is, and `frame` is still to be passed.
-    fn sniff(&mut self, frame: &[u8]) -> bool {
-        let joined;
-        let first = if self.head.is_empty() {
-            frame
-        } else {
-            joined = [self.head.as_slice(), &frame[..frame.len().min(SNIFFED)]].concat();
-            &joined
-        };
-        let framing = match sniff(first) {
-            Sniff::Events => Framing::Sse,
-            Sniff::Other => match (first.trim_ascii_start().first(), self.framing) {
-                (Some(b'['), Framing::Array) => Framing::Array,
-                (Some(b'['), Framing::Sse) if self.verdict.may_be_array() => Framing::Array,
-                (Some(b'{'), Framing::Sse) if self.verdict.may_be_lines() => Framing::Lines,
-                (Some(b'{' | b'['), _) | (_, Framing::Document) => Framing::Document,
-                (None, _) if first.len() < SNIFFED => return self.hold(frame),
-                _ => Framing::Opaque,
-            },
-            Sniff::Unclear if first.len() < SNIFFED => return self.hold(frame),
-            Sniff::Unclear => self.framing,
-        };
-        self.settle(framing);
-        true
-    }
-
-    fn hold(&mut self, frame: &[u8]) -> bool {
-        self.head.extend_from_slice(frame);
-        false
-    }
-
-    fn settle(&mut self, framing: Framing) {
-        self.framing = framing;
-        self.cutter = Cutter::of(framing, self.cap);
-        let head = std::mem::take(&mut self.head);
-        self.pass(&head);
+        self.events.told()
     }
 }
 
-// ===== impl Cutter =====
-
-impl Cutter {
-    fn of(framing: Framing, cap: usize) -> Self {
-        match framing {
-            Framing::Sse => Self::Sse(Box::new(Scanner::new(cap))),
-            Framing::Lines => Self::Lines(Lines::new(cap)),
-            Framing::Array => Self::Array(Elements::new(cap)),
-            Framing::EventStream => Self::EventStream(Messages::new(cap)),
-            Framing::Document | Framing::Opaque => Self::Blind,
-        }
+fn take(verdict: &mut Verdict, event: &Event<'_>) {
+    match event.framing {
+        Framing::Array => verdict.element(event.data),
+        Framing::EventStream => verdict.error |= event.failed,
+        _ if event.tail => verdict.tail(event.name, event.data, event.truncated),
+        _ => verdict.event(event.name, event.data, event.truncated),
     }
 }
-
-/// How many first bytes are looked at before a body is taken for what its head says.
-const SNIFFED: usize = 64;
 
 #[cfg(test)]
 mod tests;

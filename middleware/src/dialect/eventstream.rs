@@ -130,7 +130,16 @@ impl Messages {
 
 /// The document inside of a payload of InvokeModel: `{"bytes":"<base64>"}`; none if the payload is no such thing.
 pub fn invoked(payload: &[u8]) -> Option<Vec<u8>> {
-    base64(Value::parse(payload)?.get("bytes")?.as_str()?.as_bytes())
+    let mut document = Vec::new();
+    invoked_into(payload, &mut document).then_some(document)
+}
+
+/// As [`invoked`], into a buffer that is used again; false, and nothing of use in it, if the payload is no such thing.
+pub fn invoked_into(payload: &[u8], document: &mut Vec<u8>) -> bool {
+    document.clear();
+    let bytes = Value::parse(payload).and_then(|payload| payload.get("bytes"));
+    let text = bytes.and_then(|bytes| bytes.as_str());
+    text.is_some_and(|text| base64(text.as_bytes(), document))
 }
 
 /// Total length and length of the headers; none if they cannot be.
@@ -185,8 +194,8 @@ fn header(headers: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// RFC 4648, section 4; padding may be missing.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len() / 4 * 3 + 2);
+fn base64(text: &[u8], decoded: &mut Vec<u8>) -> bool {
+    decoded.reserve(text.len() / 4 * 3 + 2);
     let (mut bits, mut held) = (0_u32, 0);
     for byte in text.iter().take_while(|byte| **byte != b'=') {
         let six = match byte {
@@ -195,7 +204,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
             b'0'..=b'9' => byte - b'0' + 52,
             b'+' => 62,
             b'/' => 63,
-            _ => return None,
+            _ => return false,
         };
         bits = bits << 6 | u32::from(six);
         held += 6;
@@ -204,7 +213,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
             decoded.push((bits >> held & 0xff) as u8);
         }
     }
-    Some(decoded)
+    true
 }
 
 /// Two lengths and their checksum.

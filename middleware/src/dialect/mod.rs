@@ -9,6 +9,7 @@ use std::{fmt, str::FromStr};
 
 pub mod ending;
 pub mod errors;
+pub mod events;
 pub mod eventstream;
 pub mod framing;
 pub mod multipart;
@@ -23,11 +24,12 @@ mod recordings;
 pub use self::{
     ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
+    events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
     request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
-    usage::{Usage, usage},
+    usage::{Usage, report, usage},
 };
 
 /// The methods that a provider may be asked with, as the header `allow` lists them.

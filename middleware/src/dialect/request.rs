@@ -1,6 +1,8 @@
 //! What a request asks for, read in one pass over the top of its body.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range, sync::LazyLock};
+
+use memchr::memmem::Finder;
 
 use super::{Dialect, Operation, Surface};
 use crate::json::{Kind, Value};
@@ -30,6 +32,8 @@ pub struct Asked<'a> {
     pub user: Option<Cow<'a, str>>,
     /// The caller's own labels: `metadata`, an object.
     pub metadata: Option<Object<'a>>,
+    /// How much of the body is text: bytes without images and files, and how many of these there are.
+    pub prompt: (u64, u64),
 }
 
 /// A member that is an object, compared by where it lies.
@@ -101,6 +105,7 @@ impl<'s, 'a> Reading<'s, 'a> {
                 tools: false,
                 user: None,
                 metadata: None,
+                prompt: (0, 0),
             },
             unfit: None,
         }
@@ -133,6 +138,7 @@ impl<'s, 'a> Reading<'s, 'a> {
         if let Some(stream) = self.surface.stream {
             asked.stream = stream;
         }
+        asked.prompt = prompt(root.raw());
         Ok(asked)
     }
 
@@ -271,6 +277,41 @@ fn unfit(member: &'static str, value: Value<'_>) -> Unfit {
         alike: false,
     }
 }
+
+/// Bytes of a body that are not base64, and how many images and files it holds.
+///
+/// Only in a body that has room for one is it looked for.
+fn prompt(body: &[u8]) -> (u64, u64) {
+    let (mut bytes, mut media) = (body.len(), 0);
+    if body.len() >= SMALLEST_MEDIA {
+        for word in &*MEDIA {
+            // A long value behind each is the image; what is found in it is none.
+            let mut rest = body;
+            while let Some(at) = word.find(rest) {
+                rest = &rest[at + word.needle().len()..];
+                let value = match rest.trim_ascii_start() {
+                    [b':', value @ ..] => value.trim_ascii_start(),
+                    value => value,
+                };
+                let value = value.strip_prefix(b"\"").unwrap_or(value);
+                let end = memchr::memchr(b'"', value).unwrap_or(value.len());
+                if end >= SMALLEST_MEDIA && !value[..end].contains(&b' ') {
+                    bytes = bytes.saturating_sub(end);
+                    media += 1;
+                    rest = &value[end..];
+                }
+            }
+        }
+    }
+    (bytes as u64, media)
+}
+
+/// What stands before base64: in data URLs, and as a member of Anthropic, Gemini and Bedrock; audio of OpenAI.
+static MEDIA: LazyLock<[Finder<'static>; 3]> =
+    LazyLock::new(|| [";base64,", "\"data\"", "\"bytes\""].map(Finder::new));
+
+/// No picture or file of use is smaller.
+const SMALLEST_MEDIA: usize = 1024;
 
 /// Whether an array has items. It is checked, so all but white space is one.
 fn has_items(value: Value<'_>) -> bool {

@@ -31,7 +31,12 @@ pub struct Usage {
 ///
 /// An event that cannot report any costs one search for a word.
 pub fn usage(surface: &Surface, event: Value<'_>) -> Option<Usage> {
-    let mut found = Usage::default();
+    report(surface, event).map(|(found, _)| found)
+}
+
+/// As [`usage`], and whether a field that is no count was found in the report: negative, a fraction, a text, too great.
+pub fn report(surface: &Surface, event: Value<'_>) -> Option<(Usage, bool)> {
+    let mut found = Report::default();
     if surface.operation == Operation::CountTokens {
         found.read(event);
     } else if MAY_REPORT
@@ -46,7 +51,14 @@ pub fn usage(surface: &Surface, event: Value<'_>) -> Option<Usage> {
             _ => found.read_places(event),
         }
     }
-    (found != Usage::default()).then_some(found)
+    (found != Report::default()).then_some((found.usage, found.flawed))
+}
+
+/// A report while it is read.
+#[derive(Default, PartialEq)]
+struct Report {
+    usage: Usage,
+    flawed: bool,
 }
 
 // ===== impl Usage =====
@@ -61,7 +73,11 @@ impl Usage {
         self.cache_write = later.cache_write.or(self.cache_write);
         self.reasoning = later.reasoning.or(self.reasoning);
     }
+}
 
+// ===== impl Report =====
+
+impl Report {
     /// The places of OpenAI and Anthropic: beside the choices, in Groq's extension, in the message or
     /// response that an event wraps.
     fn read_places(&mut self, event: Value<'_>) {
@@ -118,6 +134,7 @@ impl Usage {
 
     /// Reads a usage object. A field that is null or no whole number counts as not told.
     fn read(&mut self, usage: Value<'_>) {
+        let found = &mut self.usage;
         for (name, value) in usage.members() {
             let Some(name) = name.as_str() else { continue };
             let field = match &*name {
@@ -127,45 +144,53 @@ impl Usage {
                 | "promptTokenCount"
                 | "prompt_eval_count"
                 | "inputTextTokenCount"
-                | "inputTokenCount" => &mut self.prompt,
+                | "inputTokenCount" => &mut found.prompt,
                 "completion_tokens"
                 | "output_tokens"
                 | "outputTokens"
                 | "candidatesTokenCount"
                 | "eval_count"
                 | "totalOutputTextTokenCount"
-                | "outputTokenCount" => &mut self.completion,
-                "total_tokens" | "totalTokens" | "totalTokenCount" => &mut self.total,
+                | "outputTokenCount" => &mut found.completion,
+                "total_tokens" | "totalTokens" | "totalTokenCount" => &mut found.total,
                 "cache_read_input_tokens"
                 | "cacheReadInputTokens"
                 | "cached_tokens"
-                | "cachedContentTokenCount" => &mut self.cached,
+                | "cachedContentTokenCount" => &mut found.cached,
 
-                "prompt_cache_hit_tokens" if self.cached.is_none() => &mut self.cached,
-                "cache_creation_input_tokens" | "cacheWriteInputTokens" => &mut self.cache_write,
-                "thoughtsTokenCount" => &mut self.reasoning,
+                "prompt_cache_hit_tokens" if found.cached.is_none() => &mut found.cached,
+                "cache_creation_input_tokens" | "cacheWriteInputTokens" => &mut found.cache_write,
+                "thoughtsTokenCount" => &mut found.reasoning,
                 "prompt_tokens_details" | "input_tokens_details" => {
-                    self.cached = whole(value, "cached_tokens").or(self.cached);
+                    found.cached = whole(value, "cached_tokens").or(found.cached);
                     if name == "prompt_tokens_details" {
-                        self.cache_write = whole(value, "cache_write_tokens").or(self.cache_write);
+                        found.cache_write =
+                            whole(value, "cache_write_tokens").or(found.cache_write);
                     }
                     continue;
                 }
                 "completion_tokens_details" | "output_tokens_details" => {
                     let told = whole(value, "reasoning_tokens")
                         .or_else(|| whole(value, "thinking_tokens"));
-                    self.reasoning = told.or(self.reasoning);
+                    found.reasoning = told.or(found.reasoning);
                     continue;
                 }
                 _ => continue,
             };
-            *field = value.as_u64().or(*field);
+            let told = count(value);
+            self.flawed |= told.is_none() && !value.is_null();
+            *field = told.or(*field);
         }
     }
 }
 
 fn whole(of: Value<'_>, name: &str) -> Option<u64> {
-    of.get(name)?.as_u64()
+    count(of.get(name)?)
+}
+
+/// A count of tokens. What no double holds exactly is none: nobody counts that far, and readers of logs would round it.
+fn count(value: Value<'_>) -> Option<u64> {
+    value.as_u64().filter(|count| *count < 1 << 53)
 }
 
 /// Words without which nothing is reported: `usage`, Cohere's `meta`, Ollama's and Titan's counts.

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Attempt, Digest, Ended, Mark, Refused};
+use super::{Attempt, Digest, Ended, Mark, Metered, Refused, Waste};
 use crate::{
     dialect::{self, Recognised, Surface},
     error::{Reason, Rejection},
@@ -49,7 +49,20 @@ struct Cell {
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
     original: Mutex<Option<Bytes>>,
+    upstream_digest: OnceLock<u128>,
+    metering: Mutex<Metering>,
+    // The client has left, and the answer is read on without it.
+    gone: AtomicBool,
+    // What is left of the answer is worth reading without a client.
+    drains: AtomicBool,
     settled: AtomicBool,
+}
+
+/// What the meters of a request have found.
+#[derive(Debug, Default)]
+struct Metering {
+    current: Option<Metered>,
+    waste: Option<Waste>,
 }
 
 /// Fills an atomic slot, if it is still empty.
@@ -90,6 +103,10 @@ impl Record {
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
             original: Mutex::default(),
+            upstream_digest: OnceLock::new(),
+            metering: Mutex::default(),
+            gone: AtomicBool::new(false),
+            drains: AtomicBool::new(false),
             settled: AtomicBool::new(false),
         }))
     }
@@ -369,6 +386,17 @@ impl Record {
             .unwrap_or_else(PoisonError::into_inner) = Some(data);
     }
 
+    /// The digest of the body as the provider sent it, from a layer that takes whole pieces out of it.
+    pub fn upstream_digest(&self) -> Option<u128> {
+        self.0.upstream_digest.get().copied()
+    }
+
+    /// Writes the digest of the body as the provider sent it. Only for a layer that takes whole pieces out of it, and so
+    /// cannot say of each frame [what it was](Self::set_original). What was said so inside of that layer is for it to take.
+    pub fn set_upstream_digest(&self, digest: u128) {
+        let _ = self.0.upstream_digest.set(digest);
+    }
+
     /// Takes what the provider had sent in the place of these data.
     pub fn take_original(&self) -> Option<Bytes> {
         let mut original = self
@@ -377,6 +405,62 @@ impl Record {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         original.take()
+    }
+
+    /// A meter begins to read an answer. What was found in an earlier attempt's is waste from now on.
+    pub fn begin_metering(&self) {
+        let mut metering = self.metering();
+        if let Some(before) = metering.current.replace(Metered::default()) {
+            let waste = metering.waste.get_or_insert_default();
+            waste.prompt = waste.prompt.saturating_add(before.charge.prompt);
+            waste.completion = waste.completion.saturating_add(before.charge.completion);
+        }
+    }
+
+    /// Changes what is found in the answer at hand; does nothing before [`begin_metering`](Self::begin_metering).
+    pub fn update_metered(&self, change: impl FnOnce(&mut Metered)) {
+        if let Some(current) = &mut self.metering().current {
+            change(current);
+        }
+    }
+
+    /// Reads what a meter has found so far in the answer at hand; none if nobody meters. `read` must not ask this record
+    /// for anything metered.
+    pub fn with_metered<R>(&self, read: impl FnOnce(Option<&Metered>) -> R) -> R {
+        read(self.metering().current.as_ref())
+    }
+
+    /// The tokens of attempts that were thrown away; none if none was.
+    pub fn waste(&self) -> Option<Waste> {
+        self.metering().waste
+    }
+
+    fn metering(&self) -> MutexGuard<'_, Metering> {
+        self.0
+            .metering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the rest of the answer is to be read even if the client leaves; written by `meter`.
+    pub fn drains(&self) -> bool {
+        self.0.drains.load(Ordering::Relaxed)
+    }
+
+    /// Says that the rest of the answer is to be read even if the client leaves.
+    pub fn set_drains(&self) {
+        self.0.drains.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client has left, and the answer is read on without it; written by the layer `record`.
+    pub fn is_gone(&self) -> bool {
+        self.0.gone.load(Ordering::Relaxed)
+    }
+
+    /// Says that the client has left while the answer is read on, and so how the request ended.
+    pub fn set_gone(&self) {
+        self.0.gone.store(true, Ordering::Relaxed);
+        self.set_ended(Ended::ClientGone);
     }
 
     /// True for the first one who asks: whoever gets it tells the world that the request has ended.

@@ -54,12 +54,14 @@
 mod cell;
 #[cfg(feature = "record")]
 mod layer;
+mod metered;
 mod outcome;
 #[cfg(feature = "record")]
 mod watch;
 
 pub use self::{
     cell::Record,
+    metered::{Charge, Metered, Source, Waste},
     outcome::{Attempt, Digest, Ended, Mark, Refused},
 };
 #[cfg(feature = "record")]

@@ -177,7 +177,8 @@ impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
     fn end(self, ending: Ending<'_, BoxError>) {
         let record = &self.open.record;
         let client = self.hash.digest();
-        let upstream = self.upstream.as_ref().map_or(client, |it| it.digest128());
+        let upstream = || self.upstream.as_ref().map_or(client, |it| it.digest128());
+        let upstream = record.upstream_digest().unwrap_or_else(upstream);
         record.set_bytes_out(self.bytes);
         record.set_digest(Digest { upstream, client });
         let ended = match ending {

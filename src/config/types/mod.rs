@@ -1,6 +1,7 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
 mod clocks;
+mod meter;
 mod network;
 mod provider;
 mod route;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
@@ -213,6 +215,8 @@ pub struct Layers {
     pub auth: Access,
     /// The clocks towards a provider.
     pub timeout: Timeout,
+    /// What is read in answers, and what of those whose client leaves.
+    pub meter: Meter,
 }
 
 /// Who is served.

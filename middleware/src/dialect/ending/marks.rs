@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 /// Inside a string value the quotes would be escaped, so a hit is a name, or a string that is exactly that word. Which
 /// of these, and whether at the right place, is for the JSON to tell.
 #[derive(Debug)]
-pub(super) struct Word(LazyLock<Finder<'static>>);
+pub(crate) struct Word(LazyLock<Finder<'static>>);
 
 impl Word {
     const fn new(make: fn() -> Finder<'static>) -> Self {
@@ -19,7 +19,7 @@ impl Word {
     }
 
     /// Whether the word occurs as a name whose value may be something: not `null`, `false`, `""`.
-    pub(super) fn is_set(&self, data: &[u8]) -> bool {
+    pub(crate) fn is_set(&self, data: &[u8]) -> bool {
         let length = self.0.needle().len();
         self.0.find_iter(data).any(|at| {
             let quoted = at > 0 && data[at - 1] == b'"';
@@ -37,9 +37,9 @@ impl Word {
     }
 }
 
-pub(super) static FINISH_REASON: Word = Word::new(|| Finder::new("finish_reason"));
-pub(super) static FINISH_REASON_OF_GEMINI: Word = Word::new(|| Finder::new("finishReason"));
-pub(super) static BLOCK_REASON: Word = Word::new(|| Finder::new("blockReason"));
-pub(super) static ERROR: Word = Word::new(|| Finder::new("error"));
-pub(super) static USAGE: Word = Word::new(|| Finder::new("usage"));
-pub(super) static DONE: Word = Word::new(|| Finder::new("done"));
+pub(crate) static FINISH_REASON: Word = Word::new(|| Finder::new("finish_reason"));
+pub(crate) static FINISH_REASON_OF_GEMINI: Word = Word::new(|| Finder::new("finishReason"));
+pub(crate) static BLOCK_REASON: Word = Word::new(|| Finder::new("blockReason"));
+pub(crate) static ERROR: Word = Word::new(|| Finder::new("error"));
+pub(crate) static USAGE: Word = Word::new(|| Finder::new("usage"));
+pub(crate) static DONE: Word = Word::new(|| Finder::new("done"));

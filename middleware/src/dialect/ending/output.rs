@@ -1,6 +1,8 @@
-//! Whether an event carries generated output: text, reasoning, a refusal, a client's tool call.
+//! How much generated output an event or a document carries: text, reasoning, a refusal, a client's tool call.
 //!
 //! An opening chunk with a role only, a ping and a block of a tool that the provider runs itself are none.
+
+use std::ops::Range;
 
 use super::verdict::leading_type;
 use crate::{
@@ -8,23 +10,23 @@ use crate::{
     json::{Kind, Value},
 };
 
-/// Waits for the first output, if it is asked to.
+/// Finds output in the events of an answer.
 #[derive(Debug)]
-pub(super) struct Output {
-    state: State,
+pub(crate) struct Output {
     words: Words,
     /// The block at hand belongs to a tool of the provider.
     foreign: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nobody asks. -> `Waiting`
-    Idle,
-    /// -> `Seen`
-    Waiting,
-    /// Stays.
-    Seen,
+/// Output found in an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weight {
+    /// Words, marks and numbers of the text: about as many as a tokenizer makes of it.
+    pub(crate) units: u64,
+    /// How many texts they are; a tool call that has only begun counts as one.
+    pub(crate) texts: u32,
+    /// Where the last of them lies, without its quotes.
+    pub(crate) last: Range<usize>,
 }
 
 /// Whose words to read.
@@ -36,13 +38,14 @@ enum Words {
     Gemini,
     Ollama,
     Cohere,
+    Bedrock,
     Unknown,
 }
 
 // ===== impl Output =====
 
 impl Output {
-    pub(super) fn new(surface: Option<&Surface>) -> Self {
+    pub(crate) fn new(surface: Option<&Surface>) -> Self {
         let words = surface.map_or(Words::Unknown, |surface| {
             match (surface.dialect, surface.operation) {
                 (Dialect::OpenAi | Dialect::Azure | Dialect::Mock, Operation::Responses) => {
@@ -53,35 +56,19 @@ impl Output {
                 (Dialect::Gemini, _) => Words::Gemini,
                 (Dialect::Ollama, _) => Words::Ollama,
                 (Dialect::Cohere, _) => Words::Cohere,
-                (Dialect::Bedrock | Dialect::Raw, _) => Words::Unknown,
+                (Dialect::Bedrock, _) => Words::Bedrock,
+                (Dialect::Raw, _) => Words::Unknown,
             }
         });
         Self {
-            state: State::Idle,
             words,
             foreign: false,
         }
     }
 
-    pub(super) fn watch(&mut self) {
-        self.state = State::Waiting;
-    }
-
-    pub(super) fn is_seen(&self) -> bool {
-        self.state == State::Seen
-    }
-
-    /// Takes an event; costs nothing unless output is waited for.
-    pub(super) fn event(&mut self, name: &[u8], data: &[u8]) {
-        if self.state == State::Waiting
-            && let Some(root) = Value::parse(data)
-            && self.carries(name, data, root)
-        {
-            self.state = State::Seen;
-        }
-    }
-
-    fn carries(&mut self, name: &[u8], data: &[u8], root: Value<'_>) -> bool {
+    /// What an event of a stream carries. `root` is its data; every event must be shown, for the blocks that they open.
+    pub(crate) fn of_event(&mut self, name: &[u8], data: &[u8], root: Value<'_>) -> Weight {
+        let mut found = Weight::default();
         let kind = match std::str::from_utf8(name) {
             Ok(name) if !name.is_empty() && name != "message" => Some(name.into()),
             _ => leading_type(data).map(Into::into).or_else(|| {
@@ -92,62 +79,148 @@ impl Output {
         };
         let kind = kind.as_deref().unwrap_or_default();
         match self.words {
-            Words::OpenAi => openai_output(root),
-            Words::Responses => responses(kind, root),
-            Words::Anthropic => self.anthropic(kind, root),
-            Words::Gemini => gemini(root),
-            Words::Ollama => {
-                let message = root.get("message");
-                let said = |of: Value<'_>| OLLAMA.iter().any(|name| is_filled(of.get(name)));
-                said(root) || message.is_some_and(said)
-            }
-            Words::Cohere => cohere(kind, root),
-            Words::Unknown => false,
+            Words::OpenAi => openai(root, &mut found),
+            Words::Responses => responses(kind, root, &mut found),
+            Words::Anthropic => self.anthropic(kind, root, &mut found),
+            Words::Gemini => gemini(root, &mut found),
+            Words::Ollama => ollama(root, &mut found),
+            Words::Cohere => cohere(kind, root, &mut found),
+            Words::Bedrock => self.bedrock(kind, root, &mut found),
+            Words::Unknown => {}
         }
+        found
     }
 
-    fn anthropic(&mut self, kind: &str, root: Value<'_>) -> bool {
+    /// What a whole document carries.
+    #[cfg(feature = "meter")]
+    pub(crate) fn of_document(&self, root: Value<'_>) -> Weight {
+        let mut found = Weight::default();
+        match self.words {
+            Words::OpenAi => {
+                for choice in root.get("choices").into_iter().flat_map(|all| all.items()) {
+                    found.add_member(choice, "text");
+                    if let Some(message) = choice.get("message") {
+                        found.add_delta(message);
+                    }
+                }
+                // A transcription.
+                found.add_member(root, "text");
+            }
+            Words::Responses => {
+                for item in root.get("output").into_iter().flat_map(|all| all.items()) {
+                    for name in ["content", "summary", "arguments", "input"] {
+                        found.add_member(item, name);
+                    }
+                }
+            }
+            Words::Anthropic => found.add_member(root, "content"),
+            Words::Gemini => gemini(root, &mut found),
+            Words::Ollama => ollama(root, &mut found),
+            Words::Cohere => {
+                found.add_member(root, "text");
+                if let Some(message) = root.get("message") {
+                    for name in ["content", "tool_calls", "tool_plan"] {
+                        found.add_member(message, name);
+                    }
+                }
+            }
+            Words::Bedrock => {
+                let output = root.get("output");
+                let message = output.and_then(|output| output.get("message"));
+                if let Some(message) = message {
+                    found.add_member(message, "content");
+                }
+                found.add_member(root, "content");
+                for name in BEDROCK {
+                    found.add_member(root, name);
+                }
+                for name in ["results", "outputs", "generations"] {
+                    found.add_member(root, name);
+                }
+            }
+            Words::Unknown => {}
+        }
+        found
+    }
+
+    fn anthropic(&mut self, kind: &str, root: Value<'_>, found: &mut Weight) {
         match kind {
             "content_block_start" => {
-                let block = root.get("content_block");
-                let kind = block.and_then(|block| block.get("type"));
+                let Some(block) = root.get("content_block") else {
+                    return;
+                };
+                let kind = block.get("type");
                 let is = |word: &str| kind.is_some_and(|kind| kind.is_str(word));
                 self.foreign = !["text", "thinking", "redacted_thinking", "tool_use"]
                     .into_iter()
                     .any(is);
-                is("tool_use")
-                    || is("redacted_thinking")
-                    || !self.foreign
-                        && ["text", "thinking"]
-                            .iter()
-                            .any(|name| is_filled(block.and_then(|b| b.get(name))))
+                if is("tool_use") {
+                    found.add_begun(block.get("name"));
+                } else if is("redacted_thinking") {
+                    found.texts += 1;
+                } else if !self.foreign {
+                    found.add_member(block, "text");
+                    found.add_member(block, "thinking");
+                }
             }
-            "content_block_delta" if !self.foreign => root.get("delta").is_some_and(|delta| {
-                ["text", "thinking", "partial_json"]
-                    .iter()
-                    .any(|name| is_filled(delta.get(name)))
-            }),
-            _ => false,
+            "content_block_delta" if !self.foreign => {
+                if let Some(delta) = root.get("delta") {
+                    for name in ["text", "thinking", "partial_json"] {
+                        found.add_member(delta, name);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Converse's own events, and what InvokeModel wraps: Anthropic's, Nova's, or a member with a text.
+    fn bedrock(&mut self, kind: &str, root: Value<'_>, found: &mut Weight) {
+        match kind {
+            "contentBlockStart" | "contentBlockDelta" => converse(root, found),
+            "chunk" | "" => {
+                let typed = root.get("type").and_then(|kind| kind.as_str());
+                if let Some(kind) = typed {
+                    return self.anthropic(&kind, root, found);
+                }
+                for name in ["contentBlockStart", "contentBlockDelta"] {
+                    if let Some(inner) = root.get(name) {
+                        converse(inner, found);
+                    }
+                }
+                for name in BEDROCK {
+                    found.add_member(root, name);
+                }
+                found.add_member(root, "outputs");
+            }
+            kind => self.anthropic(kind, root, found),
         }
     }
 }
 
 /// Whether a chunk of OpenAI's chat or completions carries output.
 pub(super) fn openai_output(root: Value<'_>) -> bool {
-    root.get("choices").is_some_and(|choices| {
-        choices.items().any(|choice| {
-            is_filled(choice.get("text"))
-                || choice.get("delta").is_some_and(|delta| {
-                    delta.members().any(|(name, value)| {
-                        !["role", "name", "id"].iter().any(|word| name.is_str(word))
-                            && is_filled(Some(value))
-                    })
-                })
-        })
-    })
+    let mut found = Weight::default();
+    openai(root, &mut found);
+    found.texts > 0
 }
 
-fn responses(kind: &str, root: Value<'_>) -> bool {
+fn openai(root: Value<'_>, found: &mut Weight) {
+    let Some(choices) = root.get("choices") else {
+        return;
+    };
+    for choice in choices.items() {
+        for (name, value) in choice.members() {
+            if name.is_str("delta") {
+                found.add_delta(value);
+            } else if name.is_str("text") {
+                found.add(value, NESTING);
+            }
+        }
+    }
+}
+
+fn responses(kind: &str, root: Value<'_>, found: &mut Weight) {
     match kind {
         "response.output_text.delta"
         | "response.refusal.delta"
@@ -156,58 +229,204 @@ fn responses(kind: &str, root: Value<'_>) -> bool {
         | "response.function_call_arguments.delta"
         | "response.custom_tool_call_input.delta"
         | "response.audio.delta"
-        | "response.audio.transcript.delta" => is_filled(root.get("delta")),
+        | "response.audio.transcript.delta" => found.add_member(root, "delta"),
         "response.output_item.added" => {
-            let kind = root.get("item").and_then(|item| item.get("type"));
-            kind.is_some_and(|kind| kind.is_str("function_call") || kind.is_str("custom_tool_call"))
+            let item = root.get("item");
+            let kind = item.and_then(|item| item.get("type"));
+            if kind
+                .is_some_and(|kind| kind.is_str("function_call") || kind.is_str("custom_tool_call"))
+            {
+                found.add_begun(item.and_then(|item| item.get("name")));
+            }
         }
-        _ => false,
+        _ => {}
     }
 }
 
-fn gemini(root: Value<'_>) -> bool {
-    let parts = |candidate: Value<'_>| {
-        let parts = candidate
-            .get("content")
-            .and_then(|content| content.get("parts"));
-        parts.is_some_and(|parts| {
-            parts
-                .items()
-                .any(|part| GEMINI.iter().any(|name| is_filled(part.get(name))))
-        })
-    };
-    root.get("candidates")
-        .is_some_and(|candidates| candidates.items().any(parts))
+fn gemini(root: Value<'_>, found: &mut Weight) {
+    let candidates = root.get("candidates");
+    for candidate in candidates.into_iter().flat_map(|all| all.items()) {
+        let content = candidate.get("content");
+        let parts = content.and_then(|content| content.get("parts"));
+        for part in parts.into_iter().flat_map(|all| all.items()) {
+            for name in GEMINI {
+                found.add_member(part, name);
+            }
+        }
+    }
 }
 
-fn cohere(kind: &str, root: Value<'_>) -> bool {
+fn ollama(root: Value<'_>, found: &mut Weight) {
+    for of in [Some(root), root.get("message")].into_iter().flatten() {
+        for name in OLLAMA {
+            found.add_member(of, name);
+        }
+    }
+}
+
+fn cohere(kind: &str, root: Value<'_>, found: &mut Weight) {
+    let message = || root.get("delta").and_then(|delta| delta.get("message"));
     match kind {
-        "tool-call-start" | "tool-calls-generation" => true,
-        "text-generation" => is_filled(root.get("text")),
-        "content-delta" => {
-            let message = root.get("delta").and_then(|delta| delta.get("message"));
-            is_filled(message.and_then(|message| message.get("content")))
+        "tool-call-start" | "tool-calls-generation" => {
+            let call = message().and_then(|message| message.get("tool_calls"));
+            let function = call.and_then(|call| call.get("function"));
+            found.add_begun(function.and_then(|function| function.get("name")));
         }
-        _ => false,
+        "text-generation" => found.add_member(root, "text"),
+        "content-delta" => {
+            if let Some(message) = message() {
+                found.add_member(message, "content");
+            }
+        }
+        "tool-plan-delta" => {
+            if let Some(message) = message() {
+                found.add_later(message, "tool_plan");
+            }
+        }
+        "tool-call-delta" => {
+            if let Some(message) = message() {
+                found.add_later(message, "tool_calls");
+            }
+        }
+        _ => {}
     }
 }
 
-/// Whether a value holds anything: a text that is not empty, at any place but a `type`.
-fn is_filled(value: Option<Value<'_>>) -> bool {
-    value.is_some_and(|value| holds(value, NESTING))
+/// A block of Converse that begins or goes on.
+fn converse(event: Value<'_>, found: &mut Weight) {
+    if let Some(call) = event.get("start").and_then(|start| start.get("toolUse")) {
+        found.add_begun(call.get("name"));
+    }
+    if let Some(delta) = event.get("delta") {
+        for name in ["text", "reasoningContent", "toolUse"] {
+            found.add_member(delta, name);
+        }
+    }
 }
 
-/// What nests deeper than `room` counts as something: nobody sends that much around nothing.
-fn holds(value: Value<'_>, room: u8) -> bool {
-    match value.kind() {
-        Kind::String => value.raw().len() > 2,
-        Kind::Array | Kind::Object if room == 0 => true,
-        Kind::Array => value.items().any(|item| holds(item, room - 1)),
-        Kind::Object => {
-            let mut members = value.members();
-            members.any(|(name, member)| !name.is_str("type") && holds(member, room - 1))
+// ===== impl Weight =====
+
+impl Weight {
+    fn add_member(&mut self, of: Value<'_>, name: &str) {
+        if let Some(value) = of.get(name) {
+            self.add(value, NESTING);
         }
-        _ => false,
+    }
+
+    /// What is generated, but is no first output.
+    fn add_later(&mut self, of: Value<'_>, name: &str) {
+        let before = self.texts;
+        self.add_member(of, name);
+        self.texts = before;
+    }
+
+    /// A tool call begins: that is output, whatever its name.
+    fn add_begun(&mut self, name: Option<Value<'_>>) {
+        self.texts += 1;
+        self.units += name.and_then(|name| name.inner()).map_or(0, units);
+    }
+
+    /// The members of a message of OpenAI's that are output. What a provider tells twice, plain and in details,
+    /// counts once.
+    fn add_delta(&mut self, delta: Value<'_>) {
+        let mut reasons = false;
+        for (name, value) in delta.members() {
+            match name.raw() {
+                br#""role""# | br#""name""# | br#""id""# => {}
+                br#""reasoning_details""# if reasons => {}
+                name => {
+                    let before = self.texts;
+                    self.add(value, NESTING);
+                    reasons |= name == br#""reasoning""# && self.texts > before;
+                }
+            }
+        }
+    }
+
+    /// Adds the texts of a value, at any place but a `type` or an `id`. What nests deeper than `room` counts as one:
+    /// nobody sends that much around nothing.
+    fn add(&mut self, value: Value<'_>, room: u8) {
+        match value.kind() {
+            Kind::String => {
+                let span = value.span();
+                if span.len() > 2 {
+                    self.texts += 1;
+                    self.last = span.start + 1..span.end - 1;
+                    self.units += units(&value.raw()[1..span.len() - 1]);
+                }
+            }
+            Kind::Array | Kind::Object if room == 0 => self.texts += 1,
+            Kind::Array => value.items().for_each(|item| self.add(item, room - 1)),
+            Kind::Object => {
+                for (name, member) in value.members() {
+                    if !name.is_str("type") && !name.is_str("id") {
+                        self.add(member, room - 1);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// About how many tokens a text is, given what is between its quotes. At least one for any.
+///
+/// Tokenizers of today keep a usual word with the space before it as one token, cut long words, take three digits together and
+/// marks one or two at a time; what is beyond ASCII is about a token for three bytes.
+pub(crate) fn units(inner: &[u8]) -> u64 {
+    let (mut units, mut class, mut run) = (0, Class::Space, 0_u64);
+    let mut at = 0;
+    while let Some(byte) = inner.get(at) {
+        at += 1;
+        let next = match byte {
+            b'\\' => {
+                let escaped = inner.get(at);
+                at += if escaped == Some(&b'u') { 5 } else { 1 };
+                match escaped {
+                    Some(b'u') => Class::Wide,
+                    Some(b'n' | b'r' | b't') => Class::Line,
+                    _ => Class::Mark,
+                }
+            }
+            b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
+            b' ' => Class::Space,
+            b'0'..=b'9' => Class::Digit,
+            0x80.. => Class::Wide,
+            _ => Class::Mark,
+        };
+        if next == class {
+            run += 1;
+            continue;
+        }
+        units += class.units(run);
+        (class, run) = (next, 1);
+    }
+    (units + class.units(run)).max(u64::from(!inner.is_empty()))
+}
+
+/// What a tokenizer keeps apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Letter,
+    Space,
+    Line,
+    Digit,
+    Mark,
+    Wide,
+}
+
+impl Class {
+    /// Tokens of so many bytes of one class.
+    const fn units(self, run: u64) -> u64 {
+        match self {
+            _ if run == 0 => 0,
+            Self::Letter => 1 + (run - 1) / 9,
+            // One space belongs to what follows.
+            Self::Space => (run > 1) as u64,
+            Self::Line => 1,
+            Self::Digit | Self::Wide => 1 + (run - 1) / 3,
+            Self::Mark => 1 + (run - 1) / 2,
+        }
     }
 }
 
@@ -217,3 +436,6 @@ const NESTING: u8 = 8;
 const OLLAMA: [&str; 4] = ["content", "thinking", "tool_calls", "response"];
 
 const GEMINI: [&str; 4] = ["text", "functionCall", "executableCode", "inlineData"];
+
+/// Where the models behind InvokeModel put their text.
+const BEDROCK: [&str; 4] = ["outputText", "generation", "completion", "text"];

@@ -30,6 +30,9 @@ pub(super) struct Verdict {
     /// With several choices: which were seen, which have finished.
     choices: Option<Choices>,
     output: Output,
+    /// The first output is looked for.
+    waits: bool,
+    output_seen: bool,
 }
 
 /// Which dialect's marks hold.
@@ -68,6 +71,8 @@ impl Verdict {
             blind: false,
             choices: (choices > 1).then(Choices::default),
             output: Output::new(surface),
+            waits: false,
+            output_seen: false,
         }
     }
 
@@ -77,19 +82,22 @@ impl Verdict {
     }
 
     pub(super) fn watch_output(&mut self) {
-        self.output.watch();
+        self.waits = true;
     }
 
     pub(super) fn output_seen(&self) -> bool {
-        self.output.is_seen()
+        self.output_seen
     }
 
-    pub(super) fn may_be_array(&self) -> bool {
-        self.rule == Rule::Gemini
-    }
-
-    pub(super) fn may_be_lines(&self) -> bool {
-        matches!(self.rule, Rule::Ollama | Rule::Cohere)
+    /// Costs nothing unless output is waited for.
+    fn look_for_output(&mut self, name: &[u8], data: &[u8]) {
+        if self.waits
+            && let Some(root) = Value::parse(data)
+            && self.output.of_event(name, data, root).texts > 0
+        {
+            self.output_seen = true;
+            self.waits = false;
+        }
     }
 
     /// Whether the stream may end here.
@@ -113,7 +121,7 @@ impl Verdict {
 
     /// Takes an element of a streamed array. Its end is the array's, so that only errors and output matter.
     pub(super) fn element(&mut self, data: &[u8]) {
-        self.output.event(b"", data);
+        self.look_for_output(b"", data);
         self.error |= ERROR.is_set(data) && Value::parse(data).is_some_and(has_error);
     }
 
@@ -133,7 +141,7 @@ impl Verdict {
             }
             return;
         }
-        self.output.event(name, data);
+        self.look_for_output(name, data);
         if self.blind {
             // The large event carried no mark if output follows it.
             self.blind = self.rule == Rule::Chat && !Value::parse(data).is_some_and(openai_output);
@@ -376,7 +384,7 @@ fn has_error(root: Value<'_>) -> bool {
 }
 
 /// Whether the value of an `error` member tells of one.
-fn tells(error: Value<'_>) -> bool {
+pub(crate) fn tells(error: Value<'_>) -> bool {
     match error.kind() {
         Kind::Null | Kind::Bool => false,
         Kind::String => !error.is_str(""),
@@ -392,7 +400,7 @@ fn cohere_failed(data: &[u8]) -> bool {
 }
 
 /// The value of a first member `type`, where it needs no decoding.
-pub(super) fn leading_type(data: &[u8]) -> Option<&str> {
+pub(crate) fn leading_type(data: &[u8]) -> Option<&str> {
     let rest = data
         .trim_ascii_start()
         .strip_prefix(b"{")?

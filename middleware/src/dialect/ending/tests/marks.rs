@@ -1,6 +1,7 @@
 //! Which marks complete a stream, and what is none.
 
 use super::*;
+use crate::sse::CAP;
 
 #[test]
 fn marks_of_openai_chat() {

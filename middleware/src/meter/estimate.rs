@@ -1,0 +1,248 @@
+//! How many tokens a text is, without its tokenizer.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Models that share a tokenizer, or nearly so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    OpenAi,
+    Claude,
+    Gemini,
+    Llama,
+    Mistral,
+    Qwen,
+    DeepSeek,
+    Grok,
+    Other,
+}
+
+/// What is known of how long tokens are: a guess per family, corrected by what providers report.
+///
+/// Clones share what they learn. It is a fixed number of words, and each is a sum that forgets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Estimator(Arc<[Sums; Family::COUNT]>);
+
+/// What was seen of one family.
+#[derive(Debug, Default)]
+struct Sums {
+    prompt: Sum,
+    completion: Sum,
+}
+
+/// Bytes or units in the upper half, tokens in the lower.
+#[derive(Debug, Default)]
+struct Sum(AtomicU64);
+
+/// Which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Prompt,
+    Completion,
+}
+
+// ===== impl Family =====
+
+impl Family {
+    const COUNT: usize = 9;
+
+    /// By the name of a model, whoever serves it.
+    pub(super) fn of(model: &str) -> Self {
+        /// Names are short; what is longer is nobody's.
+        const LONGEST: usize = 128;
+        let name = model.get(..model.len().min(LONGEST)).unwrap_or_default();
+        let has = |word: &str| {
+            name.as_bytes()
+                .windows(word.len())
+                .any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let begins = |word: &str| {
+            last.get(..word.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(word))
+        };
+        if has("claude") {
+            Self::Claude
+        } else if has("gemini") || has("gemma") {
+            Self::Gemini
+        } else if has("deepseek") {
+            Self::DeepSeek
+        } else if has("qwen") || has("qwq") {
+            Self::Qwen
+        } else if has("grok") {
+            Self::Grok
+        } else if has("mistral") || has("mixtral") || has("codestral") || has("magistral") {
+            Self::Mistral
+        } else if has("llama") || has("sonar") {
+            Self::Llama
+        } else if has("gpt")
+            || [
+                "o1", "o3", "o4", "text-", "davinci", "babbage", "codex", "chatgpt",
+            ]
+            .into_iter()
+            .any(begins)
+        {
+            Self::OpenAi
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Bytes of a JSON request, or units of a generated text, that are one token, before anything was seen. Measured on the
+    /// recordings; a test prints the error.
+    const fn guess(self, side: Side) -> f64 {
+        match (side, self) {
+            (Side::Prompt, Self::Claude) => 3.6,
+            (Side::Prompt, Self::Mistral | Self::Other) => 4.0,
+            (Side::Prompt, _) => 4.3,
+            (Side::Completion, Self::Claude) => 0.9,
+            (Side::Completion, _) => 1.0,
+        }
+    }
+
+    /// Tokens around a tool call that are not in its name and arguments.
+    pub(super) const fn around_a_call(self) -> u64 {
+        match self {
+            Self::OpenAi | Self::Gemini | Self::Llama | Self::Mistral => 10,
+            Self::Claude => 30,
+            _ => 20,
+        }
+    }
+}
+
+// ===== impl Estimator =====
+
+impl Estimator {
+    /// The tokens of so many bytes or units; at least one for any.
+    pub(super) fn tokens(&self, family: Family, side: Side, amount: u64) -> u64 {
+        if amount == 0 {
+            return 0;
+        }
+        let (seen, tokens) = self.sum(family, side).load();
+        let ratio = (GUESSED * family.guess(side) + seen) / (GUESSED + tokens);
+        // A double is exact enough for what is an estimate.
+        ((amount as f64 / ratio).round() as u64).max(1)
+    }
+
+    /// Learns from a report: so many bytes or units were so many tokens. What no text can be is not learnt from.
+    pub(super) fn learn(&self, family: Family, side: Side, amount: u64, tokens: u64) {
+        let (least, most) = match side {
+            Side::Prompt => (tokens, tokens.saturating_mul(12)),
+            Side::Completion => (tokens / 3, tokens.saturating_mul(3)),
+        };
+        if tokens >= FEWEST && (least..=most).contains(&amount) {
+            self.sum(family, side).add(amount, tokens);
+        }
+    }
+
+    fn sum(&self, family: Family, side: Side) -> &Sum {
+        let sums = &self.0[family as usize];
+        match side {
+            Side::Prompt => &sums.prompt,
+            Side::Completion => &sums.completion,
+        }
+    }
+}
+
+// ===== impl Sum =====
+
+impl Sum {
+    fn load(&self) -> (f64, f64) {
+        let both = self.0.load(Ordering::Relaxed);
+        ((both >> 32) as f64, (both & u64::from(u32::MAX)) as f64)
+    }
+
+    /// Two that add at once may lose one of them: it is an average.
+    fn add(&self, bytes: u64, tokens: u64) {
+        let both = self.0.load(Ordering::Relaxed);
+        let (mut all_bytes, mut all_tokens) = (both >> 32, both & u64::from(u32::MAX));
+        // One long answer shall not outweigh all before it, and old ones are forgotten.
+        let scale = tokens.div_ceil(HEAVIEST).max(1);
+        all_bytes += bytes / scale;
+        all_tokens += tokens / scale;
+        while all_tokens > HORIZON {
+            all_bytes /= 2;
+            all_tokens /= 2;
+        }
+        self.0
+            .store(all_bytes << 32 | all_tokens, Ordering::Relaxed);
+    }
+}
+
+/// How many tokens the guess counts for.
+const GUESSED: f64 = 200.0;
+
+/// Reports of fewer tokens say little: names, markers and roles outweigh the text.
+const FEWEST: u64 = 20;
+
+/// The most tokens that one report counts for.
+const HEAVIEST: u64 = 2000;
+
+/// Tokens that are remembered.
+const HORIZON: u64 = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_known_by_name_whoever_serves_them() {
+        for (name, family) in [
+            ("gpt-4o-mini", Family::OpenAi),
+            ("openai/gpt-oss-120b", Family::OpenAi),
+            ("o3-mini", Family::OpenAi),
+            ("anthropic.claude-3-haiku-20240307-v1:0", Family::Claude),
+            ("Claude-Sonnet-4", Family::Claude),
+            ("models/gemini-2.5-flash", Family::Gemini),
+            ("meta-llama/Llama-3.3-70B-Instruct-Turbo", Family::Llama),
+            ("deepseek-r1-distill-llama-70b", Family::DeepSeek),
+            ("nobody-knows", Family::Other),
+            ("", Family::Other),
+        ] {
+            assert_eq!(Family::of(name), family, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_reported_corrects_the_guess() {
+        let estimator = Estimator::default();
+        let of = || estimator.tokens(Family::Other, Side::Prompt, 10_000);
+        let before = of();
+        for _ in 0..50 {
+            estimator.learn(Family::Other, Side::Prompt, 2000, 1000);
+        }
+        let after = of();
+        assert!(
+            before < 3000 && (4800..=5000).contains(&after),
+            "{before}, {after}"
+        );
+        let other = estimator.tokens(Family::Other, Side::Completion, 10_000);
+        assert_eq!(other, 10_000, "the other direction has its own");
+    }
+
+    #[test]
+    fn nonsense_teaches_nothing_and_sums_stay_bounded() {
+        let estimator = Estimator::default();
+        let of = || estimator.tokens(Family::Claude, Side::Prompt, 1 << 20);
+        let before = of();
+        for (amount, tokens) in [
+            (10, 1000),
+            (1 << 40, 30),
+            (5, 5),
+            (0, 0),
+            (u64::MAX, 1 << 40),
+        ] {
+            estimator.learn(Family::Claude, Side::Prompt, amount, tokens);
+        }
+        assert_eq!(of(), before);
+        for _ in 0..10_000 {
+            estimator.learn(Family::Claude, Side::Prompt, 1 << 34, 1 << 31);
+        }
+        let (bytes, tokens) = estimator.sum(Family::Claude, Side::Prompt).load();
+        assert!(tokens <= HORIZON as f64 && bytes <= 12.0 * HORIZON as f64);
+        assert_eq!(estimator.tokens(Family::Claude, Side::Completion, 0), 0);
+        assert_eq!(estimator.tokens(Family::Claude, Side::Completion, 1), 1);
+    }
+}

@@ -1,0 +1,268 @@
+//! Rides in an answer's body: reads what passes, and settles what it is charged with, once.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{
+    answer::Answer,
+    charge::{self, End, Facts},
+    estimate::{Estimator, Family, Side},
+};
+use crate::{
+    body::{Ending, Guard},
+    clock::Clock,
+    dialect::{Dialect, Framing, Operation, Surface, Usage},
+    facts::Intent,
+    record::{Mark, Record},
+};
+
+/// The guard of a metered body; empty where there is nothing to meter.
+// Boxed: a body is moved, and most of this is needed only by those who look.
+#[derive(Debug)]
+pub(super) struct Watch<C: Clock>(Option<Box<Metering<C>>>);
+
+/// What is needed to meter one answer.
+#[derive(Debug)]
+pub(super) struct Metering<C> {
+    pub(super) answer: Answer,
+    pub(super) asked: Asked,
+    pub(super) estimator: Estimator,
+    pub(super) clock: C,
+    pub(super) unmarked: bool,
+    pub(super) document: bool,
+    pub(super) gaps: Gaps,
+    /// Bytes of the answer.
+    pub(super) bytes: u64,
+}
+
+/// What is known of the request.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) record: Record,
+    pub(super) intent: Option<Intent>,
+    pub(super) surface: Option<Surface>,
+    pub(super) stream: bool,
+    /// The length of the body, where it was announced.
+    pub(super) length: Option<u64>,
+    pub(super) injected: bool,
+}
+
+/// The time between outputs.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    outputs: u64,
+    last: Option<Instant>,
+    longest: Duration,
+}
+
+impl<C: Clock> Watch<C> {
+    pub(super) fn nothing() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn new(metering: Metering<C>) -> Self {
+        Self(Some(Box::new(metering)))
+    }
+
+    /// The end came before a body that is never polled.
+    pub(super) fn settle(&mut self, end: End) {
+        if let Some(mut metering) = self.0.take() {
+            metering.settle(end);
+        }
+    }
+}
+
+impl<E, C: Clock> Guard<E> for Watch<C> {
+    #[inline]
+    fn frame(&mut self, data: &Bytes, last: bool) {
+        if let Some(metering) = &mut self.0 {
+            metering.feed(data, last);
+        }
+    }
+
+    fn end(mut self, ending: Ending<'_, E>) {
+        self.settle(match ending {
+            Ending::Complete => End::Clean,
+            Ending::Error(_) | Ending::Dropped => End::Cut,
+        });
+    }
+}
+
+impl<C: Clock> Metering<C> {
+    fn feed(&mut self, data: &[u8], last: bool) {
+        self.bytes += data.len() as u64;
+        self.answer.feed(data, last);
+        if self.document {
+            return;
+        }
+        let outputs = self.answer.found().outputs;
+        if outputs != self.gaps.outputs {
+            let now = self.clock.now();
+            if self.gaps.outputs == 0 {
+                self.asked.record.mark(Mark::FirstToken, now);
+            }
+            self.gaps.output(outputs, now);
+        }
+        if self.answer.take_news() {
+            self.publish();
+        }
+    }
+
+    /// Writes down what is known so far.
+    fn publish(&self) {
+        let found = self.answer.found();
+        let events = self.answer.count();
+        self.asked.record.update_metered(|metered| {
+            metered.usage = (found.usage != Usage::default()).then_some(found.usage);
+            metered.events = events;
+            metered.first_output = found.first_output;
+            metered.failed = found.failed;
+            metered.flawed = found.flawed;
+            metered.blind = found.blind;
+        });
+    }
+
+    fn settle(&mut self, end: End) {
+        if end == End::Clean {
+            self.answer.finish();
+        }
+        self.publish();
+        let family = self.family();
+        let found = self.answer.found();
+        let facts = Facts {
+            usage: found.usage,
+            is_final: found.is_final(),
+            unmarked: self.unmarked,
+            flawed: found.flawed,
+            generates: self.generates(),
+            gone: self.asked.record.is_gone(),
+            end,
+            prompt: self.prompt(family),
+            completion: self.completion(family, end),
+        };
+        let charge = charge::charge(&facts);
+        if facts.is_final && !facts.flawed {
+            self.learn(family);
+        }
+        let (reasons, tools) = self.answer.take_words();
+        let longest_gap = self.gaps.longest;
+        self.asked.record.update_metered(|metered| {
+            metered.charge = charge;
+            metered.finish_reasons = reasons;
+            metered.tool_calls = tools;
+            metered.longest_gap = longest_gap;
+        });
+    }
+
+    /// The model as the provider was asked for it, or as the caller did.
+    fn family(&self) -> Family {
+        let asked = &self.asked;
+        let own = asked.record.with_attempts(|attempts| {
+            let model = attempts.last()?.model.as_deref()?;
+            Some(Family::of(model))
+        });
+        own.unwrap_or_else(|| {
+            let named = asked.intent.as_ref().and_then(Intent::model);
+            named.map_or(Family::Other, Family::of)
+        })
+    }
+
+    /// Whether what is asked here is text.
+    fn generates(&self) -> bool {
+        use Operation as O;
+        self.asked.surface.as_ref().is_some_and(|surface| {
+            surface.dialect != Dialect::Raw
+                && matches!(
+                    surface.operation,
+                    O::Chat
+                        | O::Completions
+                        | O::Responses
+                        | O::Messages
+                        | O::Generate
+                        | O::Converse
+                        | O::Invoke
+                        | O::Predict
+                )
+        })
+    }
+
+    /// An estimate of what was sent.
+    fn prompt(&self, family: Family) -> u64 {
+        if !self.generates() {
+            return 0;
+        }
+        let (bytes, media) = self.sent();
+        let text = self.estimator.tokens(family, Side::Prompt, bytes);
+        text + media * MEDIA
+    }
+
+    /// Bytes of the request that are text, and its images and files.
+    fn sent(&self) -> (u64, u64) {
+        match &self.asked.intent {
+            Some(intent) if intent.object().is_some() => intent.prompt(),
+            _ => {
+                let length = self.asked.length;
+                (length.unwrap_or_else(|| self.asked.record.bytes_in()), 0)
+            }
+        }
+    }
+
+    /// An estimate of what was delivered.
+    fn completion(&self, family: Family, end: End) -> u64 {
+        let found = self.answer.found();
+        let unread = self.answer.is_opaque() || self.document && end == End::Cut;
+        if unread {
+            let bytes = if self.generates() { self.bytes } else { 0 };
+            return self.estimator.tokens(family, Side::Prompt, bytes);
+        }
+        let around = found.tools.len() as u64 * family.around_a_call();
+        // A stream whose events are a word each on average tells a token at a time: then they need only be counted. No
+        // provider cuts a token in two, so they are the least in any case.
+        let singly = found.outputs >= FEW && found.units * 2 <= found.outputs * 3;
+        let said = if singly { 0 } else { found.units };
+        let said = self.estimator.tokens(family, Side::Completion, said);
+        said.max(found.outputs) + around
+    }
+
+    fn learn(&self, family: Family) {
+        let found = self.answer.found();
+        let usage = found.usage;
+        // Thoughts that are counted may not have been shown.
+        if let Some(completion) = usage.completion
+            && usage.reasoning.unwrap_or(0) == 0
+        {
+            let around = found.tools.len() as u64 * family.around_a_call();
+            let (side, said) = (Side::Completion, completion.saturating_sub(around));
+            self.estimator.learn(family, side, found.units, said);
+        }
+        if let (Some(prompt), (bytes, 0)) = (usage.prompt, self.sent()) {
+            let apart = self.asked.surface.as_ref().is_some_and(|surface| {
+                matches!(surface.dialect, Dialect::Anthropic | Dialect::Bedrock)
+            });
+            let cached = usage.cached.unwrap_or(0) + usage.cache_write.unwrap_or(0);
+            let prompt = if apart { prompt + cached } else { prompt };
+            self.estimator.learn(family, Side::Prompt, bytes, prompt);
+        }
+    }
+}
+
+impl Gaps {
+    fn output(&mut self, outputs: u64, now: Instant) {
+        self.outputs = outputs;
+        if let Some(last) = self.last.replace(now) {
+            self.longest = self.longest.max(now.saturating_duration_since(last));
+        }
+    }
+}
+
+/// Whether an answer is one document as far as its head says.
+pub(super) fn is_document(framing: Framing, stream: bool) -> bool {
+    framing == Framing::Document && !stream
+}
+
+/// Outputs from which on their average says something.
+const FEW: u64 = 8;
+
+/// Tokens of an image or a file, where they have to be guessed: what a picture of a megapixel costs with most providers.
+const MEDIA: u64 = 1000;
