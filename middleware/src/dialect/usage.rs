@@ -54,6 +54,16 @@ pub fn report(surface: &Surface, event: Value<'_>) -> Option<(Usage, bool)> {
     (found != Report::default()).then_some((found.usage, found.flawed))
 }
 
+/// The report that stands in these values, one after another, as [`report`] tells it.
+#[cfg(feature = "meter")]
+pub(crate) fn report_in<'a>(found: impl IntoIterator<Item = Value<'a>>) -> Option<(Usage, bool)> {
+    let mut report = Report::default();
+    for usage in found {
+        report.read(usage);
+    }
+    (report != Report::default()).then_some((report.usage, report.flawed))
+}
+
 /// A report while it is read.
 #[derive(Default, PartialEq)]
 struct Report {
@@ -81,12 +91,12 @@ impl Report {
     /// The places of OpenAI and Anthropic: beside the choices, in Groq's extension, in the message or
     /// response that an event wraps.
     fn read_places(&mut self, event: Value<'_>) {
-        for (name, value) in event.members() {
-            match name.as_str().as_deref() {
-                Some("usage") => self.read(value),
-                Some("x_groq" | "message" | "response") => self.read_member(value, "usage"),
-                _ => {}
-            }
+        let [usage, wrapped @ ..] = event.pick(["usage", "x_groq", "message", "response"]);
+        for wrapped in wrapped.into_iter().flatten() {
+            self.read_member(wrapped, "usage");
+        }
+        if let Some(usage) = usage {
+            self.read(usage);
         }
     }
 
@@ -136,40 +146,42 @@ impl Report {
     fn read(&mut self, usage: Value<'_>) {
         let found = &mut self.usage;
         for (name, value) in usage.members() {
-            let Some(name) = name.as_str() else { continue };
+            let Some(name) = name.decoded() else {
+                continue;
+            };
             let field = match &*name {
-                "prompt_tokens"
-                | "input_tokens"
-                | "inputTokens"
-                | "promptTokenCount"
-                | "prompt_eval_count"
-                | "inputTextTokenCount"
-                | "inputTokenCount" => &mut found.prompt,
-                "completion_tokens"
-                | "output_tokens"
-                | "outputTokens"
-                | "candidatesTokenCount"
-                | "eval_count"
-                | "totalOutputTextTokenCount"
-                | "outputTokenCount" => &mut found.completion,
-                "total_tokens" | "totalTokens" | "totalTokenCount" => &mut found.total,
-                "cache_read_input_tokens"
-                | "cacheReadInputTokens"
-                | "cached_tokens"
-                | "cachedContentTokenCount" => &mut found.cached,
+                b"prompt_tokens"
+                | b"input_tokens"
+                | b"inputTokens"
+                | b"promptTokenCount"
+                | b"prompt_eval_count"
+                | b"inputTextTokenCount"
+                | b"inputTokenCount" => &mut found.prompt,
+                b"completion_tokens"
+                | b"output_tokens"
+                | b"outputTokens"
+                | b"candidatesTokenCount"
+                | b"eval_count"
+                | b"totalOutputTextTokenCount"
+                | b"outputTokenCount" => &mut found.completion,
+                b"total_tokens" | b"totalTokens" | b"totalTokenCount" => &mut found.total,
+                b"cache_read_input_tokens"
+                | b"cacheReadInputTokens"
+                | b"cached_tokens"
+                | b"cachedContentTokenCount" => &mut found.cached,
 
-                "prompt_cache_hit_tokens" if found.cached.is_none() => &mut found.cached,
-                "cache_creation_input_tokens" | "cacheWriteInputTokens" => &mut found.cache_write,
-                "thoughtsTokenCount" => &mut found.reasoning,
-                "prompt_tokens_details" | "input_tokens_details" => {
+                b"prompt_cache_hit_tokens" if found.cached.is_none() => &mut found.cached,
+                b"cache_creation_input_tokens" | b"cacheWriteInputTokens" => &mut found.cache_write,
+                b"thoughtsTokenCount" => &mut found.reasoning,
+                b"prompt_tokens_details" | b"input_tokens_details" => {
                     found.cached = whole(value, "cached_tokens").or(found.cached);
-                    if name == "prompt_tokens_details" {
+                    if *name == *b"prompt_tokens_details" {
                         found.cache_write =
                             whole(value, "cache_write_tokens").or(found.cache_write);
                     }
                     continue;
                 }
-                "completion_tokens_details" | "output_tokens_details" => {
+                b"completion_tokens_details" | b"output_tokens_details" => {
                     let told = whole(value, "reasoning_tokens")
                         .or_else(|| whole(value, "thinking_tokens"));
                     found.reasoning = told.or(found.reasoning);

@@ -4,7 +4,7 @@
 //! byte. So nothing here builds a tree: [`check`] walks the text once and says whether it is one JSON document that every
 //! reader understands alike, and [`Value`] is a view that knows where a value lies and finds members and items by
 //! skipping over the rest. [`check_members`] tells the members of the outermost object while it checks, for whom that is
-//! enough.
+//! enough, and [`Cursor`] goes through a document once.
 //!
 //! **What `check` refuses** beside what [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259) does: a byte order mark, text
 //! that is not UTF-8, nesting and member counts over the [`Limits`], and a member name that occurs twice in one object, in
@@ -32,6 +32,7 @@
 //! ```
 
 mod check;
+mod cursor;
 mod depth;
 mod error;
 mod names;
@@ -43,6 +44,7 @@ mod value;
 
 pub use self::{
     check::{Limits, check, check_members},
+    cursor::Cursor,
     depth::Depth,
     error::{Error, ErrorKind},
     text::escape_into,

@@ -1,5 +1,7 @@
 //! What stands between the quotes of a string: decoding, comparing, writing.
 
+use std::borrow::Cow;
+
 use super::scan;
 
 /// Appends `text` to `out` as a JSON string, quotes included.
@@ -37,6 +39,14 @@ pub fn escape_into(text: &str, out: &mut Vec<u8>) {
         pos = special + 1;
     }
     out.push(b'"');
+}
+
+/// What stands between the quotes, decoded; borrowed if there are no escapes.
+pub(super) fn decoded(inner: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match memchr::memchr(b'\\', inner) {
+        None => Some(Cow::Borrowed(inner)),
+        Some(_) => decode(inner).map(Cow::Owned),
+    }
 }
 
 /// Decodes what stands between the quotes, or None if it holds a bad escape. UTF-8 stays UTF-8.

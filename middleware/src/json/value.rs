@@ -74,6 +74,27 @@ impl<'a> Value<'a> {
         })
     }
 
+    pub(super) fn unchecked(document: &'a [u8], span: Range<usize>) -> Self {
+        Self {
+            checked: false,
+            ..Self::checked(document, span)
+        }
+    }
+
+    /// All of `text` as an object, which nobody has checked and nobody looks through now; None if it does not begin and end
+    /// as one. A fault in it ends its members.
+    pub(crate) fn object(text: &'a [u8]) -> Option<Self> {
+        let start = scan::space(text, 0);
+        let end = text.trim_ascii_end().len();
+        let whole = text.get(start) == Some(&b'{') && end > start + 1 && text[end - 1] == b'}';
+        whole.then_some(Self {
+            document: text,
+            start,
+            end,
+            checked: false,
+        })
+    }
+
     pub(super) fn checked(document: &'a [u8], span: Range<usize>) -> Self {
         let Range { start, end } = span;
         Self {
@@ -96,14 +117,7 @@ impl<'a> Value<'a> {
 
     /// What the value is.
     pub fn kind(&self) -> Kind {
-        match self.document[self.start] {
-            b'[' => Kind::Array,
-            b'f' | b't' => Kind::Bool,
-            b'n' => Kind::Null,
-            b'{' => Kind::Object,
-            b'"' => Kind::String,
-            _ => Kind::Number,
-        }
+        Kind::of(self.document[self.start])
     }
 
     /// The value of the member `name` of an object.
@@ -117,6 +131,25 @@ impl<'a> Value<'a> {
             named.last()
         };
         found.map(|(_, value)| value)
+    }
+
+    /// The values of the members of these names, as [`get`](Self::get) would find them, in one pass.
+    pub fn pick<const N: usize>(&self, names: [&str; N]) -> [Option<Self>; N] {
+        let mut found = [None; N];
+        for (name, value) in self.members() {
+            let Some(inner) = name.inner() else { continue };
+            let plain = |it: &&str| it.as_bytes() == inner;
+            let at = match names.iter().position(plain) {
+                None if memchr::memchr(b'\\', inner).is_some() => {
+                    names.iter().position(|it| name.is_str(it))
+                }
+                at => at,
+            };
+            if let Some(at) = at {
+                found[at] = Some(value);
+            }
+        }
+        found
     }
 
     /// The members of an object; none if this is no object.
@@ -138,6 +171,11 @@ impl<'a> Value<'a> {
             return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
         }
         String::from_utf8(text::decode(inner)?).ok().map(Cow::Owned)
+    }
+
+    /// The bytes of a string, decoded; None if this is no string, or a malformed one. Borrowed if there are no escapes.
+    pub(crate) fn decoded(&self) -> Option<Cow<'a, [u8]>> {
+        text::decoded(self.inner()?)
     }
 
     /// Whether this is a string that decodes to `text`; costs no allocation.
@@ -203,6 +241,22 @@ impl<'a> Value<'a> {
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}({:?})", self.kind(), self.span())
+    }
+}
+
+// ===== impl Kind =====
+
+impl Kind {
+    /// Of a value that begins with this byte.
+    pub(super) fn of(first: u8) -> Self {
+        match first {
+            b'[' => Self::Array,
+            b'f' | b't' => Self::Bool,
+            b'n' => Self::Null,
+            b'{' => Self::Object,
+            b'"' => Self::String,
+            _ => Self::Number,
+        }
     }
 }
 

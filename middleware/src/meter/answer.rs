@@ -74,6 +74,8 @@ struct Reader {
     found: Found,
     /// A document that came wrapped in another.
     scratch: Vec<u8>,
+    /// The size of an output is asked for even where its usage is told.
+    weighs: bool,
 }
 
 /// Whose words to read.
@@ -100,7 +102,8 @@ struct Place {
 // ===== impl Answer =====
 
 impl Answer {
-    pub(super) fn new(surface: Option<&Surface>, framing: Framing) -> Self {
+    /// `weighs` is whether the size of an output is wanted even where its usage is told.
+    pub(super) fn new(surface: Option<&Surface>, framing: Framing, weighs: bool) -> Self {
         let surface = surface.cloned().unwrap_or(Surface {
             dialect: Dialect::Raw,
             operation: Operation::Chat,
@@ -119,6 +122,7 @@ impl Answer {
                 count: 0,
                 found: Found::default(),
                 scratch: Vec::new(),
+                weighs,
             },
             begun: false,
         }
@@ -322,26 +326,38 @@ impl Reader {
 
     /// Takes one whole document; `dropped` bytes of its texts are missing.
     fn document(&mut self, data: &[u8], dropped: u64) {
-        let Some(root) = Value::parse(data) else {
+        let Some(root) = Value::object(data) else {
             self.found.blind = true;
             return;
         };
-        let weight = self.output.of_document(root);
-        told::document(self.kind, root, &mut self.found);
-        self.failure("", root);
         let found = &mut self.found;
-        found.units = weight.units;
-        found.outputs = u64::from(weight.texts > 0);
-        if weight.texts > 0 {
-            found.units += dropped / BYTES_A_UNIT;
-        }
-        if let Some((usage, flawed)) = report(&self.surface, root) {
+        let reported = if self.kind == Kind::Chat {
+            told::chat(data, found).unwrap_or_else(|| {
+                found.blind = true;
+                None
+            })
+        } else {
+            told::document(self.kind, root, found);
+            if !matches!(self.kind, Kind::Responses | Kind::Other | Kind::Bedrock) {
+                found.failed |= root.get("error").is_some_and(tells);
+            }
+            report(&self.surface, root)
+        };
+        if let Some((usage, flawed)) = reported {
             found.usage = usage;
             found.flawed = flawed;
             found.reported = usage != Usage::default();
             found.alone = true;
         }
         found.news = true;
+        if self.weighs || found.flawed || found.usage.completion.is_none() {
+            let weight = self.output.of_document(root);
+            found.units = weight.units;
+            found.outputs = u64::from(weight.texts > 0);
+            if weight.texts > 0 {
+                found.units += dropped / BYTES_A_UNIT;
+            }
+        }
     }
 
     fn failure(&mut self, kind: &str, root: Value<'_>) {

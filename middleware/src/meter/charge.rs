@@ -29,23 +29,24 @@ pub(super) struct Facts {
     /// The client had left.
     pub(super) gone: bool,
     pub(super) end: End,
-    /// Estimates of what was sent and of what was delivered.
-    pub(super) prompt: u64,
-    pub(super) completion: u64,
+}
+
+/// Estimates of what was sent and of what was delivered; asked for only where they are needed.
+pub(super) trait Estimate {
+    fn prompt(&self) -> u64;
+    fn completion(&self) -> u64;
 }
 
 /// Never below what was reported, never zero for text that was delivered.
-pub(super) fn charge(facts: &Facts) -> Charge {
-    let Facts {
-        usage, completion, ..
-    } = *facts;
+pub(super) fn charge(facts: &Facts, estimate: &impl Estimate) -> Charge {
+    let usage = facts.usage;
     let reported = usage != Usage::default();
     let known = facts.is_final || facts.unmarked && facts.end == End::Clean;
     let flawed = facts.flawed && (usage.completion.is_none() || usage.prompt.is_none());
     if reported && known && !flawed {
         return Charge {
             prompt: usage.prompt.unwrap_or(0),
-            completion: usage.completion.unwrap_or(completion),
+            completion: usage.completion.unwrap_or_else(|| estimate.completion()),
             source: if facts.gone {
                 Source::Drained
             } else {
@@ -53,10 +54,11 @@ pub(super) fn charge(facts: &Facts) -> Charge {
             },
         };
     }
+    let completion = estimate.completion();
     if !(facts.generates || reported || completion > 0) {
         return Charge::default();
     }
-    let prompt = usage.prompt.unwrap_or(facts.prompt);
+    let prompt = usage.prompt.unwrap_or_else(|| estimate.prompt());
     let completion = usage.completion.unwrap_or(0).max(completion);
     Charge {
         prompt,
@@ -82,8 +84,19 @@ mod tests {
             generates: true,
             gone: false,
             end: End::Clean,
-            prompt: 12,
-            completion: 34,
+        }
+    }
+
+    /// Of what was sent, and of what was delivered.
+    struct Guess(u64, u64);
+
+    impl Estimate for Guess {
+        fn prompt(&self) -> u64 {
+            self.0
+        }
+
+        fn completion(&self) -> u64 {
+            self.1
         }
     }
 
@@ -96,11 +109,15 @@ mod tests {
     }
 
     fn told(facts: &Facts) -> (u64, u64, Source) {
+        told_with(facts, &Guess(12, 34))
+    }
+
+    fn told_with(facts: &Facts, guess: &Guess) -> (u64, u64, Source) {
         let Charge {
             prompt,
             completion,
             source,
-        } = charge(facts);
+        } = charge(facts, guess);
         (prompt, completion, source)
     }
 
@@ -137,10 +154,9 @@ mod tests {
         assert_eq!(told(&facts()), (12, 34, Source::Estimated));
         let silent = Facts {
             generates: false,
-            completion: 0,
             ..facts()
         };
-        assert_eq!(told(&silent), (0, 0, Source::None));
+        assert_eq!(told_with(&silent, &Guess(12, 0)), (0, 0, Source::None));
     }
 
     #[test]
@@ -165,9 +181,9 @@ mod tests {
             usage: usage(Some(7), None),
             is_final: true,
             generates: false,
-            completion: 0,
             ..facts()
         };
-        assert_eq!(told(&embeddings), (7, 0, Source::Provider));
+        let told = told_with(&embeddings, &Guess(12, 0));
+        assert_eq!(told, (7, 0, Source::Provider));
     }
 }

@@ -23,7 +23,13 @@ pub(super) enum Family {
 ///
 /// Clones share what they learn. It is a fixed number of words, and each is a sum that forgets.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Estimator(Arc<[Sums; Family::COUNT]>);
+pub(super) struct Estimator(Arc<Learnt>);
+
+#[derive(Debug, Default)]
+struct Learnt {
+    families: [Sums; Family::COUNT],
+    answers: AtomicU64,
+}
 
 /// What was seen of one family.
 #[derive(Debug, Default)]
@@ -126,6 +132,13 @@ impl Estimator {
         ((amount as f64 / ratio).round() as u64).max(1)
     }
 
+    /// Whether the next answer is one to learn from: each of the first, then some. Nothing but that needs the size of what
+    /// was asked, and of an answer whose usage is told.
+    pub(super) fn is_curious(&self) -> bool {
+        let before = self.0.answers.fetch_add(1, Ordering::Relaxed);
+        before < EAGER || before.is_multiple_of(ONE_OF)
+    }
+
     /// Learns from a report: so many bytes or units were so many tokens. What no text can be is not learnt from.
     pub(super) fn learn(&self, family: Family, side: Side, amount: u64, tokens: u64) {
         let (least, most) = match side {
@@ -138,7 +151,7 @@ impl Estimator {
     }
 
     fn sum(&self, family: Family, side: Side) -> &Sum {
-        let sums = &self.0[family as usize];
+        let sums = &self.0.families[family as usize];
         match side {
             Side::Prompt => &sums.prompt,
             Side::Completion => &sums.completion,
@@ -170,6 +183,10 @@ impl Sum {
             .store(all_bytes << 32 | all_tokens, Ordering::Relaxed);
     }
 }
+
+/// How many answers are learnt from at first, and of how many one afterwards.
+const EAGER: u64 = 64;
+const ONE_OF: u64 = 64;
 
 /// How many tokens the guess counts for.
 const GUESSED: f64 = 200.0;

@@ -209,8 +209,10 @@ where
             record.set_drains();
         }
         let watch = if watched {
+            let curious = this.estimator.is_curious();
             Watch::new(Metering {
-                answer: Answer::new(asked.surface.as_ref(), framing),
+                answer: Answer::new(asked.surface.as_ref(), framing, curious),
+                curious,
                 document: is_document(framing, stream),
                 asked,
                 estimator: this.estimator.clone(),

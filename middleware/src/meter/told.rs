@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 
 use super::answer::{Found, Kind};
-use crate::json::Value;
+use crate::{
+    dialect::{Usage, ending::tells, usage::report_in},
+    json::{Cursor, Value},
+};
 
 /// Takes what an event of a stream tells.
 pub(super) fn event(words: Kind, kind: &str, root: Value<'_>, found: &mut Found) {
     match words {
-        Kind::Chat => choices(root, "delta", found),
+        Kind::Chat => choices(root, found),
         Kind::Responses => responses(kind, root, found),
         Kind::Anthropic => anthropic(kind, root, found),
         Kind::Gemini => gemini(root, found),
@@ -22,7 +25,6 @@ pub(super) fn event(words: Kind, kind: &str, root: Value<'_>, found: &mut Found)
 /// Takes what a whole document tells.
 pub(super) fn document(words: Kind, root: Value<'_>, found: &mut Found) {
     match words {
-        Kind::Chat => choices(root, "message", found),
         Kind::Responses => {
             for item in items(root.get("output")) {
                 call(item, found);
@@ -55,8 +57,59 @@ pub(super) fn document(words: Kind, root: Value<'_>, found: &mut Found) {
                 reason(0, root.get(name), found);
             }
         }
-        Kind::Other => {}
+        // What chat tells is read by `chat`.
+        Kind::Chat | Kind::Other => {}
     }
+}
+
+/// A whole document of OpenAI's chat or completions, read in one pass: most answers that are no streams are such.
+///
+/// Gives the usage report; `None` if the document has a fault.
+pub(super) fn chat(document: &[u8], found: &mut Found) -> Option<Option<(Usage, bool)>> {
+    let (mut usage, mut wrapped) = (None, None);
+    let mut place = 0;
+    Cursor::new(document).object(|at, name| {
+        match name {
+            b"choices" => {
+                return at.array(|at| {
+                    place += 1;
+                    choice(at, place - 1, found)
+                });
+            }
+            b"usage" => usage = Some(at.value()?),
+            b"x_groq" => wrapped = at.value()?.get("usage"),
+            b"error" => found.failed |= tells(at.value()?),
+            _ => drop(at.value()?),
+        }
+        Some(())
+    })?;
+    Some(report_in(wrapped.into_iter().chain(usage)))
+}
+
+fn choice(at: &mut Cursor<'_>, place: u64, found: &mut Found) -> Option<()> {
+    let (mut index, mut why, mut calls, mut call) = (None, None, None, None);
+    at.object(|at, name| {
+        match name {
+            b"index" => index = at.value()?.as_u64(),
+            b"finish_reason" => why = Some(at.value()?),
+            b"message" => {
+                return at.object(|at, name| {
+                    match name {
+                        b"tool_calls" => calls = Some(at.value()?),
+                        b"function_call" => call = Some(at.value()?),
+                        _ => drop(at.value()?),
+                    }
+                    Some(())
+                });
+            }
+            _ => drop(at.value()?),
+        }
+        Some(())
+    })?;
+    let index = index.unwrap_or(place);
+    called(index, calls, call, found);
+    reason(index, why, found);
+    Some(())
 }
 
 /// A finish reason as it is kept: the usual ones cost nothing.
@@ -72,20 +125,28 @@ pub(super) fn word(reason: &str, more: Option<&str>) -> Cow<'static, str> {
     }
 }
 
-fn choices(root: Value<'_>, part: &str, found: &mut Found) {
+fn choices(root: Value<'_>, found: &mut Found) {
     for (place, choice) in items(root.get("choices")).enumerate() {
-        let index = choice.get("index").and_then(|index| index.as_u64());
+        let [index, delta, why] = choice.pick(["index", "delta", "finish_reason"]);
+        let index = index.and_then(|index| index.as_u64());
         let index = index.unwrap_or(place as u64);
-        if let Some(delta) = choice.get(part) {
-            for (place, call) in items(delta.get("tool_calls")).enumerate() {
-                let at = call.get("index").and_then(|index| index.as_u64());
-                let at = at.unwrap_or(place as u64);
-                name((index, at), call.get("function"), found);
-            }
-            name((index, u64::MAX), delta.get("function_call"), found);
+        if let Some(delta) = delta {
+            let [calls, call] = delta.pick(["tool_calls", "function_call"]);
+            called(index, calls, call, found);
         }
-        reason(index, choice.get("finish_reason"), found);
+        reason(index, why, found);
     }
+}
+
+/// What a choice calls: a list, or in the old form one function.
+fn called(choice: u64, calls: Option<Value<'_>>, call: Option<Value<'_>>, found: &mut Found) {
+    for (place, call) in items(calls).enumerate() {
+        let [at, function] = call.pick(["index", "function"]);
+        let at = at.and_then(|index| index.as_u64());
+        let at = at.unwrap_or(place as u64);
+        name((choice, at), function, found);
+    }
+    name((choice, u64::MAX), call, found);
 }
 
 fn responses(kind: &str, root: Value<'_>, found: &mut Found) {

@@ -30,6 +30,8 @@ pub(super) struct Metering<C> {
     pub(super) estimator: Estimator,
     pub(super) clock: C,
     pub(super) unmarked: bool,
+    /// This answer is one to learn from.
+    pub(super) curious: bool,
     pub(super) document: bool,
     pub(super) gaps: Gaps,
     /// Bytes of the answer.
@@ -128,7 +130,6 @@ impl<C: Clock> Metering<C> {
             self.answer.finish();
         }
         self.publish();
-        let family = self.family();
         let found = self.answer.found();
         let facts = Facts {
             usage: found.usage,
@@ -138,12 +139,10 @@ impl<C: Clock> Metering<C> {
             generates: self.generates(),
             gone: self.asked.record.is_gone(),
             end,
-            prompt: self.prompt(family),
-            completion: self.completion(family, end),
         };
-        let charge = charge::charge(&facts);
-        if facts.is_final && !facts.flawed {
-            self.learn(family);
+        let charge = charge::charge(&facts, &Guess(self, end));
+        if self.curious && facts.is_final && !facts.flawed {
+            self.learn();
         }
         let (reasons, tools) = self.answer.take_words();
         let longest_gap = self.gaps.longest;
@@ -188,10 +187,11 @@ impl<C: Clock> Metering<C> {
     }
 
     /// An estimate of what was sent.
-    fn prompt(&self, family: Family) -> u64 {
+    fn prompt(&self) -> u64 {
         if !self.generates() {
             return 0;
         }
+        let family = self.family();
         let (bytes, media) = self.sent();
         let text = self.estimator.tokens(family, Side::Prompt, bytes);
         text + media * MEDIA
@@ -209,7 +209,8 @@ impl<C: Clock> Metering<C> {
     }
 
     /// An estimate of what was delivered.
-    fn completion(&self, family: Family, end: End) -> u64 {
+    fn completion(&self, end: End) -> u64 {
+        let family = self.family();
         let found = self.answer.found();
         let unread = self.answer.is_opaque() || self.document && end == End::Cut;
         if unread {
@@ -225,8 +226,8 @@ impl<C: Clock> Metering<C> {
         said.max(found.outputs) + around
     }
 
-    fn learn(&self, family: Family) {
-        let found = self.answer.found();
+    fn learn(&self) {
+        let (family, found) = (self.family(), self.answer.found());
         let usage = found.usage;
         // Thoughts that are counted may not have been shown.
         if let Some(completion) = usage.completion
@@ -244,6 +245,19 @@ impl<C: Clock> Metering<C> {
             let prompt = if apart { prompt + cached } else { prompt };
             self.estimator.learn(family, Side::Prompt, bytes, prompt);
         }
+    }
+}
+
+/// The estimates of an answer that ended so.
+struct Guess<'a, C>(&'a Metering<C>, End);
+
+impl<C: Clock> charge::Estimate for Guess<'_, C> {
+    fn prompt(&self) -> u64 {
+        self.0.prompt()
+    }
+
+    fn completion(&self) -> u64 {
+        self.0.completion(self.1)
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::value::RawValue;
 
-use super::super::{Depth, ErrorKind, Kind, Limits, Value, check, check_members};
+use super::super::{Cursor, Depth, ErrorKind, Kind, Limits, Value, check, check_members};
 
 /// A document as text, with white space and escapes as they come.
 fn document() -> impl Strategy<Value = String> {
@@ -94,6 +94,35 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         }
         text
     })
+}
+
+/// Everything down to this depth, by a walk: the names as they decode, what is not gone into as it is written.
+fn walk(at: &mut Cursor<'_>, told: &mut Vec<Vec<u8>>, depth: u32) -> Option<()> {
+    match at.kind()? {
+        Kind::Object if depth > 0 => at.object(|at, name| {
+            told.push(name.to_vec());
+            walk(at, told, depth - 1)
+        }),
+        Kind::Array if depth > 0 => at.array(|at| walk(at, told, depth - 1)),
+        _ => {
+            told.push(at.value()?.raw().to_vec());
+            Some(())
+        }
+    }
+}
+
+/// The same, by views.
+fn look(value: Value<'_>, told: &mut Vec<Vec<u8>>, depth: u32) {
+    match value.kind() {
+        Kind::Object if depth > 0 => {
+            for (name, value) in value.members() {
+                told.push(name.decoded().expect("names are strings").into_owned());
+                look(value, told, depth - 1);
+            }
+        }
+        Kind::Array if depth > 0 => value.items().for_each(|item| look(item, told, depth - 1)),
+        _ => told.push(value.raw().to_vec()),
+    }
 }
 
 /// Whether any object under `value` has a name twice.
@@ -187,6 +216,25 @@ fn explore(root: Value<'_>) {
 }
 
 proptest! {
+
+    /// A walk through a document tells what views of it tell.
+    #[test]
+    fn a_walk_and_views_tell_the_same(text in document(), depth in 0_u32..4) {
+        let (mut walked, mut looked) = (Vec::new(), Vec::new());
+        let whole = walk(&mut Cursor::new(text.as_bytes()), &mut walked, depth);
+        look(Value::parse(text.as_bytes()).expect("it is one"), &mut looked, depth);
+        prop_assert_eq!(whole, Some(()));
+        prop_assert_eq!(walked, looked);
+    }
+
+    /// A walk ends whatever the text is, and goes through no less than a document.
+    #[test]
+    fn a_walk_through_anything_ends(text in mutated(), depth in 0_u32..4) {
+        let whole = walk(&mut Cursor::new(&text), &mut Vec::new(), depth);
+        let accepted = check(&text, &Limits::default()).is_ok();
+        prop_assert!(whole.is_some() || !accepted);
+    }
+
     #[test]
     fn what_serde_json_accepts_is_accepted_unless_a_name_occurs_twice(text in mutated()) {
         let ours = check(&text, &Limits::default());

@@ -80,7 +80,7 @@ fn bytes(recording: &Recording, end: usize) -> u64 {
         );
     }
     let framing = dialect::framing_of(surface, true, case.status, &headers);
-    let mut answer = crate::meter::answer::Answer::new(surface, framing);
+    let mut answer = crate::meter::answer::Answer::new(surface, framing, true);
     answer.feed(&recording.body[..end], false);
     answer.found().units
 }

@@ -108,7 +108,7 @@ fn answer(recording: &Recording) -> Answer {
     }
     let framing = framing_of(surface, recording.stream, case.status, &headers);
     assert_ne!(framing, Framing::Opaque, "{}", recording.name);
-    Answer::new(surface, framing)
+    Answer::new(surface, framing, false)
 }
 
 fn fed<'p>(recording: &Recording, pieces: impl IntoIterator<Item = &'p [u8]>) -> Truth {

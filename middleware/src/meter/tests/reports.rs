@@ -193,6 +193,7 @@ proptest! {
             let mut answer = crate::meter::answer::Answer::new(
                 Case::default().record().surface(),
                 dialect::Framing::Sse,
+            true,
             );
             split.pieces(&body).into_iter().for_each(|piece| answer.feed(piece, false));
             answer.finish();
@@ -211,6 +212,7 @@ proptest! {
         let mut answer = crate::meter::answer::Answer::new(
             Case::default().record().surface(),
             dialect::Framing::Sse,
+            true,
         );
         answer.feed(body.as_bytes(), false);
         let mut want = (None, None);
