@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tollgate_middleware::{body::Room, clock::SystemClock};
+use tollgate_middleware::{body::Room, clock::SystemClock, prices::Prices};
 
 use crate::{
     admin::{self, Admin, Pages, Token},
-    config::{self, Config, Listen, LogTo},
+    config::{self, Config, Listen, LogTo, Model, Models, Provider},
     connect::TlsError,
     listen::Address,
     reload::{self, Live, ReloadError, Reloads, Source},
@@ -22,6 +22,7 @@ use crate::{
     telemetry::{
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
+        series::Place,
         sink::{OUTCOMES, Told},
     },
 };
@@ -204,13 +205,63 @@ struct First {
     rooms: Vec<Room>,
 }
 
+/// The built-in prices, with those of the file over them.
+pub(crate) fn prices(config: &Config) -> Prices {
+    let own = config.prices.iter();
+    own.fold(Prices::built_in(), |prices, (model, price)| {
+        prices.with(model, *price)
+    })
+}
+
+/// The targets of a configuration, with the models that the metrics tell apart: those that the file names, and those of the
+/// price table that may be asked for there.
+pub(crate) fn places(config: &Config) -> impl Iterator<Item = Place> {
+    let prices = prices(config);
+    let place = move |route: Option<&config::Route>, provider: &Provider| {
+        let target = route.and_then(|route| route.target.model.clone());
+        let models = match (target, &provider.models) {
+            (Some(model), _) => vec![model],
+            (None, Models::Any) => prices.models().map(str::to_owned).collect(),
+            (None, Models::Listed(listed)) => {
+                let exact = |model: &Model| {
+                    let upstream = model.upstream.clone();
+                    upstream.or_else(|| (!model.public.star).then(|| model.public.text.clone()))
+                };
+                let priced = prices.models().filter(|name| {
+                    let mut stars = listed.iter().filter(|model| model.public.star);
+                    stars.any(|model| model.public.matches(name))
+                });
+                let priced = priced.map(str::to_owned);
+                listed.iter().filter_map(exact).chain(priced).collect()
+            }
+        };
+        Place {
+            route: route.map(|route| route.name.clone()),
+            provider: provider.name.clone(),
+            models,
+        }
+    };
+    let implicit = config.providers.iter().filter(|_| config.routes.is_empty());
+    let implicit: Vec<_> = implicit.map(|provider| place(None, provider)).collect();
+    let routed = config.routes.iter().filter_map(|route| {
+        let named = |provider: &&Provider| provider.name == route.target.provider;
+        let provider = config.providers.iter().find(named)?;
+        Some(place(Some(route), provider))
+    });
+    let routed: Vec<_> = routed.collect();
+    implicit.into_iter().chain(routed)
+}
+
 /// The number of the first configuration.
 const GENERATION: u64 = 1;
 
 impl First {
     fn told(&self, worker: usize) -> Told {
         let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
-        Told::new(lines, counters, self.routes.clone(), GENERATION)
+        Told::new(lines, counters, self.routes.clone(), GENERATION).of(
+            prices(&self.config),
+            self.metrics.view(places(&self.config)),
+        )
     }
 }
 

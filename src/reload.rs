@@ -181,9 +181,12 @@ impl Live {
         let routes: Arc<[String]> = gateway::routes(&config);
         let metrics = self.metrics.with_routes(&routes);
         let generation = self.renewer.generation() + 1;
+        let prices = gateway::prices(&config);
+        let view = metrics.view(gateway::places(&config));
         let next = |worker| {
             let (lines, counters) = (self.log.lines(worker), metrics.counters(worker));
-            let told = Told::new(lines, counters, routes.clone(), generation);
+            let told = Told::new(lines, counters, routes.clone(), generation)
+                .of(prices.clone(), view.clone());
             match self.renewer.stack(worker) {
                 Some(before) => before.successor(&config, &connectors, told),
                 None => Stack::new(&config, &connectors, told, gateway::room(&config)),

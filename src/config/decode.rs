@@ -15,6 +15,7 @@ use super::types::{
     TimeoutOverride,
 };
 use super::{aliases, providers, routes, server, value};
+use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
 const LONGEST_SECRET: usize = 64 << 10;
@@ -97,6 +98,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         aliases,
         routes,
         layers,
+        prices: prices(root),
         telemetry: Telemetry { log },
     }
 }
@@ -257,6 +259,29 @@ pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
         idle: clock(node, "idle"),
         total: clock(node, "total"),
     }
+}
+
+/// The prices that the file sets, in its order.
+fn prices(root: &Node) -> Vec<(String, Price)> {
+    let overrides = root.member("prices").and_then(|p| p.member("overrides"));
+    let price = |node: &Node| {
+        let number = |key| {
+            parsed(Some(node), key, |text| {
+                text.parse().map_err(|_| String::new())
+            })
+        };
+        Price {
+            input: number("input").unwrap_or(0.0),
+            output: number("output").unwrap_or(0.0),
+            cache_read: number("cache_read"),
+            cache_write: number("cache_write"),
+            reasoning: number("reasoning"),
+        }
+    };
+    let entries = overrides.map_or(&[][..], Node::entries).iter();
+    entries
+        .map(|entry| (entry.key.clone(), price(&entry.value)))
+        .collect()
 }
 
 /// What a `meter` map sets.

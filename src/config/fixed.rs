@@ -16,6 +16,8 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         aliases: _,
         routes: _,
         layers: _,
+        // In the sink of each generation.
+        prices: _,
     } = before;
     let Server {
         listen,

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use tollgate_middleware::prices::Price;
+
 use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
@@ -52,6 +54,13 @@ pub fn redacted(config: &Config) -> String {
         1,
         &format!("meter: {}", meter(&config.layers.meter)),
     );
+    if !config.prices.is_empty() {
+        line(&mut out, 0, "prices:");
+        line(&mut out, 1, "overrides:");
+        for (model, own) in &config.prices {
+            line(&mut out, 2, &format!("{}: {}", quoted(model), price(own)));
+        }
+    }
     let to = match &config.telemetry.log.to {
         LogTo::File(path) => quoted(&path.display().to_string()),
         LogTo::Stderr => "stderr".to_owned(),
@@ -484,4 +493,19 @@ fn own_meter(own: &MeterOverride) -> Option<String> {
         .map(|it| format!("on_disconnect: {}", it.word()));
     let parts: Vec<_> = inject.into_iter().chain(word).collect();
     own.on.map(|_| format!("meter: {{ {} }}", parts.join(", ")))
+}
+
+fn price(price: &Price) -> String {
+    let Price { input, output, .. } = price;
+    let mut text = format!("{{ input: {input}, output: {output}");
+    for (name, value) in [
+        ("cache_read", price.cache_read),
+        ("cache_write", price.cache_write),
+        ("reasoning", price.reasoning),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(text, ", {name}: {value}");
+        }
+    }
+    text + " }"
 }

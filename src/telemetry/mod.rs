@@ -8,6 +8,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 pub(crate) mod line;
 pub mod log;
 pub mod metrics;
+pub mod series;
 pub mod sink;
 
 /// Sends diagnostics to standard error, in the level that `TOLLGATE_LOG` names (`info` without it;

@@ -45,7 +45,7 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "9:11",
         "not built yet",
     ),
-    ("prices: {}", "9:1", "not built yet"),
+    ("state: {}", "9:1", "not built yet"),
     (
         "server: { limits: { held_bodies: 0% } }",
         "9:34",

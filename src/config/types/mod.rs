@@ -35,6 +35,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// What every route gets unless it says otherwise.
     pub layers: Layers,
+    /// Prices of models, over those that are built in, in file order.
+    pub prices: Vec<(String, tollgate_middleware::prices::Price)>,
     /// What is told about requests.
     pub telemetry: Telemetry,
 }
