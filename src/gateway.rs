@@ -24,6 +24,7 @@ use crate::{
         metrics::{Metrics, Others},
         series::Place,
         sink::{OUTCOMES, Told},
+        webhook::{self, Hook, Poster},
     },
 };
 
@@ -36,6 +37,8 @@ pub struct Gateway {
     // Ends when it is dropped; the log then writes what is left.
     admin: Admin,
     log: Arc<LogWriter>,
+    // Dropped last: it tells what is left.
+    _poster: Option<Poster>,
 }
 
 /// A gateway that cannot start. The text says what to do.
@@ -49,6 +52,8 @@ pub enum StartError {
     Server(server::StartError),
     /// A certificate or key, of a provider or of the data listeners.
     Tls(TlsError),
+    /// What tells others of requests.
+    Webhook(webhook::StartError),
 }
 
 impl Gateway {
@@ -87,6 +92,9 @@ impl Gateway {
         settings.greeting.tls.clone_from(&tls);
         let workers = settings.workers;
         let log = Arc::new(LogWriter::new(sink, workers).map_err(StartError::Log)?);
+        let webhook = config.telemetry.webhook.as_ref();
+        let poster = webhook.map(Poster::start).transpose();
+        let poster = poster.map_err(StartError::Webhook)?;
         let routes = routes(config);
         let metrics = Metrics::new(workers, &routes, &OUTCOMES);
         let first = Arc::new(Mutex::new(Some(First {
@@ -96,6 +104,7 @@ impl Gateway {
             metrics: metrics.clone(),
             routes,
             rooms: Room::divided(held_bodies(config), workers),
+            hook: poster.as_ref().map(|poster| poster.hook().clone()),
         })));
         let workers = Workers(first.clone());
         let (handle, renewer) = server::start_renewable(settings, workers, Readiness::new())
@@ -110,6 +119,7 @@ impl Gateway {
             token: Token::new(token(config)),
             config: Mutex::new(Arc::new(config.clone())),
             failures: reload::Failures::default(),
+            hook: poster.as_ref().map(|poster| poster.hook().clone()),
         });
         let started = source
             .map_or_else(
@@ -133,6 +143,7 @@ impl Gateway {
                 reloads,
                 admin,
                 log,
+                _poster: poster,
             }),
             Err(error) => {
                 handle.control().hurry();
@@ -203,6 +214,7 @@ struct First {
     metrics: Metrics,
     routes: Arc<[String]>,
     rooms: Vec<Room>,
+    hook: Option<Hook>,
 }
 
 /// The built-in prices, with those of the file over them.
@@ -258,10 +270,13 @@ const GENERATION: u64 = 1;
 impl First {
     fn told(&self, worker: usize) -> Told {
         let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
-        Told::new(lines, counters, self.routes.clone(), GENERATION).of(
+        let (prices, view) = (
             prices(&self.config),
             self.metrics.view(places(&self.config)),
-        )
+        );
+        Told::new(lines, counters, self.routes.clone(), GENERATION)
+            .of(prices, view)
+            .telling(self.hook.clone())
     }
 }
 
@@ -324,6 +339,7 @@ fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
 fn scrape(live: &Live, tally: &Tally) -> String {
     live.metrics.scrape(Others {
         log_lines_dropped: live.log.dropped(),
+        webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
         connections_accepted: tally.accepted(),
         connections_open: tally.open(),
         accept_failures: tally.failed(),
@@ -462,7 +478,10 @@ impl fmt::Display for StartError {
             Self::Admin(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
+            Self::Tls(error) | Self::Webhook(webhook::StartError::Tls(error)) => error.fmt(f),
+            Self::Webhook(webhook::StartError::Thread(error)) => {
+                write!(f, "the webhook cannot be served: {error}")
+            }
         }
     }
 }

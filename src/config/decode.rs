@@ -12,7 +12,7 @@ use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
 use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, OnDisconnect, Telemetry,
-    TimeoutOverride,
+    TimeoutOverride, Webhook,
 };
 use super::{aliases, providers, routes, server, value};
 use tollgate_middleware::prices::Price;
@@ -91,6 +91,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let log = Log {
         to: log_to(&mut decoder, root),
     };
+    let webhook = webhook(&mut decoder, root);
     Config {
         server,
         admin,
@@ -99,7 +100,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         routes,
         layers,
         prices: prices(root),
-        telemetry: Telemetry { log },
+        telemetry: Telemetry { log, webhook },
     }
 }
 
@@ -259,6 +260,22 @@ pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
         idle: clock(node, "idle"),
         total: clock(node, "total"),
     }
+}
+
+/// Who is told of requests that have ended.
+fn webhook(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> Option<Webhook> {
+    let node = root.member("telemetry").and_then(|t| t.member("webhook"))?;
+    let url: http::Uri = parsed(Some(node), "url", |text| {
+        text.parse().map_err(|_| String::new())
+    })?;
+    let secret = node.member("secret");
+    let secret = secret.and_then(|node| decoder.secret(node, "telemetry.webhook.secret"));
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        let path = "telemetry.webhook.url";
+        let at = node.member("url").map_or(node.at, |url| url.at);
+        decoder.error(at, path, "a webhook is reached by `http` or `https`", "");
+    }
+    Some(Webhook { url, secret })
 }
 
 /// The prices that the file sets, in its order.

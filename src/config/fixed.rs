@@ -59,8 +59,12 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         // Compared when it is presented.
         token: _,
     } = admin;
-    let Telemetry { log: Log { to } } = telemetry;
+    let Telemetry {
+        log: Log { to },
+        webhook,
+    } = telemetry;
     let differ = [
+        ("telemetry.webhook", *webhook != after.telemetry.webhook),
         ("server.listen", *listen != after.server.listen),
         ("server.workers", *workers != after.server.workers),
         ("server.runtime", *runtime != after.server.runtime),

@@ -463,7 +463,7 @@ const TELEMETRY: &[Key] = &[
         Kind::Map(&[key("format", Kind::Word(&["json"])), key("to", Kind::Text)]),
     ),
     later("metrics", Kind::Layer(&[key("label_callers", Kind::Bool)])),
-    later(
+    key(
         "webhook",
         Kind::Layer(&[needed("url", Kind::Url), key("secret", Kind::Secret)]),
     ),

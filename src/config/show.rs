@@ -11,7 +11,7 @@ use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
     Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout,
-    TimeoutOverride, Workers,
+    TimeoutOverride, Webhook, Workers,
 };
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -68,6 +68,9 @@ pub fn redacted(config: &Config) -> String {
     };
     line(&mut out, 0, "telemetry:");
     line(&mut out, 1, &format!("log: {{ format: json, to: {to} }}"));
+    if let Some(webhook) = &config.telemetry.webhook {
+        line(&mut out, 1, &webhook_of(webhook));
+    }
     out
 }
 
@@ -508,4 +511,18 @@ fn price(price: &Price) -> String {
         }
     }
     text + " }"
+}
+
+/// Its path may be as good as a secret.
+fn webhook_of(webhook: &Webhook) -> String {
+    let scheme = webhook.url.scheme_str().unwrap_or_default();
+    let host = webhook.url.host().unwrap_or_default();
+    let url = quoted(&format!("{scheme}://{host}/{MASK}"));
+    match &webhook.secret {
+        None => format!("webhook: {{ url: {url} }}"),
+        Some(secret) => {
+            let secret = quoted(&secret.to_string());
+            format!("webhook: {{ url: {url}, secret: {secret} }}")
+        }
+    }
 }

@@ -53,6 +53,8 @@ pub struct Ended {
 pub struct Others {
     /// Lines of the request log that were not written.
     pub log_lines_dropped: u64,
+    /// Events that the webhook's receiver was not told.
+    pub webhook_events_dropped: u64,
     /// Client connections since the start.
     pub connections_accepted: u64,
     /// Client connections open now.
@@ -282,6 +284,12 @@ impl Collector for Scraped {
             "tollgate_log_lines_dropped",
             "Lines of the request log that were not written",
             others.log_lines_dropped,
+        )?;
+        counter(
+            to,
+            "tollgate_webhook_events_dropped",
+            "Events that the webhook's receiver was not told",
+            others.webhook_events_dropped,
         )?;
         gauge(
             to,

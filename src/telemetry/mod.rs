@@ -10,6 +10,7 @@ pub mod log;
 pub mod metrics;
 pub mod series;
 pub mod sink;
+pub mod webhook;
 
 /// Sends diagnostics to standard error, in the level that `TOLLGATE_LOG` names (`info` without it;
 /// directives as `info,tollgate=debug` are understood too). In colour only on a terminal, and

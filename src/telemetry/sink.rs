@@ -15,6 +15,7 @@ use super::{
     log::Lines,
     metrics::{self, Counters},
     series::{self, View},
+    webhook::Hook,
 };
 
 /// The words of the metrics' label `outcome`, in the order of [`Ended::ALL`].
@@ -40,6 +41,7 @@ struct Inner {
     generation: u64,
     prices: Prices,
     view: View,
+    hook: Option<Hook>,
 }
 
 impl Told {
@@ -53,6 +55,7 @@ impl Told {
             generation,
             prices: Prices::built_in(),
             view: View::default(),
+            hook: None,
         }))
     }
 
@@ -67,6 +70,7 @@ impl Told {
             generation: inner.generation,
             prices,
             view,
+            hook: inner.hook.clone(),
         }))
     }
 }
@@ -98,6 +102,23 @@ impl Told {
             };
             self.0.counters.asked(&self.0.view, &met, &ended);
         });
+    }
+}
+
+impl Told {
+    /// The same, and `hook` is told too.
+    #[must_use]
+    pub fn telling(&self, hook: Option<Hook>) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            lines: inner.lines.clone(),
+            counters: inner.counters.clone(),
+            routes: inner.routes.clone(),
+            generation: inner.generation,
+            prices: inner.prices.clone(),
+            view: inner.view.clone(),
+            hook,
+        }))
     }
 }
 
@@ -165,10 +186,17 @@ impl Sink for Told {
             lines,
             generation,
             prices,
+            hook,
             ..
         } = &*self.0;
         let cost = record.with_metered(|metered| cost(record, metered?, prices));
         self.asked(record, cost);
-        lines.line(|out| line::write(out, record, *generation, cost));
+        let Some(hook) = hook else {
+            return lines.line(|out| line::write(out, record, *generation, cost));
+        };
+        let mut text = Vec::new();
+        line::write(&mut text, record, *generation, cost);
+        lines.line(|out| out.extend_from_slice(&text));
+        hook.tell(ended, &text);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tollgate_testing::{
     client::{Conn, Message, call, request},
     recordings::Recording,
-    upstream::{Exchange, Framing, Gate, SCRIPT, Script, Upstream},
+    upstream::{Exchange, Framing, Gate, Plan, SCRIPT, Script, Upstream},
 };
 
 use crate::{
@@ -118,7 +118,7 @@ async fn begun(inside: &Inside, upstream: &Upstream, gate: &Gate) -> Conn {
     let conn = Conn::open(inside.data()).await;
     conn.send(request("POST", CHAT, &[], chat("m", true)))
         .await
-        .unwrap();
+        .expect("the gateway reads the request");
     let both = word("two").len() + word(" words").len();
     assert!(conn.until(|answer| answer.body.len() >= both).await);
     conn
@@ -320,4 +320,102 @@ async fn what_is_no_stream_passes_as_it_is() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn who_wants_to_know_is_told_of_each_request_in_signed_batches() {
+    let (upstream, receiver) = (Upstream::start().await, Upstream::start().await);
+    upstream.serve_default(Script::chat("hello"));
+    upstream.serve("cut", Script::events([word("a")]).rst());
+    let taken = std::sync::atomic::AtomicUsize::new(0);
+    // The first post fails: its events come again.
+    receiver.serve_default(Plan::by(move |_| {
+        match taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Script::answer(503, "text/plain", "later"),
+            _ => Script::answer(200, "text/plain", "thanks"),
+        }
+    }));
+    let webhook = format!(
+        "telemetry: {{ webhook: {{ url: 'http://{}/hook?x=1', secret: sesame }} }}",
+        receiver.addr()
+    );
+    let inside = Inside::start(&config(&one(upstream.addr(), &webhook)));
+    call(inside.data(), "POST", CHAT, &[], chat("m", false)).await;
+    call(
+        inside.data(),
+        "POST",
+        CHAT,
+        &[(SCRIPT, "cut")],
+        chat("m", true),
+    )
+    .await;
+    let lines = inside.lines(2).await;
+    let told = receiver
+        .wait_for(|seen| {
+            let taken = seen.exchanges.iter().skip(1);
+            let events: usize = taken.map(|post| told(post).len()).sum();
+            events >= 2
+        })
+        .await;
+    let posts: Vec<_> = told.exchanges.iter().skip(1).collect();
+    let events: Vec<Value> = posts.iter().flat_map(|post| self::told(post)).collect();
+    for (line, kind) in lines.iter().zip(["request.finished", "request.failed"]) {
+        let mut want = line.clone();
+        want["type"] = kind.into();
+        assert!(events.contains(&want), "{want} is not in {events:#?}");
+    }
+    for post in told.exchanges {
+        assert_eq!(post.target(), "/hook?x=1");
+        assert_eq!(post.header("content-type"), Some("application/json"));
+        let signature = post.header("tollgate-signature").expect("it is signed");
+        let (time, mac) = signature
+            .strip_prefix("t=")
+            .unwrap()
+            .split_once(",v1=")
+            .unwrap();
+        let signed = [time.as_bytes(), b".", &post.body].concat();
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"sesame");
+        let want = aws_lc_rs::hmac::sign(&key, &signed);
+        let want: String = want
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(mac, want);
+    }
+}
+
+/// The events of a post.
+fn told(post: &Exchange) -> Vec<Value> {
+    post.json()["events"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Requests are answered while a receiver hangs; what does not fit into the queue is counted and not waited for.
+#[tokio::test]
+async fn a_receiver_that_hangs_holds_nobody_up() {
+    let (upstream, receiver) = (Upstream::start().await, Upstream::start().await);
+    upstream.serve_default(Script::chat("hello"));
+    receiver.serve_default(Script::new().stall());
+    let webhook = format!(
+        "telemetry: {{ webhook: {{ url: 'http://{}' }} }}",
+        receiver.addr()
+    );
+    let inside = Inside::start(&config(&one(upstream.addr(), &webhook)));
+    for _ in 0..50 {
+        let answer = call(inside.data(), "POST", CHAT, &[], chat("m", false)).await;
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(inside.lines(50).await.len(), 50);
+    let page = call(inside.admin(), "GET", "/metrics", &[], "")
+        .await
+        .text();
+    assert!(
+        page.contains("tollgate_webhook_events_dropped_total 0"),
+        "{page}"
+    );
+    // The end does not wait for it either.
+    inside.stop().await;
 }

@@ -231,6 +231,17 @@ pub struct Access {
 pub struct Telemetry {
     /// The request log.
     pub log: Log,
+    /// Who else is told of requests that have ended.
+    pub webhook: Option<Webhook>,
+}
+
+/// Who else is told of requests that have ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where events are posted: scheme, authority and path.
+    pub url: http::Uri,
+    /// What they are signed with; `None` leaves them unsigned.
+    pub secret: Option<Secret>,
 }
 
 /// The request log: one JSON line per request.
