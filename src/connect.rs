@@ -1,7 +1,7 @@
 //! Connections to providers: TCP, and TLS by rustls with aws-lc-rs.
 //!
 //! Proxy variables of the environment are not read: the only addresses that are dialled are those of
-//! the configured providers.
+//! the configured providers, and of a webhook.
 
 use std::{
     error::Error,

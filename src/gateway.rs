@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tollgate_middleware::{body::Room, clock::SystemClock};
+use tollgate_middleware::{body::Room, clock::SystemClock, prices::Prices};
 
 use crate::{
     admin::{self, Admin, Pages, Token},
-    config::{self, Config, Listen, LogTo},
+    config::{self, Config, Listen, LogTo, Model, Models, Provider},
     connect::TlsError,
     listen::Address,
     reload::{self, Live, ReloadError, Reloads, Source},
@@ -22,7 +22,9 @@ use crate::{
     telemetry::{
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
+        series::Place,
         sink::{OUTCOMES, Told},
+        webhook::{self, Hook, Poster},
     },
 };
 
@@ -35,6 +37,8 @@ pub struct Gateway {
     // Ends when it is dropped; the log then writes what is left.
     admin: Admin,
     log: Arc<LogWriter>,
+    // Dropped last: it tells what is left.
+    _poster: Option<Poster>,
 }
 
 /// A gateway that cannot start. The text says what to do.
@@ -48,6 +52,8 @@ pub enum StartError {
     Server(server::StartError),
     /// A certificate or key, of a provider or of the data listeners.
     Tls(TlsError),
+    /// What tells others of requests.
+    Webhook(webhook::StartError),
 }
 
 impl Gateway {
@@ -86,6 +92,9 @@ impl Gateway {
         settings.greeting.tls.clone_from(&tls);
         let workers = settings.workers;
         let log = Arc::new(LogWriter::new(sink, workers).map_err(StartError::Log)?);
+        let webhook = config.telemetry.webhook.as_ref();
+        let poster = webhook.map(Poster::start).transpose();
+        let poster = poster.map_err(StartError::Webhook)?;
         let routes = routes(config);
         let metrics = Metrics::new(
             workers,
@@ -100,6 +109,7 @@ impl Gateway {
             metrics: metrics.clone(),
             routes,
             rooms: Room::divided(held_bodies(config), workers),
+            hook: poster.as_ref().map(|poster| poster.hook().clone()),
         })));
         let workers = Workers(first.clone());
         let (handle, renewer) = server::start_renewable(settings, workers, Readiness::new())
@@ -114,6 +124,7 @@ impl Gateway {
             token: Token::new(token(config)),
             config: Mutex::new(Arc::new(config.clone())),
             failures: reload::Failures::default(),
+            hook: poster.as_ref().map(|poster| poster.hook().clone()),
         });
         let started = source
             .map_or_else(
@@ -137,6 +148,7 @@ impl Gateway {
                 reloads,
                 admin,
                 log,
+                _poster: poster,
             }),
             Err(error) => {
                 handle.control().hurry();
@@ -207,6 +219,54 @@ struct First {
     metrics: Metrics,
     routes: Arc<[String]>,
     rooms: Vec<Room>,
+    hook: Option<Hook>,
+}
+
+/// The built-in prices, with those of the file over them.
+pub(crate) fn prices(config: &Config) -> Prices {
+    let own = config.prices.iter();
+    own.fold(Prices::built_in(), |prices, (model, price)| {
+        prices.with(model, *price)
+    })
+}
+
+/// The targets of a configuration, with the models that the metrics tell apart: those that the file names, and those of the
+/// price table that may be asked for there.
+pub(crate) fn places(config: &Config) -> impl Iterator<Item = Place> {
+    let prices = prices(config);
+    let place = move |route: Option<&config::Route>, provider: &Provider| {
+        let target = route.and_then(|route| route.target.model.clone());
+        let models = match (target, &provider.models) {
+            (Some(model), _) => vec![model],
+            (None, Models::Any) => prices.models().map(str::to_owned).collect(),
+            (None, Models::Listed(listed)) => {
+                let exact = |model: &Model| {
+                    let upstream = model.upstream.clone();
+                    upstream.or_else(|| (!model.public.star).then(|| model.public.text.clone()))
+                };
+                let priced = prices.models().filter(|name| {
+                    let mut stars = listed.iter().filter(|model| model.public.star);
+                    stars.any(|model| model.public.matches(name))
+                });
+                let priced = priced.map(str::to_owned);
+                listed.iter().filter_map(exact).chain(priced).collect()
+            }
+        };
+        Place {
+            route: route.map(|route| route.name.clone()),
+            provider: provider.name.clone(),
+            models,
+        }
+    };
+    let implicit = config.providers.iter().filter(|_| config.routes.is_empty());
+    let implicit: Vec<_> = implicit.map(|provider| place(None, provider)).collect();
+    let routed = config.routes.iter().filter_map(|route| {
+        let named = |provider: &&Provider| provider.name == route.target.provider;
+        let provider = config.providers.iter().find(named)?;
+        Some(place(Some(route), provider))
+    });
+    let routed: Vec<_> = routed.collect();
+    implicit.into_iter().chain(routed)
 }
 
 /// The number of the first configuration.
@@ -215,7 +275,13 @@ const GENERATION: u64 = 1;
 impl First {
     fn told(&self, worker: usize) -> Told {
         let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
+        let (prices, view) = (
+            prices(&self.config),
+            self.metrics.view(places(&self.config)),
+        );
         Told::new(lines, counters, self.routes.clone(), GENERATION)
+            .of(prices, view)
+            .telling(self.hook.clone())
     }
 }
 
@@ -278,6 +344,7 @@ fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
 fn scrape(live: &Live, tally: &Tally) -> String {
     live.metrics.scrape(Others {
         log_lines_dropped: live.log.dropped(),
+        webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
         connections_accepted: tally.accepted(),
         connections_open: tally.open(),
         accept_failures: tally.failed(),
@@ -416,7 +483,10 @@ impl fmt::Display for StartError {
             Self::Admin(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
+            Self::Tls(error) | Self::Webhook(webhook::StartError::Tls(error)) => error.fmt(f),
+            Self::Webhook(webhook::StartError::Thread(error)) => {
+                write!(f, "the webhook cannot be served: {error}")
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     gateway,
     server::{Renewer, Tls},
     stack::{Connectors, Stack},
-    telemetry::{log::LogWriter, metrics::Metrics, sink::Told},
+    telemetry::{log::LogWriter, metrics::Metrics, sink::Told, webhook::Hook},
 };
 
 /// Reads the configuration again. An error is the whole text of what is wrong.
@@ -73,6 +73,7 @@ pub(crate) struct Live {
     pub(crate) token: Token,
     pub(crate) config: Mutex<Arc<Config>>,
     pub(crate) failures: Failures,
+    pub(crate) hook: Option<Hook>,
 }
 
 /// Reloads that changed nothing.
@@ -183,9 +184,13 @@ impl Live {
             .metrics
             .with_routes(&routes, config.telemetry.metrics.label_values);
         let generation = self.renewer.generation() + 1;
+        let prices = gateway::prices(&config);
+        let view = metrics.view(gateway::places(&config));
         let next = |worker| {
             let (lines, counters) = (self.log.lines(worker), metrics.counters(worker));
-            let told = Told::new(lines, counters, routes.clone(), generation);
+            let told = Told::new(lines, counters, routes.clone(), generation)
+                .of(prices.clone(), view.clone())
+                .telling(self.hook.clone());
             match self.renewer.stack(worker) {
                 Some(before) => before.successor(&config, &connectors, told),
                 None => Stack::new(&config, &connectors, told, gateway::room(&config)),

@@ -16,10 +16,11 @@ use tollgate_middleware::{
     body::{Held, Reply, Room},
     client::{Client, Heads, Pool},
     clock::SystemClock,
+    executor::TokioExecutor,
     hygiene::{self, Hygiene, HygieneLayer},
     meter::{self, Inject, InjectLayer, Meter, MeterLayer},
     peek::{Limited, Peek, PeekLayer},
-    record::{self, RecordLayer, Recorded, RequestBody, Sink},
+    record::{self, Drain, DrainLayer, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
     route::Router,
     seal::{self, Seal, SealLayer},
@@ -47,12 +48,14 @@ pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<Re
 /// One route; with one target, until there is a balancer.
 pub type RouteStack = timeout::Timeout<TargetStack>;
 /// All of it.
-pub type Edge<K> = Recorded<Seal<Respond<Hygiene<Peek<Router<RouteStack>>>>>, K>;
+pub type Edge<K> = Drain<Recorded<Seal<Respond<Hygiene<Peek<Router<RouteStack>>>>>, K>>;
 
 /// Everything between the server and the routes.
 fn edge<K: Sink>(config: &Config, sink: K, room: Room, routes: Router<RouteStack>) -> Edge<K> {
     let server = &config.server;
     ServiceBuilder::new()
+        // Keeps an answer whose client has left: whole, so that all inside is given back when it ends.
+        .layer(DrainLayer::new())
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
@@ -278,9 +281,13 @@ type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
 type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
 /// The body of an answer as the server sends it.
-pub type Body<K> = record::ResponseBody<
-    seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>,
-    K,
+pub type Body<K> = record::DrainBody<
+    record::ResponseBody<
+        seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>,
+        K,
+        SystemClock,
+    >,
+    TokioExecutor,
     SystemClock,
 >;
 
@@ -398,7 +405,7 @@ mod tests {
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 850, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 860, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

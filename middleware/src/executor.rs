@@ -12,17 +12,19 @@ pub trait Executor: Clone + Send + Sync + 'static {
 }
 
 /// Runs background work on the tokio runtime of the caller, on the thread that polls the request
-/// where the runtime has one thread.
+/// where the runtime has one thread. Where there is none, or one that ends, the work is dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioExecutor;
 
 impl Executor for TokioExecutor {
     fn execute(&self, work: impl Future<Output = ()> + Send + 'static) {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place of the library that spawns"
-        )]
-        tokio::spawn(work);
+        if tokio::runtime::Handle::try_current().is_ok() {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the one place of the library that spawns"
+            )]
+            tokio::spawn(work);
+        }
     }
 }
 

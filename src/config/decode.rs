@@ -12,9 +12,10 @@ use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
 use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
-    TimeoutOverride,
+    TimeoutOverride, Webhook,
 };
 use super::{aliases, providers, routes, server, value};
+use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
 const LONGEST_SECRET: usize = 64 << 10;
@@ -90,6 +91,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let log = Log {
         to: log_to(&mut decoder, root),
     };
+    let webhook = webhook(&mut decoder, root);
     Config {
         server,
         admin,
@@ -97,9 +99,11 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         aliases,
         routes,
         layers,
+        prices: prices(root),
         telemetry: Telemetry {
             log,
             metrics: metrics(root),
+            webhook,
         },
     }
 }
@@ -260,6 +264,45 @@ pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
         idle: clock(node, "idle"),
         total: clock(node, "total"),
     }
+}
+
+/// Who is told of requests that have ended.
+fn webhook(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> Option<Webhook> {
+    let node = root.member("telemetry").and_then(|t| t.member("webhook"))?;
+    let url: http::Uri = parsed(Some(node), "url", |text| {
+        text.parse().map_err(|_| String::new())
+    })?;
+    let secret = node.member("secret");
+    let secret = secret.and_then(|node| decoder.secret(node, "telemetry.webhook.secret"));
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        let path = "telemetry.webhook.url";
+        let at = node.member("url").map_or(node.at, |url| url.at);
+        decoder.error(at, path, "a webhook is reached by `http` or `https`", "");
+    }
+    Some(Webhook { url, secret })
+}
+
+/// The prices that the file sets, in its order.
+fn prices(root: &Node) -> Vec<(String, Price)> {
+    let overrides = root.member("prices").and_then(|p| p.member("overrides"));
+    let price = |node: &Node| {
+        let number = |key| {
+            parsed(Some(node), key, |text| {
+                text.parse().map_err(|_| String::new())
+            })
+        };
+        Price {
+            input: number("input").unwrap_or(0.0),
+            output: number("output").unwrap_or(0.0),
+            cache_read: number("cache_read"),
+            cache_write: number("cache_write"),
+            reasoning: number("reasoning"),
+        }
+    };
+    let entries = overrides.map_or(&[][..], Node::entries).iter();
+    entries
+        .map(|entry| (entry.key.clone(), price(&entry.value)))
+        .collect()
 }
 
 /// What a `meter` map sets.

@@ -16,6 +16,8 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         aliases: _,
         routes: _,
         layers: _,
+        // In the sink of each generation.
+        prices: _,
     } = before;
     let Server {
         listen,
@@ -62,8 +64,10 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         log: Log { to },
         // What has a label keeps it.
         metrics: _,
+        webhook,
     } = telemetry;
     let differ = [
+        ("telemetry.webhook", *webhook != after.telemetry.webhook),
         ("server.listen", *listen != after.server.listen),
         ("server.workers", *workers != after.server.workers),
         ("server.runtime", *runtime != after.server.runtime),

@@ -52,7 +52,7 @@ pub use types::{
     End, Expose, ExtraMember, HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter,
     MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, Pool, Provider,
     ProviderTls, Route, Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout,
-    TimeoutOverride, Workers,
+    TimeoutOverride, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -22,7 +22,7 @@ pub(crate) static FILE: &[Key] = &[
     key("aliases", Kind::Table(&Kind::Text)),
     key("routes", Kind::List(&Kind::Map(ROUTE))),
     key("layers", Kind::Map(LAYERS)),
-    later("prices", Kind::Map(PRICES)),
+    key("prices", Kind::Map(PRICES)),
     later("state", Kind::Map(STATE)),
     key("telemetry", Kind::Map(TELEMETRY)),
 ];
@@ -456,8 +456,11 @@ const KEEPALIVE: &[Key] = &[needed("every", TIME)];
 const PRICES: &[Key] = &[key(
     "overrides",
     Kind::Table(&Kind::Map(&[
-        key("input", Kind::Number),
+        needed("input", Kind::Number),
         key("output", Kind::Number),
+        key("cache_read", Kind::Number),
+        key("cache_write", Kind::Number),
+        key("reasoning", Kind::Number),
     ])),
 )];
 
@@ -492,7 +495,7 @@ const TELEMETRY: &[Key] = &[
             key("label_values", LABELS),
         ]),
     ),
-    later(
+    key(
         "webhook",
         Kind::Layer(&[needed("url", Kind::Url), key("secret", Kind::Secret)]),
     ),

@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use tollgate_middleware::prices::Price;
+
 use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
     Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout,
-    TimeoutOverride, Workers,
+    TimeoutOverride, Webhook, Workers,
 };
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -52,6 +54,13 @@ pub fn redacted(config: &Config) -> String {
         1,
         &format!("meter: {}", meter(&config.layers.meter)),
     );
+    if !config.prices.is_empty() {
+        line(&mut out, 0, "prices:");
+        line(&mut out, 1, "overrides:");
+        for (model, own) in &config.prices {
+            line(&mut out, 2, &format!("{}: {}", quoted(model), price(own)));
+        }
+    }
     let to = match &config.telemetry.log.to {
         LogTo::File(path) => quoted(&path.display().to_string()),
         LogTo::Stderr => "stderr".to_owned(),
@@ -65,6 +74,9 @@ pub fn redacted(config: &Config) -> String {
         1,
         &format!("metrics: {{ label_values: {labels} }}"),
     );
+    if let Some(webhook) = &config.telemetry.webhook {
+        line(&mut out, 1, &webhook_of(webhook));
+    }
     out
 }
 
@@ -492,4 +504,33 @@ fn own_meter(own: &MeterOverride) -> Option<String> {
         .map(|it| format!("on_disconnect: {}", it.word()));
     let parts: Vec<_> = inject.into_iter().chain(word).collect();
     own.on.map(|_| format!("meter: {{ {} }}", parts.join(", ")))
+}
+
+fn price(price: &Price) -> String {
+    let Price { input, output, .. } = price;
+    let mut text = format!("{{ input: {input}, output: {output}");
+    for (name, value) in [
+        ("cache_read", price.cache_read),
+        ("cache_write", price.cache_write),
+        ("reasoning", price.reasoning),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(text, ", {name}: {value}");
+        }
+    }
+    text + " }"
+}
+
+/// Its path may be as good as a secret.
+fn webhook_of(webhook: &Webhook) -> String {
+    let scheme = webhook.url.scheme_str().unwrap_or_default();
+    let host = webhook.url.host().unwrap_or_default();
+    let url = quoted(&format!("{scheme}://{host}/{MASK}"));
+    match &webhook.secret {
+        None => format!("webhook: {{ url: {url} }}"),
+        Some(secret) => {
+            let secret = quoted(&secret.to_string());
+            format!("webhook: {{ url: {url}, secret: {secret} }}")
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    io::Write as _,
     time::{Duration, SystemTime},
 };
 
@@ -24,8 +25,8 @@ const DEL: u8 = 0x7f;
 /// The first byte of U+0080 to U+009F, and of others, in UTF-8.
 const C1: u8 = 0xc2;
 
-/// Appends the line of a request that has ended, without a line break.
-pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
+/// Appends the line of a request that has ended, without a line break; `usd` is what it cost.
+pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64, usd: Option<f64>) {
     out.reserve(USUAL);
     out.extend_from_slice(b"{\"time\":");
     time(out, record.arrived());
@@ -50,7 +51,12 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64) {
     line.millis(r#","first_token_ms":"#, record.at(Mark::FirstToken));
     line.millis(r#","gateway_ms":"#, record.gateway_time());
     let waste = record.waste();
-    record.with_metered(|metered| cost(&mut line, record, metered, waste));
+    record.with_metered(|metered| {
+        let Some(metered) = metered else {
+            return unmetered(&mut line, record);
+        };
+        cost(&mut line, metered, waste, usd);
+    });
     line.number(r#","bytes_in":"#, Some(record.bytes_in()));
     line.number(r#","bytes_out":"#, Some(record.bytes_out()));
     digest(&mut line, record);
@@ -92,15 +98,17 @@ const UNMETERED: &str = concat!(
     r#","finish_reasons":null,"tool_calls":null,"events":null"#,
 );
 
+/// What is told where nobody metered: nothing was asked of a provider, or its head never came.
+fn unmetered(line: &mut Line<'_>, record: &Record) {
+    if record.with_attempts(<[_]>::is_empty) {
+        line.raw(UNMETERED);
+    } else {
+        line.raw(UNANSWERED);
+    }
+}
+
 /// What an answer cost.
-fn cost(line: &mut Line<'_>, record: &Record, metered: Option<&Metered>, waste: Option<Waste>) {
-    let Some(metered) = metered else {
-        // The head never came: nothing was used, and that is said.
-        return match record.with_attempts(<[_]>::is_empty) {
-            true => line.raw(UNMETERED),
-            false => line.raw(UNANSWERED),
-        };
-    };
+fn cost(line: &mut Line<'_>, metered: &Metered, waste: Option<Waste>, usd: Option<f64>) {
     match metered.usage {
         None => line.raw(r#","usage":null"#),
         Some(usage) => {
@@ -126,7 +134,14 @@ fn cost(line: &mut Line<'_>, record: &Record, metered: Option<&Metered>, waste: 
             line.raw("}");
         }
     }
-    line.raw(r#","cost_usd":null"#);
+    match usd {
+        None => line.raw(r#","cost_usd":null"#),
+        Some(usd) => {
+            line.raw(r#","cost_usd":"#);
+            // Never with an exponent; writing to a vector cannot fail.
+            let _ = write!(line.0, "{usd}");
+        }
+    }
     let reasons = metered.finish_reasons.iter();
     line.texts(r#","finish_reasons":"#, reasons.map(|reason| &**reason));
     let tools = metered.tool_calls.iter();
@@ -400,7 +415,7 @@ mod tests {
 
     fn line(record: &Record) -> serde_json::Value {
         let mut out = Vec::new();
-        write(&mut out, record, 3);
+        write(&mut out, record, 3, Some(0.0011));
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -459,6 +474,58 @@ mod tests {
         assert_eq!(line["ended"], "complete");
         assert!(line["usage"].is_null() && line["caller"].is_null());
         assert!(!line.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn what_was_metered_is_told_and_what_was_not_is_null() {
+        let start = start();
+        let record = record("/v1/chat/completions", start);
+        record.begin_attempt(Attempt::default());
+        let unanswered = line(&record);
+        assert_eq!(
+            unanswered["charged"],
+            serde_json::json!({"prompt": 0, "completion": 0, "source": "none"})
+        );
+        record.begin_metering();
+        record.update_metered(|metered| {
+            metered.usage = Some(tollgate_middleware::dialect::Usage {
+                prompt: Some(5),
+                cached: Some(2),
+                ..Default::default()
+            });
+            metered.charge = tollgate_middleware::record::Charge {
+                prompt: 5,
+                completion: 7,
+                source: tollgate_middleware::record::Source::Drained,
+            };
+            metered.finish_reasons = vec!["stop".into(), "a\"b".into()];
+            metered.tool_calls = vec!["get".into()];
+            metered.events = Some(3);
+        });
+        let told = line(&record);
+        assert_eq!(
+            told["usage"],
+            serde_json::json!({"prompt": 5, "completion": null, "total": null, "cached": 2, "cache_write": null, "reasoning": null})
+        );
+        assert_eq!(
+            told["charged"],
+            serde_json::json!({"prompt": 5, "completion": 7, "source": "drained"})
+        );
+        assert_eq!(told["finish_reasons"], serde_json::json!(["stop", "a\"b"]));
+        assert_eq!(
+            (&told["tool_calls"][0], &told["events"]),
+            (&"get".into(), &3.into())
+        );
+        assert_eq!(
+            (&told["cost_usd"], &told["waste"]),
+            (&0.0011.into(), &serde_json::Value::Null)
+        );
+        // Another attempt: what the first cost is waste.
+        record.begin_metering();
+        assert_eq!(
+            line(&record)["waste"],
+            serde_json::json!({"prompt": 5, "completion": 7})
+        );
     }
 
     #[test]
@@ -548,7 +615,7 @@ mod tests {
     fn hostile_text_stays_one_short_line_of_json() {
         let record = record(&format!("/v1/{}", "%0d%0aé".repeat(4000)), start());
         let mut out = Vec::new();
-        write(&mut out, &record, 1);
+        write(&mut out, &record, 1, None);
         assert!(out.len() < 2048 && !out.contains(&b'\n'));
         assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
     }

@@ -15,6 +15,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::series;
+
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -51,6 +53,8 @@ pub struct Ended {
 pub struct Others {
     /// Lines of the request log that were not written.
     pub log_lines_dropped: u64,
+    /// Events that the webhook's receiver was not told.
+    pub webhook_events_dropped: u64,
     /// Client connections since the start.
     pub connections_accepted: u64,
     /// Client connections open now.
@@ -67,6 +71,7 @@ pub struct Others {
 
 #[derive(Debug)]
 struct Table {
+    series: series::Registry,
     outcomes: &'static [&'static str],
     workers: Vec<Worker>,
     // Locked when a configuration begins and when somebody looks: a request has its blocks at hand.
@@ -103,9 +108,11 @@ impl Metrics {
             bytes_out: AtomicU64::new(0),
             in_flight: AtomicI64::new(0),
         });
+        let workers: Vec<_> = workers.collect();
         let table = Arc::new(Table {
+            series: series::Registry::new(workers.len(), &series::OPERATIONS),
             outcomes,
-            workers: workers.collect(),
+            workers,
             blocks: Mutex::default(),
         });
         Self {
@@ -122,6 +129,11 @@ impl Metrics {
             blocks: self.table.blocks_of(routes, label_values),
             table: self.table.clone(),
         }
+    }
+
+    /// The series of a configuration's targets; those of the same names count on.
+    pub fn view(&self, places: impl IntoIterator<Item = series::Place>) -> series::View {
+        self.table.series.view(places)
     }
 
     /// The counters of worker number `worker`; a number too great shares some.
@@ -167,6 +179,11 @@ impl Counters {
         if let Some(count) = self.blocks[route].requests.get(cell) {
             count.fetch_add(1, Relaxed);
         }
+    }
+
+    /// A provider was asked, and its answer has ended.
+    pub fn asked(&self, view: &series::View, met: &series::Met<'_>, ended: &series::Ended) {
+        self.table.series.ended(view, self.worker, met, ended);
     }
 
     fn worker(&self) -> &Worker {
@@ -243,6 +260,7 @@ impl Collector for Scraped {
         let to = &mut encoder;
         self.requests(to)?;
         self.bytes(to)?;
+        self.table.series.encode(to)?;
         let others = &self.others;
         gauge(
             to,
@@ -273,6 +291,12 @@ impl Collector for Scraped {
             "tollgate_log_lines_dropped",
             "Lines of the request log that were not written",
             others.log_lines_dropped,
+        )?;
+        counter(
+            to,
+            "tollgate_webhook_events_dropped",
+            "Events that the webhook's receiver was not told",
+            others.webhook_events_dropped,
         )?;
         gauge(
             to,

@@ -8,7 +8,9 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 pub(crate) mod line;
 pub mod log;
 pub mod metrics;
+pub mod series;
 pub mod sink;
+pub mod webhook;
 
 /// Sends diagnostics to standard error, in the level that `TOLLGATE_LOG` names (`info` without it;
 /// directives as `info,tollgate=debug` are understood too). In colour only on a terminal, and

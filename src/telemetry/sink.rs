@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tollgate_middleware::{
     clock::Clock,
-    record::{self, Ended, Record, Sink},
+    dialect::{Dialect, Usage},
+    prices::Prices,
+    record::{self, Ended, Mark, Metered, Record, Sink, Source},
     wire::Refusal,
 };
 
@@ -12,6 +14,8 @@ use super::{
     line,
     log::Lines,
     metrics::{self, Counters},
+    series::{self, View},
+    webhook::Hook,
 };
 
 /// The words of the metrics' label `outcome`, in the order of [`Ended::ALL`].
@@ -35,6 +39,9 @@ struct Inner {
     counters: Counters,
     routes: Arc<[String]>,
     generation: u64,
+    prices: Prices,
+    view: View,
+    hook: Option<Hook>,
 }
 
 impl Told {
@@ -46,8 +53,96 @@ impl Told {
             counters,
             routes,
             generation,
+            prices: Prices::built_in(),
+            view: View::default(),
+            hook: None,
         }))
     }
+
+    /// The same, at these prices, and with these series to count in.
+    #[must_use]
+    pub fn of(&self, prices: Prices, view: View) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            lines: inner.lines.clone(),
+            counters: inner.counters.clone(),
+            routes: inner.routes.clone(),
+            generation: inner.generation,
+            prices,
+            view,
+            hook: inner.hook.clone(),
+        }))
+    }
+}
+
+impl Told {
+    /// Counts what was asked of a provider.
+    fn asked(&self, record: &Record, cost: Option<f64>) {
+        let charge = record.with_metered(|metered| metered.map(|metered| metered.charge));
+        let charge = charge.unwrap_or_default();
+        let operation = record
+            .surface()
+            .map(|surface| series::operation(surface.operation));
+        let ended = series::Ended {
+            operation: operation.unwrap_or(usize::MAX),
+            duration: record.at(Mark::End).unwrap_or_default(),
+            first_byte: record.at(Mark::FirstByte),
+            first_token: record.at(Mark::FirstToken),
+            tokens: [charge.prompt, charge.completion],
+            reported: matches!(charge.source, Source::Provider | Source::Drained),
+            cost,
+        };
+        record.with_attempts(|attempts| {
+            let Some(last) = attempts.last() else { return };
+            let met = series::Met {
+                route: record.route().map(|name| &**name),
+                provider: &last.provider,
+                upstream_model: last.model.as_deref(),
+                model: record.intent().and_then(|intent| intent.model()),
+            };
+            self.0.counters.asked(&self.0.view, &met, &ended);
+        });
+    }
+}
+
+impl Told {
+    /// The same, and `hook` is told too.
+    #[must_use]
+    pub fn telling(&self, hook: Option<Hook>) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            lines: inner.lines.clone(),
+            counters: inner.counters.clone(),
+            routes: inner.routes.clone(),
+            generation: inner.generation,
+            prices: inner.prices.clone(),
+            view: inner.view.clone(),
+            hook,
+        }))
+    }
+}
+
+/// What an answer cost, in USD; none if its model has no price, or nothing was asked of a provider.
+fn cost(record: &Record, metered: &Metered, prices: &Prices) -> Option<f64> {
+    let own = record.with_attempts(|attempts| {
+        let model = attempts.last()?.model.clone()?;
+        prices.of(&model).copied()
+    });
+    let asked = || prices.of(record.intent()?.model()?).copied();
+    let price = own.or_else(asked)?;
+    let dialect = record
+        .surface()
+        .map_or(Dialect::Raw, |surface| surface.dialect);
+    let charge = metered.charge;
+    // The parts are the provider's; the sums are what is charged.
+    let usage = Usage {
+        prompt: Some(charge.prompt),
+        completion: Some(charge.completion),
+        ..metered.usage.unwrap_or_default()
+    };
+    let cost = price.cost(dialect, &usage);
+    // Hundred-millionths of a cent are the noise of doubles.
+    Some((cost * 1e10).round() / 1e10)
 }
 
 impl Told {
@@ -88,8 +183,20 @@ impl Sink for Told {
             bytes_out: record.bytes_out(),
         });
         let Inner {
-            lines, generation, ..
+            lines,
+            generation,
+            prices,
+            hook,
+            ..
         } = &*self.0;
-        lines.line(|out| line::write(out, record, *generation));
+        let cost = record.with_metered(|metered| cost(record, metered?, prices));
+        self.asked(record, cost);
+        let Some(hook) = hook else {
+            return lines.line(|out| line::write(out, record, *generation, cost));
+        };
+        let mut text = Vec::new();
+        line::write(&mut text, record, *generation, cost);
+        lines.line(|out| out.extend_from_slice(&text));
+        hook.tell(ended, &text);
     }
 }

@@ -9,6 +9,7 @@ mod endings;
 mod harness;
 mod inside;
 mod load;
+mod metering;
 mod operations;
 mod program;
 mod relay;

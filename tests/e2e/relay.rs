@@ -291,6 +291,7 @@ fn in_the_log(what: &str, recording: &Recording, provider: &str, line: &Value, a
     assert_eq!(attempts.len(), 1, "{what}: {line}");
     assert_eq!(attempts[0]["provider"], provider, "{what}");
     assert_eq!(attempts[0]["status"], recording.status, "{what}");
+    crate::metering::agrees(what, recording, line);
 }
 
 /// The values of each header in order.

@@ -138,12 +138,8 @@ fn asked<B: Body>(req: &Request<B>, clock: &impl Clock) -> (Asked, bool) {
         Record::new(UNNAMED, head, clock.now(), clock.wall())
     });
     let intent = facts.get::<Intent>().cloned();
-    let surface = match &intent {
-        Some(intent) => Some(intent.surface().clone()),
-        None => record.surface().cloned(),
-    };
     // Unread, a body may have asked for a stream: the answer's label then says.
-    let stream = match (&intent, &surface) {
+    let stream = match (&intent, record.surface()) {
         (Some(intent), _) => intent.stream(),
         (None, Some(surface)) => surface.stream.unwrap_or(true),
         (None, None) => false,
@@ -151,7 +147,6 @@ fn asked<B: Body>(req: &Request<B>, clock: &impl Clock) -> (Asked, bool) {
     let asked = Asked {
         record,
         intent,
-        surface,
         stream,
         length: req.body().size_hint().exact(),
         injected: facts.get::<Injected>().is_some(),
@@ -196,7 +191,7 @@ where
             response.extensions_mut().insert(record.clone());
         }
         let (status, headers) = (response.status(), response.headers());
-        let (surface, stream) = (asked.surface.as_ref(), asked.stream);
+        let (surface, stream) = (asked.surface(), asked.stream);
         let framing = dialect::framing_of(surface, stream, status, headers);
         // A refusal of the provider's generated nothing. What nobody knows is only looked at where it may be read.
         let unknown = surface.is_none();
@@ -211,7 +206,7 @@ where
         let watch = if watched {
             let curious = this.estimator.is_curious();
             Watch::new(Metering {
-                answer: Answer::new(asked.surface.as_ref(), framing, curious),
+                answer: Answer::new(asked.surface(), framing, curious),
                 curious,
                 document: is_document(framing, stream),
                 asked,

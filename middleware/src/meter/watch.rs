@@ -43,11 +43,19 @@ pub(super) struct Metering<C> {
 pub(super) struct Asked {
     pub(super) record: Record,
     pub(super) intent: Option<Intent>,
-    pub(super) surface: Option<Surface>,
     pub(super) stream: bool,
     /// The length of the body, where it was announced.
     pub(super) length: Option<u64>,
     pub(super) injected: bool,
+}
+
+impl Asked {
+    pub(super) fn surface(&self) -> Option<&Surface> {
+        match &self.intent {
+            Some(intent) => Some(intent.surface()),
+            None => self.record.surface(),
+        }
+    }
 }
 
 /// The time between outputs.
@@ -170,7 +178,7 @@ impl<C: Clock> Metering<C> {
     /// Whether what is asked here is text.
     fn generates(&self) -> bool {
         use Operation as O;
-        self.asked.surface.as_ref().is_some_and(|surface| {
+        self.asked.surface().is_some_and(|surface| {
             surface.dialect != Dialect::Raw
                 && matches!(
                     surface.operation,
@@ -238,7 +246,7 @@ impl<C: Clock> Metering<C> {
             self.estimator.learn(family, side, found.units, said);
         }
         if let (Some(prompt), (bytes, 0)) = (usage.prompt, self.sent()) {
-            let apart = self.asked.surface.as_ref().is_some_and(|surface| {
+            let apart = self.asked.surface().is_some_and(|surface| {
                 matches!(surface.dialect, Dialect::Anthropic | Dialect::Bedrock)
             });
             let cached = usage.cached.unwrap_or(0) + usage.cache_write.unwrap_or(0);

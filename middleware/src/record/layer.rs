@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::{
     Ended, Mark, Record,
+    drain::Draining,
     watch::{Open, Passing, RequestBody, ResponseBody, Sink, Waiting},
 };
 use crate::{
@@ -167,6 +168,13 @@ where
         open.record.mark(Mark::Head, open.clock.now());
         open.record.set_status(response.status().as_u16());
         name(response.headers_mut(), &open.record);
+        if open.record.drains() {
+            // For a drain outside of this.
+            response.extensions_mut().insert(Draining {
+                record: open.record.clone(),
+                conn: open.conn.clone(),
+            });
+        }
         if *this.expose {
             expose(response.headers_mut(), &open.record);
         }

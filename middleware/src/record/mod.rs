@@ -53,6 +53,8 @@
 
 mod cell;
 #[cfg(feature = "record")]
+mod drain;
+#[cfg(feature = "record")]
 mod layer;
 mod metered;
 mod outcome;
@@ -66,6 +68,7 @@ pub use self::{
 };
 #[cfg(feature = "record")]
 pub use self::{
+    drain::{Drain, DrainBody, DrainFuture, DrainLayer},
     layer::{RecordLayer, Recorded, ResponseFuture, new_request_id},
     watch::{RequestBody, ResponseBody, Sink},
 };

@@ -159,6 +159,10 @@ impl<K, C> std::fmt::Debug for Passing<K, C> {
 impl<K: Sink, C: Clock> Guard<BoxError> for Passing<K, C> {
     fn frame(&mut self, data: &Bytes, last: bool) {
         let record = &self.open.record;
+        if record.is_gone() {
+            // Nobody is given this.
+            return;
+        }
         if self.bytes == 0 || last {
             let now = self.open.clock.now();
             record.mark(Mark::FirstByte, now);

@@ -45,7 +45,7 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "9:11",
         "not built yet",
     ),
-    ("prices: {}", "9:1", "not built yet"),
+    ("state: {}", "9:1", "not built yet"),
     (
         "server: { limits: { head: 18446744073709551615B } }",
         "9:27",

@@ -51,8 +51,6 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         "layers.retry",
         "server.cors",
         "state",
-        "prices",
-        "telemetry.webhook",
         "routes[0].strategy",
         "routes[0].targets[1]",
     ] {

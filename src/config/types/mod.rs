@@ -35,6 +35,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// What every route gets unless it says otherwise.
     pub layers: Layers,
+    /// Prices of models, over those that are built in, in file order.
+    pub prices: Vec<(String, tollgate_middleware::prices::Price)>,
     /// What is told about requests.
     pub telemetry: Telemetry,
 }
@@ -233,6 +235,8 @@ pub struct Telemetry {
     pub log: Log,
     /// The figures.
     pub metrics: Metrics,
+    /// Who else is told of requests that have ended.
+    pub webhook: Option<Webhook>,
 }
 
 /// What `/metrics` tells apart.
@@ -240,6 +244,15 @@ pub struct Telemetry {
 pub struct Metrics {
     /// Values of one label; what comes beyond is `other`.
     pub label_values: usize,
+}
+
+/// Who else is told of requests that have ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where events are posted: scheme, authority and path.
+    pub url: http::Uri,
+    /// What they are signed with; `None` leaves them unsigned.
+    pub secret: Option<Secret>,
 }
 
 /// The request log: one JSON line per request.

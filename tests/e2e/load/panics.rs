@@ -224,6 +224,7 @@ impl Running {
         self.writer.flush();
         let page = self.metrics.scrape(Others {
             log_lines_dropped: self.writer.dropped(),
+            webhook_events_dropped: 0,
             connections_accepted: 0,
             connections_open: 0,
             accept_failures: 0,
