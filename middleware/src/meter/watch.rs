@@ -138,16 +138,23 @@ impl<C: Clock> Metering<C> {
         self.publish();
         let family = self.family();
         let found = self.answer.found();
+        let is_final = found.is_final();
+        // The usual case needs no estimate.
+        let told = is_final && found.usage.prompt.is_some() && found.usage.completion.is_some();
         let facts = Facts {
             usage: found.usage,
-            is_final: found.is_final(),
+            is_final,
             unmarked: self.unmarked,
             flawed: found.flawed,
             generates: self.generates(),
             gone: self.asked.record.is_gone(),
             end,
-            prompt: self.prompt(family),
-            completion: self.completion(family, end),
+            prompt: if told { 0 } else { self.prompt(family) },
+            completion: if told {
+                0
+            } else {
+                self.completion(family, end)
+            },
         };
         let charge = charge::charge(&facts);
         if facts.is_final && !facts.flawed {
