@@ -46,11 +46,10 @@ pub struct Place {
 
 /// The series of one configuration, to be found by what a request met.
 #[derive(Clone, Debug, Default)]
-pub struct View(Arc<[Targets]>);
+pub struct View(Arc<HashMap<String, Vec<Targets>>>);
 
 #[derive(Debug)]
 struct Targets {
-    route: Option<String>,
     provider: String,
     models: HashMap<String, Arc<Series>>,
     other: Arc<Series>,
@@ -79,7 +78,14 @@ pub struct Ended {
     pub reported: bool,
     /// What they cost, in USD.
     pub cost: Option<f64>,
+    /// Our own share of the time.
+    pub overhead: Option<Duration>,
+    /// Who cut a running answer short, as an index into [`CAUSES`].
+    pub cut: Option<usize>,
 }
+
+/// The words of the label `cause`.
+pub const CAUSES: [&str; 4] = ["upstream", "client", "drain", "timeout"];
 
 #[derive(Debug, Default)]
 struct Cell {
@@ -95,6 +101,8 @@ struct Cell {
     /// Billionths of a USD, and how many requests had a price.
     cost: AtomicU64,
     priced: AtomicU64,
+    overhead: Histogram<13>,
+    cut: [AtomicU64; CAUSES.len()],
 }
 
 /// Counts between bounds, and beyond the last.
@@ -134,14 +142,18 @@ impl Registry {
                     models.insert(model.clone(), series);
                 }
             }
-            Targets {
-                route: place.route,
+            let targets = Targets {
                 provider: place.provider,
                 models,
                 other,
-            }
+            };
+            (place.route.unwrap_or_default(), targets)
         });
-        View(targets.collect())
+        let mut by_route = HashMap::<_, Vec<_>>::new();
+        for (route, targets) in targets {
+            by_route.entry(route).or_default().push(targets);
+        }
+        View(Arc::new(by_route))
     }
 
     fn series(&self, all: &mut BTreeMap<Labels, Arc<Series>>, labels: Labels) -> Arc<Series> {
@@ -205,6 +217,12 @@ impl Registry {
                 "Between two tokens of an output, on its average",
                 |sum| &sum.per_token,
                 &PER_TOKEN,
+            ),
+            (
+                "tollgate_overhead_seconds",
+                "Time inside the gateway: without waits for the provider and the client",
+                |sum| &sum.overhead,
+                &OVERHEAD,
             ),
         ] {
             histogram(to, name, help, &names, &by_target, of, bounds)?;
@@ -280,9 +298,9 @@ pub struct Met<'a> {
 
 impl View {
     fn find(&self, met: &Met<'_>) -> Option<&Series> {
-        let targets = self.0.iter().find(|targets| {
-            targets.route.as_deref() == met.route && targets.provider == met.provider
-        })?;
+        let targets = self.0.get(met.route.unwrap_or_default())?;
+        let mut targets = targets.iter();
+        let targets = targets.find(|targets| targets.provider == met.provider)?;
         let known = |model: Option<&str>| targets.models.get(model?);
         let series = known(met.upstream_model).or_else(|| known(met.model));
         Some(series.unwrap_or(&targets.other))
@@ -316,6 +334,12 @@ impl Cell {
             if ended.reported {
                 self.usage[at].observe(tokens as f64, &USAGE);
             }
+        }
+        if let Some(overhead) = ended.overhead {
+            self.overhead.observe(overhead.as_secs_f64(), &OVERHEAD);
+        }
+        if let Some(count) = ended.cut.and_then(|cause| self.cut.get(cause)) {
+            count.fetch_add(1, Relaxed);
         }
         if let Some(cost) = ended.cost {
             self.cost.fetch_add((cost * 1e9).round() as u64, Relaxed);
@@ -364,6 +388,8 @@ struct Sum {
     tokens: [[u64; 2]; 2],
     cost: u64,
     priced: u64,
+    overhead: Totals,
+    cut: [u64; CAUSES.len()],
 }
 
 /// The counts of a histogram, the last beyond all bounds.
@@ -413,6 +439,10 @@ impl Sum {
         }
         self.cost += cell.cost.load(Relaxed);
         self.priced += cell.priced.load(Relaxed);
+        self.overhead.take(&cell.overhead);
+        for (all, one) in self.cut.iter_mut().zip(&cell.cut) {
+            *all += one.load(Relaxed);
+        }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -429,6 +459,10 @@ impl Sum {
         }
         self.cost += other.cost;
         self.priced += other.priced;
+        self.overhead.merge(&other.overhead);
+        for (all, one) in self.cut.iter_mut().zip(other.cut) {
+            *all += one;
+        }
     }
 }
 
@@ -470,13 +504,13 @@ fn observed(
     bounds: &[f64],
 ) -> fmt::Result {
     let count = totals.counts.iter().sum();
-    let bounds = bounds.iter().copied().chain([f64::MAX]);
+    let bounds = bounds.iter().copied().chain([f64::INFINITY]);
     let buckets: Vec<_> = bounds.zip(totals.counts.iter().copied()).collect();
     to.encode_histogram::<NoLabelSet>(totals.sum as f64 / 1e6, count, &buckets, None)
 }
 
-fn tokens(to: &mut DescriptorEncoder<'_>, rows: &[Row<'_>]) -> fmt::Result {
-    let rows = grouped(rows, |row| [row.labels[1], row.labels[2]]);
+fn tokens(to: &mut DescriptorEncoder<'_>, all: &[Row<'_>]) -> fmt::Result {
+    let rows = grouped(all, |row| [row.labels[1], row.labels[2]]);
     let help = "Tokens that were charged";
     let mut family = to.encode_descriptor("tollgate_tokens", help, None, MetricType::Counter)?;
     for ([provider, model], sum) in &rows {
@@ -495,6 +529,21 @@ fn tokens(to: &mut DescriptorEncoder<'_>, rows: &[Row<'_>]) -> fmt::Result {
                         .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
+        }
+    }
+    let help = "Running answers that were cut short";
+    let name = "tollgate_stream_truncated";
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for ([provider], sum) in &grouped(all, |row| [row.labels[1]]) {
+        for (cause, count) in CAUSES
+            .into_iter()
+            .zip(sum.cut)
+            .filter(|(_, count)| *count > 0)
+        {
+            let labels = [("provider", *provider), ("cause", cause)];
+            family
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
     }
     let help = "What the tokens of models with a price cost";
@@ -577,6 +626,11 @@ const SECONDS: [f64; 16] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
     327.68,
 ];
+/// From ten microseconds on.
+const OVERHEAD: [f64; 13] = [
+    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25,
+    1.0,
+];
 /// OpenTelemetry's for `gen_ai.server.time_to_first_token`.
 const SERVER_FIRST_TOKEN: [f64; 16] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
@@ -639,6 +693,8 @@ mod tests {
             tokens: [700, 500],
             reported: true,
             cost: Some(0.0011),
+            overhead: Some(Duration::from_micros(30)),
+            cut: Some(1),
         }
     }
 
@@ -679,6 +735,10 @@ mod tests {
         );
         has(
             &text,
+            &format!(r#"tollgate_request_duration_seconds_bucket{{le="+Inf",{target}}} 3"#),
+        );
+        has(
+            &text,
             &format!("tollgate_time_to_first_token_seconds_count{{{target}}} 2"),
         );
         has(
@@ -688,6 +748,14 @@ mod tests {
         has(
             &text,
             r#"tollgate_tokens_total{provider="p",model="m",direction="output",source="estimated"} 500"#,
+        );
+        has(
+            &text,
+            r#"tollgate_stream_truncated_total{provider="p",cause="client"} 3"#,
+        );
+        has(
+            &text,
+            &format!(r#"tollgate_overhead_seconds_bucket{{le="0.00005",{target}}} 3"#),
         );
         has(
             &text,
