@@ -98,9 +98,10 @@ const UNMETERED: &str = concat!(
     r#","finish_reasons":null,"tool_calls":null,"events":null"#,
 );
 
-/// What is told where nobody metered: nothing was asked of a provider, or its head never came.
+/// What is told where nobody metered: nothing, unless a provider was asked and its head never came.
 fn unmetered(line: &mut Line<'_>, record: &Record) {
-    if record.with_attempts(<[_]>::is_empty) {
+    let answered = record.at(Mark::UpstreamHead).is_some();
+    if answered || record.with_attempts(<[_]>::is_empty) {
         line.raw(UNMETERED);
     } else {
         line.raw(UNANSWERED);

@@ -91,6 +91,10 @@ impl Told {
             tokens: [charge.prompt, charge.completion],
             reported: matches!(charge.source, Source::Provider | Source::Drained),
             cost,
+            overhead: record.gateway_time(),
+            cut: record
+                .at(Mark::FirstByte)
+                .and_then(|_| cause(record.ended()?)),
         };
         record.with_attempts(|attempts| {
             let Some(last) = attempts.last() else { return };
@@ -120,6 +124,18 @@ impl Told {
             hook,
         }))
     }
+}
+
+/// Who cut a running answer short, as an index into [`series::CAUSES`].
+fn cause(ended: Ended) -> Option<usize> {
+    let word = match ended {
+        Ended::UpstreamTruncated | Ended::UpstreamError => "upstream",
+        Ended::ClientGone | Ended::SlowReader => "client",
+        Ended::Drain => "drain",
+        Ended::Timeout => "timeout",
+        Ended::Complete | Ended::Internal | Ended::Refused => return None,
+    };
+    series::CAUSES.iter().position(|cause| *cause == word)
 }
 
 /// What an answer cost, in USD; none if its model has no price, or nothing was asked of a provider.

@@ -205,11 +205,14 @@ impl Events {
 
     /// Looks at the first bytes; true once they have settled what the body is, and `frame` is still to be passed.
     fn sniff(&mut self, frame: &[u8], on: &mut impl FnMut(Event<'_>)) -> bool {
+        // So many in any case, however they come: what is told must not depend on that.
+        let room = SNIFFED - self.head.len();
+        let new = &frame[..frame.len().min(room)];
         let joined;
         let first = if self.head.is_empty() {
-            frame
+            new
         } else {
-            joined = [self.head.as_slice(), &frame[..frame.len().min(SNIFFED)]].concat();
+            joined = [self.head.as_slice(), new].concat();
             &joined
         };
         let framing = match sniff(first) {
@@ -274,3 +277,60 @@ impl Cutter {
 
 /// How many first bytes are looked at before a body is taken for what its head says.
 const SNIFFED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GEMINI: Surface = Surface {
+        dialect: Dialect::Gemini,
+        operation: Operation::Generate,
+        prefix: 0..0,
+        model: None,
+        stream: None,
+    };
+
+    type Told = (Vec<(Vec<u8>, Vec<u8>, bool)>, Framing, Option<u64>, bool);
+
+    fn told<'p>(framing: Framing, pieces: impl IntoIterator<Item = &'p [u8]>) -> Told {
+        let mut events = Events::new(Some(&GEMINI), framing);
+        let mut all = Vec::new();
+        let mut take = |event: Event<'_>| {
+            all.push((event.name.to_vec(), event.data.to_vec(), event.tail));
+        };
+        for piece in pieces {
+            events.feed(piece, &mut take);
+        }
+        events.finish(&mut take);
+        let (framing, count, closed) = (events.framing(), events.told(), events.is_closed());
+        (all, framing, count, closed)
+    }
+
+    /// Found by fuzzing: a whole frame was looked at beyond the bytes that decide, one in pieces was not.
+    #[test]
+    fn white_space_in_front_of_an_array_is_judged_alike_in_any_pieces() {
+        for length in [0, 63, 64, 65, 200] {
+            let body = [" ".repeat(length).as_bytes(), b"[{}]"].concat();
+            for framing in [Framing::Sse, Framing::Array, Framing::Document] {
+                let whole = told(framing, [&body[..]]);
+                assert_eq!(told(framing, body.chunks(7)), whole, "{length} {framing:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_tell_the_same(
+            blank in "[ \n\r\t]{0,80}",
+            body in prop::collection::vec(prop::sample::select(b"[]{},:\"\n\r data".to_vec()), 0..120),
+            size in 1usize..90,
+        ) {
+            let body = [blank.as_bytes(), &body].concat();
+            for framing in [Framing::Sse, Framing::Array, Framing::Lines, Framing::Document] {
+                prop_assert_eq!(told(framing, body.chunks(size)), told(framing, [&body[..]]));
+            }
+        }
+    }
+}

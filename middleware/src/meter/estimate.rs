@@ -69,9 +69,12 @@ impl Family {
             last.get(..word.len())
                 .is_some_and(|head| head.eq_ignore_ascii_case(word))
         };
-        if has("claude") {
+        // What most are called is found without a search.
+        if begins("gpt") || OPENAI.into_iter().any(begins) {
+            Self::OpenAi
+        } else if begins("claude") || has("claude") {
             Self::Claude
-        } else if has("gemini") || has("gemma") {
+        } else if begins("gemini") || has("gemini") || has("gemma") {
             Self::Gemini
         } else if has("deepseek") {
             Self::DeepSeek
@@ -83,13 +86,7 @@ impl Family {
             Self::Mistral
         } else if has("llama") || has("sonar") {
             Self::Llama
-        } else if has("gpt")
-            || [
-                "o1", "o3", "o4", "text-", "davinci", "babbage", "codex", "chatgpt",
-            ]
-            .into_iter()
-            .any(begins)
-        {
+        } else if has("gpt") {
             Self::OpenAi
         } else {
             Self::Other
@@ -183,6 +180,18 @@ impl Sum {
             .store(all_bytes << 32 | all_tokens, Ordering::Relaxed);
     }
 }
+
+/// How names of OpenAI's begin that have no `gpt` in front.
+const OPENAI: [&str; 8] = [
+    "o1",
+    "o3",
+    "o4",
+    "chatgpt",
+    "codex",
+    "davinci",
+    "babbage",
+    "text-embedding",
+];
 
 /// How many answers are learnt from at first, and of how many one afterwards.
 const EAGER: u64 = 64;

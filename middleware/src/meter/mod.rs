@@ -25,7 +25,7 @@
 //! An estimate goes by bytes, per family of models, corrected by what providers report. It is never zero for text that was
 //! delivered.
 //!
-//! An event costs the search for a few words. It is parsed if one of them is there, or if its text is not where the text of
+//! An event costs the search for a few words (`examples/meter_cost.rs` prints how long that takes). It is parsed if one of them is there, or if its text is not where the text of
 //! the event before was. Nothing is allocated per chunk, nothing of the body is kept but an event that is not whole yet, 1 MiB
 //! at most. What is larger, compressed or unknown passes as it is and is said to be [unread](crate::record::Metered::blind).
 //!

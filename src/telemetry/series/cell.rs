@@ -1,0 +1,114 @@
+//! What is counted for one operation of one series, by one worker.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{CAUSES, Ended};
+
+#[derive(Debug, Default)]
+pub(super) struct Cell {
+    pub(super) duration: Histogram<16>,
+    pub(super) first_byte: Histogram<16>,
+    pub(super) first_token: Histogram<16>,
+    pub(super) server_first_token: Histogram<16>,
+    pub(super) per_token: Histogram<13>,
+    /// Of the input, of the output.
+    pub(super) usage: [Histogram<14>; 2],
+    /// Reported and estimated, each of the input and of the output.
+    pub(super) tokens: [[AtomicU64; 2]; 2],
+    /// Billionths of a USD, and how many requests had a price.
+    pub(super) cost: AtomicU64,
+    pub(super) priced: AtomicU64,
+    pub(super) overhead: Histogram<13>,
+    pub(super) cut: [AtomicU64; CAUSES.len()],
+}
+
+/// Counts between bounds, and beyond the last.
+#[derive(Debug)]
+pub(super) struct Histogram<const N: usize> {
+    pub(super) counts: [AtomicU64; N],
+    pub(super) beyond: AtomicU64,
+    /// Millionths.
+    pub(super) sum: AtomicU64,
+}
+
+impl Cell {
+    pub(super) fn ended(&self, ended: &Ended) {
+        self.duration
+            .observe(ended.duration.as_secs_f64(), &SECONDS);
+        if let Some(first) = ended.first_byte {
+            self.first_byte.observe(first.as_secs_f64(), &SECONDS);
+        }
+        if let Some(first) = ended.first_token {
+            let seconds = first.as_secs_f64();
+            self.first_token.observe(seconds, &SECONDS);
+            self.server_first_token
+                .observe(seconds, &SERVER_FIRST_TOKEN);
+            if ended.tokens[1] > 1 {
+                let rest = ended.duration.saturating_sub(first).as_secs_f64();
+                self.per_token
+                    .observe(rest / (ended.tokens[1] - 1) as f64, &PER_TOKEN);
+            }
+        }
+        let source = &self.tokens[usize::from(!ended.reported)];
+        for (at, tokens) in ended.tokens.into_iter().enumerate() {
+            source[at].fetch_add(tokens, Relaxed);
+            // What is guessed has no place in these.
+            if ended.reported {
+                self.usage[at].observe(tokens as f64, &USAGE);
+            }
+        }
+        if let Some(overhead) = ended.overhead {
+            self.overhead.observe(overhead.as_secs_f64(), &OVERHEAD);
+        }
+        if let Some(count) = ended.cut.and_then(|cause| self.cut.get(cause)) {
+            count.fetch_add(1, Relaxed);
+        }
+        if let Some(cost) = ended.cost {
+            self.cost.fetch_add((cost * 1e9).round() as u64, Relaxed);
+            self.priced.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn observe(&self, value: f64, bounds: &[f64; N]) {
+        let at = bounds.partition_point(|bound| *bound < value);
+        let count = self.counts.get(at).unwrap_or(&self.beyond);
+        count.fetch_add(1, Relaxed);
+        self.sum.fetch_add((value * 1e6).round() as u64, Relaxed);
+    }
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; N],
+            beyond: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+        }
+    }
+}
+
+/// OpenTelemetry's bounds for generative models, and two more: answers take minutes.
+pub(super) const SECONDS: [f64; 16] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
+    327.68,
+];
+/// From ten microseconds on.
+pub(super) const OVERHEAD: [f64; 13] = [
+    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25,
+    1.0,
+];
+/// OpenTelemetry's for `gen_ai.server.time_to_first_token`.
+pub(super) const SERVER_FIRST_TOKEN: [f64; 16] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// OpenTelemetry's for `gen_ai.server.time_per_output_token`.
+pub(super) const PER_TOKEN: [f64; 13] = [
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+];
+/// OpenTelemetry's for `gen_ai.client.token.usage`.
+pub(super) const USAGE: [f64; 14] = [
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
+    16777216.0, 67108864.0,
+];
