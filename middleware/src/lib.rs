@@ -37,6 +37,7 @@
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
+//! | `rate_limit` | refuses what comes too often, by address, caller, end user, model or in all |
 //! | `peek` | reads a body once and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
@@ -83,6 +84,8 @@ pub mod client;
 pub mod hygiene;
 #[cfg(feature = "peek")]
 pub mod peek;
+#[cfg(feature = "rate_limit")]
+pub mod rate_limit;
 #[cfg(feature = "respond")]
 pub mod respond;
 #[cfg(feature = "route")]
