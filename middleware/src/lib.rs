@@ -38,6 +38,7 @@
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
 //! | `rate_limit` | refuses what comes too often, by address, caller, end user, model or in all |
+//! | `concurrency` | bounds how much runs at once, in all and for each caller |
 //! | `peek` | reads a body once and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
@@ -80,6 +81,8 @@ pub mod sse;
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "concurrency")]
+pub mod concurrency;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
 #[cfg(feature = "peek")]
