@@ -7,6 +7,7 @@
 //! | [`ClientAddress`] | `hygiene` | no trusted hop named a client: it is the peer |
 //! | [`Caller`] | `auth` | nobody asked who is calling |
 //! | [`Intent`] | `peek` | the body was not read, or cannot be: compressed, not JSON, no body |
+//! | [`OutputLimit`] | `token_cap` | the output is limited as the body says |
 //! | [`Route`] | `route` | the request was not routed: keep its model |
 //!
 //! Facts are answers, not handles to services; they are cheap to clone. A guard is never a fact.
@@ -265,6 +266,15 @@ impl Intent {
     pub fn object(&self) -> Option<Range<usize>> {
         self.0.object.clone()
     }
+}
+
+/// How much output a request asks for, once it has been capped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Tokens of all alternatives together.
+    pub tokens: u64,
+    /// The member of the body that the limit was put into, if the body had none.
+    pub inserted: Option<&'static str>,
 }
 
 /// Which route took the request, and for which model.

@@ -41,6 +41,7 @@
 //! | `concurrency` | bounds how much runs at once, in all and for each caller |
 //! | `peek` | reads a body once and says what it asks for |
 //! | `route` | picks the route, resolves the model |
+//! | `token_cap` | bounds output tokens, messages and text of a request |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential |
@@ -97,6 +98,8 @@ pub mod route;
 pub mod seal;
 #[cfg(feature = "timeout")]
 pub mod timeout;
+#[cfg(feature = "token_cap")]
+pub mod token_cap;
 #[cfg(feature = "truncation")]
 pub mod truncation;
 #[cfg(feature = "upstream")]
