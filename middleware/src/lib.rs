@@ -37,7 +37,7 @@
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
-//! | `auth` | says who is calling, and lets in nobody else |
+//! | `auth` | says who is calling, and lets in nobody else; with the feature `jwt` also by tokens |
 //! | `rate_limit` | refuses what comes too often, by address, caller, end user, model or in all |
 //! | `concurrency` | bounds how much runs at once, in all and for each caller |
 //! | `peek` | reads a body once and says what it asks for |

@@ -23,6 +23,8 @@
 //! The slots that the key was found in are emptied, so it goes no further, whatever stands behind. What [`Keys`] keep of a key is its SHA-256:
 //! it is found by that, and then compared in constant time.
 //!
+//! With the feature `jwt`, bearer tokens that a third party signs name callers too: `auth::jwt`.
+//!
 //! [`AuthLayer::open`] lets everybody in and writes nothing. Who has keys elsewhere brings their own [`Verify`].
 //!
 //! ```
@@ -51,6 +53,8 @@
 //! # });
 //! ```
 
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod keys;
 mod origin;
 mod service;

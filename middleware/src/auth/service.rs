@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{Request, Response};
@@ -34,6 +34,8 @@ pub struct Presented<'a> {
     pub bearer: bool,
     /// Now, by the wall clock.
     pub now: SystemTime,
+    /// Now, by the monotonic clock.
+    pub at: Instant,
 }
 
 /// Somebody who is known.
@@ -152,6 +154,7 @@ impl<C: Clock> AuthLayer<C> {
             key: &key,
             bearer: slot == Slot::Bearer,
             now: self.clock.wall(),
+            at: self.clock.now(),
         };
         let known = match verify.verify(&presented) {
             Ok(known) => known,

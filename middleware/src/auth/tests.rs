@@ -19,6 +19,9 @@ use crate::{
     record::Record,
 };
 
+#[cfg(feature = "jwt")]
+mod jwt;
+
 const CHAT: &str = "/v1/chat/completions";
 const GEMINI: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
 const KEY: &str = "tg-0123456789abcdef0123";
@@ -400,6 +403,7 @@ fn debug_texts_hold_no_key_and_no_digest() {
         key: KEY.as_bytes(),
         bearer: true,
         now: SystemTime::UNIX_EPOCH,
+        at: SystemClock.now(),
     };
     let printed = format!(
         "{keys:?} {digest:?} {layer:?} {presented:?} {:?}",
