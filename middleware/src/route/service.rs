@@ -10,11 +10,11 @@ use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Ask, Choice, Table};
+use super::{Ask, Choice, Table, table::unknown_model};
 use crate::{
     dialect,
     error::BoxError,
-    facts::{Intent, Route},
+    facts::{Caller, Intent, Route},
     record::Record,
 };
 
@@ -76,7 +76,13 @@ impl<S> Router<S> {
             }),
             headers,
         };
-        Ok(self.0.table.choose(&ask)?)
+        let choice = self.0.table.choose(&ask)?;
+        // By the name that aliases lead to; what names no model is for those who may use any.
+        let model = choice.model.as_deref().unwrap_or_default();
+        match req.extensions().get::<Caller>() {
+            Some(caller) if !caller.may_use(model) => Err(unknown_model().into()),
+            _ => Ok(choice),
+        }
     }
 }
 
