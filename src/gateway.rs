@@ -12,6 +12,7 @@ use crate::{
     admin::{self, Admin, Pages, Token},
     config::{self, Config, Listen, LogTo},
     connect::TlsError,
+    guards::Counts,
     listen::Address,
     reload::{self, Live, ReloadError, Reloads, Source},
     server::{
@@ -88,6 +89,7 @@ impl Gateway {
         let log = Arc::new(LogWriter::new(sink, workers).map_err(StartError::Log)?);
         let routes = routes(config);
         let metrics = Metrics::new(workers, &routes, &OUTCOMES);
+        let counts = Counts::new(config);
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -95,6 +97,7 @@ impl Gateway {
             metrics: metrics.clone(),
             routes,
             rooms: Room::divided(held_bodies(config), workers),
+            counts: counts.clone(),
         })));
         let workers = Workers(first.clone());
         let (handle, renewer) = server::start_renewable(settings, workers, Readiness::new())
@@ -108,6 +111,7 @@ impl Gateway {
             tls,
             token: Token::new(token(config)),
             config: Mutex::new(Arc::new(config.clone())),
+            counts,
             failures: reload::Failures::default(),
         });
         let started = source
@@ -202,6 +206,7 @@ struct First {
     metrics: Metrics,
     routes: Arc<[String]>,
     rooms: Vec<Room>,
+    counts: Counts,
 }
 
 /// The number of the first configuration.
@@ -232,7 +237,8 @@ impl Stacks for Workers {
     fn stack(&self, worker: usize) -> Self::Stack {
         self.first(|first| {
             let (told, room) = (first.told(worker), first.rooms[worker].clone());
-            Stack::new(&first.config, &first.connectors, told, room)
+            let counts = first.counts.clone();
+            Stack::new(&first.config, &first.connectors, told, room, counts)
         })
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
     route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
+    token_cap::Caps,
     upstream::{Credential, Target},
 };
 
-use crate::config::{self, Auth, Config, Dialect, Provider, TimeoutOverride};
+use crate::config::{self, Auth, Config, Dialect, Provider, TimeoutOverride, TokenCap};
 
 /// What leads to one target: the router wants one for each rule, or, without routes, for each
 /// provider.
@@ -20,15 +21,19 @@ pub(crate) struct Place {
     pub(crate) target: Target,
     /// The route's own clocks.
     pub(crate) timeout: TimeoutOverride,
+    /// What a request may ask for on this route.
+    pub(crate) caps: Caps,
 }
 
 /// The targets, in the order of the table.
 pub(crate) fn places(config: &Config) -> Vec<Place> {
+    let caps = &config.layers.token_cap;
     if config.routes.is_empty() {
         let place = |(at, provider)| Place {
             provider: at,
             target: target(provider),
             timeout: TimeoutOverride::default(),
+            caps: TokenCap::default().over(caps),
         };
         return config.providers.iter().enumerate().map(place).collect();
     }
@@ -47,6 +52,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
             provider: at,
             target,
             timeout: route.timeout,
+            caps: route.token_cap.over(caps),
         }
     };
     config.routes.iter().map(place).collect()

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::callers;
 use super::decode::{Decoder, timeouts};
 use super::nearest::nearest;
 use super::problem::{At, Fault};
@@ -41,12 +42,15 @@ pub(crate) fn decode(
             decoder.warning(at, &path, message, reason);
         }
         let target = target(decoder, node, &path, &title, &known);
-        let timeout = timeouts(node.member("layers").and_then(|l| l.member("timeout")));
+        let layers = node.member("layers");
+        let timeout = timeouts(layers.and_then(|l| l.member("timeout")));
+        let token_cap = callers::token_cap(layers.and_then(|l| l.member("token_cap")));
         all.push(Route {
             name,
             matches,
             target,
             timeout,
+            token_cap,
         });
     }
     all

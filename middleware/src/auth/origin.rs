@@ -56,6 +56,13 @@ impl OriginPattern {
     }
 }
 
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let below = if self.below { "*." } else { "" };
+        write!(f, "{}://{below}{}", self.scheme, self.host)
+    }
+}
+
 /// Whether one of the patterns takes the page that a head names: in `origin`, else in `referer`. A head that names none comes from
 /// none.
 pub(super) fn comes_from(headers: &HeaderMap, patterns: &[OriginPattern]) -> bool {

@@ -30,7 +30,7 @@ fn no_secret_is_shown_wherever_it_stands() {
         format!(
             "callers: {{ t: {{ key: {CANARY}, hash: \"{CANARY}\" }} }}\nproviders: {{ a: {{ dialect: mock }} }}"
         ),
-        format!("callers:\n  t: {{ key: {CANARY} }}\nproviders: {{ a: {{ dialect: mock }} }}"),
+        format!("callers:\n  t: {{ key: [{CANARY}] }}\nproviders: {{ a: {{ dialect: mock }} }}"),
         format!(
             "telemetry: {{ webhook: {{ url: x, secret: {CANARY} }} }}\nproviders: {{ a: {{ dialect: mock }} }}"
         ),

@@ -1,5 +1,6 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
+mod callers;
 mod clocks;
 mod network;
 mod provider;
@@ -8,6 +9,7 @@ mod route;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Timeout, TimeoutOverride};
 pub use network::Network;
 pub use provider::{
@@ -27,6 +29,8 @@ pub struct Config {
     pub admin: Admin,
     /// The providers, in file order.
     pub providers: Vec<Provider>,
+    /// Who may call, in file order. Empty: only this machine, or everyone if the gateway is open.
+    pub callers: Vec<Caller>,
     /// Model names that stand for others, in file order.
     pub aliases: Vec<Alias>,
     /// The routes, in file order. Empty: a model goes to the providers that list it, in file order.
@@ -205,10 +209,16 @@ pub struct Admin {
 }
 
 /// What every route gets unless it says otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layers {
     /// Who is served.
     pub auth: Access,
+    /// How often may be asked.
+    pub rate_limit: RateLimits,
+    /// How much may run at once.
+    pub concurrency: Concurrency,
+    /// What a request may ask for.
+    pub token_cap: TokenCap,
     /// The clocks towards a provider.
     pub timeout: Timeout,
 }

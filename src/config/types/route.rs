@@ -1,6 +1,6 @@
 //! Routes and aliases: which requests go where.
 
-use super::{Dialect, TimeoutOverride};
+use super::{Dialect, TimeoutOverride, TokenCap};
 
 /// A model name that stands for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Route {
     pub target: Target,
     /// Its own clocks, over those of the provider.
     pub timeout: TimeoutOverride,
+    /// Its own caps, over those of all routes.
+    pub token_cap: TokenCap,
 }
 
 /// What must hold for a route: everything that is not empty.
