@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
+    models::Listed,
     route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
     token_cap::Caps,
     upstream::{Credential, Target},
@@ -79,6 +80,31 @@ pub(crate) fn table(config: &Config) -> Table {
         aliases,
         config.routes.iter().map(rule),
     )
+}
+
+/// The names that may be asked for, as far as the configuration can name them.
+pub(crate) fn listed(config: &Config) -> Vec<Listed> {
+    let exact = |pattern: &config::Pattern| (!pattern.star).then(|| pattern.text.clone());
+    let mut all = Vec::new();
+    for provider in &config.providers {
+        let config::Models::Listed(models) = &provider.models else {
+            continue;
+        };
+        for name in models.iter().filter_map(|model| exact(&model.public)) {
+            all.push(Listed::new(name.clone(), name, provider.name.as_str()));
+        }
+    }
+    for route in &config.routes {
+        for name in route.matches.model.iter().filter_map(exact) {
+            let owner = route.target.provider.as_str();
+            all.push(Listed::new(name.clone(), name, owner));
+        }
+    }
+    for alias in &config.aliases {
+        let (name, model) = (alias.name.as_str(), alias.model.as_str());
+        all.push(Listed::new(name, model, "tollgate"));
+    }
+    all
 }
 
 fn models(models: &config::Models) -> Models {

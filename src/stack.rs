@@ -19,6 +19,7 @@ use tollgate_middleware::{
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
     hygiene::{self, Hygiene, HygieneLayer},
+    models::{self, ModelsLayer},
     peek::{Limited, Peek, PeekLayer},
     rate_limit::{RateLimit, RateLimitLayer},
     record::{self, RecordLayer, Recorded, RequestBody, Sink},
@@ -51,7 +52,7 @@ pub type TargetStack = timeout::Timeout<Truncation<Upstream<Leaf<RequestStream>>
 /// One route; with one target, until there is a balancer.
 pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
 /// Who may come in, how often, and how much at once.
-type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<S>>>>;
+type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
 pub type Edge<K> = Recorded<Seal<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>, K>;
 
@@ -81,6 +82,8 @@ fn edge<K: Sink>(
         .layer(counts.known(config))
         // A place in the queue costs no body: what waits has not been read.
         .layer(ConcurrencyLayer::new(counts.permits()))
+        // Needs no provider, and no body.
+        .layer(ModelsLayer::new(routing::listed(config)))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(
             PeekLayer::new(server.limits.body)
@@ -279,7 +282,7 @@ type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type TargetBody = TimedBody<truncation::ResponseBody<LeafBody<RequestStream>>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::ResponseBody<
-    seal::ResponseBody<Reply<Guarded<TimedBody<TargetBody>, Hold>>, SystemClock>,
+    seal::ResponseBody<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>, SystemClock>,
     K,
     SystemClock,
 >;

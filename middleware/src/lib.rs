@@ -40,6 +40,7 @@
 //! | `auth` | says who is calling, and lets in nobody else; with the feature `jwt` also by tokens |
 //! | `rate_limit` | refuses what comes too often, by address, caller, end user, model or in all |
 //! | `concurrency` | bounds how much runs at once, in all and for each caller |
+//! | `models` | answers a list of models with what the caller may use |
 //! | `peek` | reads a body once and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and text of a request |
@@ -89,6 +90,8 @@ pub mod client;
 pub mod concurrency;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
+#[cfg(feature = "models")]
+pub mod models;
 #[cfg(feature = "peek")]
 pub mod peek;
 #[cfg(feature = "rate_limit")]

@@ -125,6 +125,23 @@ async fn a_model_that_is_not_granted_is_not_there() {
 }
 
 #[tokio::test]
+async fn a_caller_with_listed_models_reads_its_own_list() {
+    let (stage, upstream) = stage(", models: [m2]", "").await;
+    let headers = [("x-api-key", CALLER)];
+    let list = Ask {
+        method: "GET",
+        headers: &headers,
+        ..Ask::post("list", "/v1/models", b"")
+    };
+    let answer = stage.ask(&list).await;
+    assert_eq!((answer.status(), upstream.attempts("list")), (200, 0));
+    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(list["data"][0]["id"], "other");
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
     let (stage, _upstream) = stage(", requests: { rate: 2/hour, burst: 2 }", "").await;
     for id in ["one", "two"] {

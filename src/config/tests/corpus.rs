@@ -465,10 +465,7 @@ fn strangers(kind: &Kind) -> &'static [&'static str] {
         Kind::Text | Kind::Secret => &["[1]"],
         Kind::List(_) => &["{ }"],
         Kind::Map(_) | Kind::Layer(_) | Kind::Table(_) => &["[1]", "maybe"],
-        Kind::Either(kinds) => match kinds {
-            [Kind::Word(_), Kind::Integer { .. }] => &["maybe", "-1", "1.5", "{ }"],
-            _ => &[],
-        },
+        Kind::Either([Kind::Word(_), Kind::Integer { .. }]) => &["maybe", "-1", "1.5", "{ }"],
         _ => &[],
     }
 }
