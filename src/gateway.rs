@@ -12,6 +12,7 @@ use crate::{
     admin::{self, Admin, Pages, Token},
     config::{self, Config, Listen, LogTo, Model, Models, Provider},
     connect::TlsError,
+    guards::Counts,
     listen::Address,
     reload::{self, Live, ReloadError, Reloads, Source},
     server::{
@@ -102,6 +103,7 @@ impl Gateway {
             config.telemetry.metrics.label_values,
             &OUTCOMES,
         );
+        let counts = Counts::new(config);
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -110,6 +112,7 @@ impl Gateway {
             routes,
             rooms: Room::divided(held_bodies(config), workers),
             hook: poster.as_ref().map(|poster| poster.hook().clone()),
+            counts: counts.clone(),
         })));
         let workers = Workers(first.clone());
         let (handle, renewer) = server::start_renewable(settings, workers, Readiness::new())
@@ -123,6 +126,7 @@ impl Gateway {
             tls,
             token: Token::new(token(config)),
             config: Mutex::new(Arc::new(config.clone())),
+            counts,
             failures: reload::Failures::default(),
             hook: poster.as_ref().map(|poster| poster.hook().clone()),
         });
@@ -220,6 +224,7 @@ struct First {
     routes: Arc<[String]>,
     rooms: Vec<Room>,
     hook: Option<Hook>,
+    counts: Counts,
 }
 
 /// The built-in prices, with those of the file over them.
@@ -303,7 +308,8 @@ impl Stacks for Workers {
     fn stack(&self, worker: usize) -> Self::Stack {
         self.first(|first| {
             let (told, room) = (first.told(worker), first.rooms[worker].clone());
-            Stack::new(&first.config, &first.connectors, told, room)
+            let counts = first.counts.clone();
+            Stack::new(&first.config, &first.connectors, told, room, counts)
         })
     }
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod connect;
 pub mod explain;
 pub mod gateway;
+pub mod guards;
 pub mod leaf;
 pub mod listen;
 pub mod mock;

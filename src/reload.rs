@@ -24,6 +24,7 @@ use crate::{
     config::{self, Config, Loaded},
     connect::TlsError,
     gateway,
+    guards::Counts,
     server::{Renewer, Tls},
     stack::{Connectors, Stack},
     telemetry::{log::LogWriter, metrics::Metrics, sink::Told, webhook::Hook},
@@ -68,6 +69,7 @@ type Ask = Option<oneshot::Sender<Outcome>>;
 pub(crate) struct Live {
     pub(crate) log: Arc<LogWriter>,
     pub(crate) metrics: Metrics,
+    pub(crate) counts: Counts,
     pub(crate) renewer: Renewer<Stack<Told>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) token: Token,
@@ -193,10 +195,14 @@ impl Live {
                 .telling(self.hook.clone());
             match self.renewer.stack(worker) {
                 Some(before) => before.successor(&config, &connectors, told),
-                None => Stack::new(&config, &connectors, told, gateway::room(&config)),
+                None => {
+                    let counts = self.counts.clone();
+                    Stack::new(&config, &connectors, told, gateway::room(&config), counts)
+                }
             }
         };
         let stacks: Vec<_> = (0..self.renewer.workers()).map(next).collect();
+        self.counts.adopt(&config);
         let settings = gateway::settings(&config);
         let before = self
             .renewer

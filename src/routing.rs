@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
+    models::Listed,
     route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
+    token_cap::Caps,
     upstream::{Credential, Target},
 };
 
-use crate::config::{self, Auth, Config, Dialect, MeterOverride, Provider, TimeoutOverride};
+use crate::config::{
+    self, Auth, Config, Dialect, MeterOverride, Provider, TimeoutOverride, TokenCap,
+};
 
 /// What leads to one target: the router wants one for each rule, or, without routes, for each
 /// provider.
@@ -22,16 +26,20 @@ pub(crate) struct Place {
     pub(crate) timeout: TimeoutOverride,
     /// How the route's answers are metered.
     pub(crate) meter: MeterOverride,
+    /// What a request may ask for on this route.
+    pub(crate) caps: Caps,
 }
 
 /// The targets, in the order of the table.
 pub(crate) fn places(config: &Config) -> Vec<Place> {
+    let caps = &config.layers.token_cap;
     if config.routes.is_empty() {
         let place = |(at, provider)| Place {
             provider: at,
             target: target(provider),
             timeout: TimeoutOverride::default(),
             meter: MeterOverride::default(),
+            caps: TokenCap::default().over(caps),
         };
         return config.providers.iter().enumerate().map(place).collect();
     }
@@ -51,6 +59,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
             target,
             timeout: route.timeout,
             meter: route.meter,
+            caps: route.token_cap.over(caps),
         }
     };
     config.routes.iter().map(place).collect()
@@ -77,6 +86,31 @@ pub(crate) fn table(config: &Config) -> Table {
         aliases,
         config.routes.iter().map(rule),
     )
+}
+
+/// The names that may be asked for, as far as the configuration can name them.
+pub(crate) fn listed(config: &Config) -> Vec<Listed> {
+    let exact = |pattern: &config::Pattern| (!pattern.star).then(|| pattern.text.clone());
+    let mut all = Vec::new();
+    for provider in &config.providers {
+        let config::Models::Listed(models) = &provider.models else {
+            continue;
+        };
+        for name in models.iter().filter_map(|model| exact(&model.public)) {
+            all.push(Listed::new(name.clone(), name, provider.name.as_str()));
+        }
+    }
+    for route in &config.routes {
+        for name in route.matches.model.iter().filter_map(exact) {
+            let owner = route.target.provider.as_str();
+            all.push(Listed::new(name.clone(), name, owner));
+        }
+    }
+    for alias in &config.aliases {
+        let (name, model) = (alias.name.as_str(), alias.model.as_str());
+        all.push(Listed::new(name, model, "tollgate"));
+    }
+    all
 }
 
 fn models(models: &config::Models) -> Models {

@@ -13,18 +13,23 @@ use std::{
 use http::{Request, Response, Uri, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tollgate_middleware::{
-    body::{Held, Reply, Room},
+    auth::Auth,
+    body::{Guarded, Held, Reply, Room},
     client::{Client, Heads, Pool},
     clock::SystemClock,
+    concurrency::{Concurrency, ConcurrencyLayer, Hold},
     executor::TokioExecutor,
     hygiene::{self, Hygiene, HygieneLayer},
     meter::{self, Inject, InjectLayer, Meter, MeterLayer},
+    models::{self, ModelsLayer},
     peek::{Limited, Peek, PeekLayer},
+    rate_limit::{RateLimit, RateLimitLayer},
     record::{self, Drain, DrainLayer, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
     route::Router,
     seal::{self, Seal, SealLayer},
     timeout::{self, TimeoutLayer, Timeouts},
+    token_cap::{Caps, TokenCap, TokenCapLayer},
     truncation::{self, Truncation, TruncationLayer},
     upstream::{self, Target, Upstream, UpstreamLayer},
 };
@@ -34,6 +39,7 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
+    guards::{self, Counts},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
     routing,
@@ -46,12 +52,20 @@ pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming,
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
 pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
 /// One route; with one target, until there is a balancer.
-pub type RouteStack = timeout::Timeout<TargetStack>;
+pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
+/// Who may come in, how often, and how much at once.
+type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
-pub type Edge<K> = Drain<Recorded<Seal<Respond<Hygiene<Peek<Router<RouteStack>>>>>, K>>;
+pub type Edge<K> = Drain<Recorded<Seal<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>, K>>;
 
 /// Everything between the server and the routes.
-fn edge<K: Sink>(config: &Config, sink: K, room: Room, routes: Router<RouteStack>) -> Edge<K> {
+fn edge<K: Sink>(
+    config: &Config,
+    sink: K,
+    room: Room,
+    counts: &Counts,
+    routes: Router<RouteStack>,
+) -> Edge<K> {
     let server = &config.server;
     ServiceBuilder::new()
         // Keeps an answer whose client has left: whole, so that all inside is given back when it ends.
@@ -64,6 +78,16 @@ fn edge<K: Sink>(config: &Config, sink: K, room: Room, routes: Router<RouteStack
         .layer(RespondLayer::new().root(true))
         // Before anybody decides by path, names or addresses: what passes means the same to all.
         .layer(hygiene(config))
+        // A stranger is bounded before anybody looks for its key: it can exhaust nothing that others share.
+        .layer(counts.strangers(config))
+        // Everything inside asks who is calling.
+        .layer(guards::auth(config))
+        // The head alone is asked, so that a flood costs nothing; the caller before what all share.
+        .layer(counts.known(config))
+        // A place in the queue costs no body: what waits has not been read.
+        .layer(ConcurrencyLayer::new(counts.permits()))
+        // Needs no provider, and no body.
+        .layer(ModelsLayer::new(routing::listed(config)))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(
             PeekLayer::new(server.limits.body)
@@ -88,13 +112,17 @@ pub(crate) fn json(limits: &config::Limits) -> tollgate_middleware::json::Limits
 fn hygiene(config: &Config) -> HygieneLayer {
     let proxies = config.server.trusted_proxies.clone();
     HygieneLayer::new()
-        .local_only(!config.layers.auth.open)
+        .local_only(!config.layers.auth.open && config.callers.is_empty())
         .trusted_hops(move |ip| proxies.iter().any(|network| network.contains(ip)))
 }
 
 /// One route.
-fn route(limits: Timeouts, target: TargetStack) -> RouteStack {
+fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStack) -> RouteStack {
     ServiceBuilder::new()
+        // The end user and the model are known here, and nothing has been spent yet.
+        .layer(asked)
+        // Edits or refuses what is asked for, before anybody reckons with it.
+        .layer(TokenCapLayer::new(caps))
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
             total: limits.total,
@@ -158,6 +186,7 @@ pub struct Stack<K> {
     edge: Edge<K>,
     clients: Arc<[Kept]>,
     room: Room,
+    counts: Counts,
 }
 
 /// A client, and what it was made for.
@@ -190,16 +219,23 @@ impl Reach {
 }
 
 impl<K: Sink> Stack<K> {
-    /// Builds the stack of a configuration; `room` is for the request bodies of this worker.
-    pub fn new(config: &Config, connectors: &Connectors, sink: K, room: Room) -> Self {
-        Self::build(config, connectors, sink, room, &[])
+    /// Builds the stack of a configuration; `room` is for the request bodies of this worker, `counts` are those of all.
+    pub fn new(
+        config: &Config,
+        connectors: &Connectors,
+        sink: K,
+        room: Room,
+        counts: Counts,
+    ) -> Self {
+        Self::build(config, connectors, sink, (room, counts), &[])
     }
 
     /// Builds the stack of a configuration that takes the place of this one: a provider that is
     /// reached as before keeps its idle connections.
     #[must_use]
     pub fn successor(&self, config: &Config, connectors: &Connectors, sink: K) -> Self {
-        Self::build(config, connectors, sink, self.room.clone(), &self.clients)
+        let kept = (self.room.clone(), self.counts.clone());
+        Self::build(config, connectors, sink, kept, &self.clients)
     }
 
     /// Closes the idle connections that this successor did not take over. Those of requests that
@@ -217,7 +253,7 @@ impl<K: Sink> Stack<K> {
         config: &Config,
         connectors: &Connectors,
         sink: K,
-        room: Room,
+        (room, counts): (Room, Counts),
         before: &[Kept],
     ) -> Self {
         let clocks = config.layers.timeout;
@@ -245,16 +281,15 @@ impl<K: Sink> Stack<K> {
             let marks = provider.end == End::Transport;
             let leaf = leaves[place.provider].clone();
             let meter = meter(&place.meter.over(config.layers.meter), provider);
-            route(
-                limits,
-                target(limits, event, marks, meter, place.target, leaf),
-            )
+            let inside = target(limits, event, marks, meter, place.target, leaf);
+            route(limits, counts.asked(config), place.caps, inside)
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
-            edge: edge(config, sink, room.clone(), routes),
+            edge: edge(config, sink, room.clone(), &counts, routes),
             clients,
             room,
+            counts,
         }
     }
 
@@ -272,6 +307,7 @@ impl<K: Clone> Clone for Stack<K> {
             edge: self.edge.clone(),
             clients: self.clients.clone(),
             room: self.room.clone(),
+            counts: self.counts.clone(),
         }
     }
 }
@@ -283,7 +319,7 @@ type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<TimedBody<TargetBody>>, SystemClock>,
+        seal::ResponseBody<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>, SystemClock>,
         K,
         SystemClock,
     >,
@@ -401,11 +437,11 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 650,
+            size_of::<Body<Told>>() <= 690,
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 860, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 950, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

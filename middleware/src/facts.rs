@@ -5,7 +5,9 @@
 //! | [`Record`](crate::record::Record) | `record` | nobody keeps a record: write nothing |
 //! | [`Conn`] | the server | the transport acknowledges nothing |
 //! | [`ClientAddress`] | `hygiene` | no trusted hop named a client: it is the peer |
+//! | [`Caller`] | `auth` | nobody asked who is calling |
 //! | [`Intent`] | `peek` | the body was not read, or cannot be: compressed, not JSON, no body |
+//! | [`OutputLimit`] | `token_cap` | the output is limited as the body says |
 //! | [`Route`] | `route` | the request was not routed: keep its model |
 //!
 //! Facts are answers, not handles to services; they are cheap to clone. A guard is never a fact.
@@ -51,6 +53,89 @@ impl ClientAddress {
         let said = facts.get::<Self>().map(|client| client.0);
         let peer = || Some(facts.get::<Conn>()?.peer()?.ip().to_canonical());
         said.or_else(peer)
+    }
+}
+
+/// Who is calling, and what is agreed with them.
+///
+/// ```
+/// use tollgate_middleware::facts::{Caller, Terms};
+///
+/// let caller = Caller::new("team-a", Terms { models: Some(["gpt-4o*".into()].into()), ..Terms::default() });
+/// assert!(caller.may_use("gpt-4o-mini") && !caller.may_use("o3"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Caller {
+    name: Arc<str>,
+    terms: Arc<Terms>,
+    // The one on whose terms it is, if that is another one.
+    stands_for: Option<Arc<str>>,
+}
+
+/// What is agreed with a caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Which goes first where requests wait: the higher one.
+    pub priority: i32,
+    /// The models that may be used, exact or with a trailing `*`; `None` is all.
+    pub models: Option<Box<[Box<str>]>>,
+    /// Labels for whoever accounts for it.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// The provider's credential to use, by its name.
+    pub credential: Option<Box<str>>,
+}
+
+impl Caller {
+    /// A caller that is known by this name.
+    pub fn new(name: impl Into<Arc<str>>, terms: impl Into<Arc<Terms>>) -> Self {
+        Self {
+            name: name.into(),
+            terms: terms.into(),
+            stands_for: None,
+        }
+    }
+
+    /// Somebody whom a third party names, on the terms of this caller.
+    #[must_use]
+    pub fn derive(&self, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            terms: self.terms.clone(),
+            stands_for: Some(self.listed_as().clone()),
+        }
+    }
+
+    /// The name, for logs and limits.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether the name is not from a list that ends: a third party made it.
+    pub fn is_derived(&self) -> bool {
+        self.stands_for.is_some()
+    }
+
+    /// The name in the list of callers: its own, or that of the one on whose terms it is.
+    pub fn listed_as(&self) -> &Arc<str> {
+        self.stands_for.as_ref().unwrap_or(&self.name)
+    }
+
+    /// What is agreed.
+    pub fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    /// Whether the caller may use this model, by the name that aliases lead to.
+    pub fn may_use(&self, model: &str) -> bool {
+        let Some(models) = &self.terms.models else {
+            return true;
+        };
+        models
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => model.starts_with(start),
+                None => **pattern == *model,
+            })
     }
 }
 
@@ -189,6 +274,15 @@ impl Intent {
     pub fn object(&self) -> Option<Range<usize>> {
         self.0.object.clone()
     }
+}
+
+/// How much output a request asks for, once it has been capped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Tokens of all alternatives together.
+    pub tokens: u64,
+    /// The member of the body that the limit was put into, if the body had none.
+    pub inserted: Option<&'static str>,
 }
 
 /// Which route took the request, and for which model.

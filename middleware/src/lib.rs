@@ -37,8 +37,13 @@
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
+//! | `auth` | says who is calling, and lets in nobody else; with the feature `jwt` also by tokens |
+//! | `rate_limit` | refuses what comes too often, by address, caller, end user, model or in all |
+//! | `concurrency` | bounds how much runs at once, in all and for each caller |
+//! | `models` | answers a list of models with what the caller may use |
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
+//! | `token_cap` | bounds output tokens, messages and text of a request |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |
@@ -79,14 +84,22 @@ pub mod prices;
 pub mod record;
 pub mod sse;
 
+#[cfg(feature = "auth")]
+pub mod auth;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "concurrency")]
+pub mod concurrency;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
 #[cfg(feature = "meter")]
 pub mod meter;
+#[cfg(feature = "models")]
+pub mod models;
 #[cfg(feature = "peek")]
 pub mod peek;
+#[cfg(feature = "rate_limit")]
+pub mod rate_limit;
 #[cfg(feature = "respond")]
 pub mod respond;
 #[cfg(feature = "route")]
@@ -95,6 +108,8 @@ pub mod route;
 pub mod seal;
 #[cfg(feature = "timeout")]
 pub mod timeout;
+#[cfg(feature = "token_cap")]
+pub mod token_cap;
 #[cfg(feature = "truncation")]
 pub mod truncation;
 #[cfg(feature = "upstream")]

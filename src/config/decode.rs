@@ -14,7 +14,7 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
     TimeoutOverride, Webhook,
 };
-use super::{aliases, providers, routes, server, value};
+use super::{aliases, callers, providers, routes, server, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -76,15 +76,29 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let auth = Access {
         open: is_word(open, "true"),
     };
-    let server = server::decode(&mut decoder, root.member("server"), auth);
+    let called = root.member("callers");
+    let called = called.filter(|callers| !callers.entries().is_empty());
+    if let (Some(node), Some(_)) = (open.filter(|_| auth.open), called) {
+        let message = "the gateway is open, and `callers` says who may call";
+        let remedy = "remove one of them";
+        decoder.error(node.at, "layers.auth.open", message, remedy);
+    }
+    let access = Access {
+        open: auth.open || called.is_some(),
+    };
+    let server = server::decode(&mut decoder, root.member("server"), access);
     let admin = server::admin(&mut decoder, root.member("admin"), &server.listen);
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let routes = routes::decode(&mut decoder, root, &providers);
+    let callers = callers::decode(&mut decoder, root, &providers);
     let layer = |name| root.member("layers").and_then(|l| l.member(name));
     let timeout = layer("timeout");
     let layers = Layers {
         auth,
+        rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
+        concurrency: callers::concurrency(layer("concurrency")),
+        token_cap: callers::token_cap(layer("token_cap")),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
     };
@@ -96,6 +110,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         server,
         admin,
         providers,
+        callers,
         aliases,
         routes,
         layers,

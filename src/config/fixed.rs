@@ -13,6 +13,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         telemetry,
         // Of these each generation has its own stacks.
         providers: _,
+        callers: _,
         aliases: _,
         routes: _,
         layers: _,

@@ -10,6 +10,7 @@
 
 mod aliases;
 mod build;
+mod callers;
 mod check;
 mod decode;
 mod excerpt;
@@ -48,11 +49,11 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Clock, Config, Connections, Credential, Dialect, Drain,
-    End, Expose, ExtraMember, HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter,
-    MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, Pool, Provider,
-    ProviderTls, Route, Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout,
-    TimeoutOverride, Webhook, Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
+    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
+    Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
+    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route, Runtime, Scheme, Server,
+    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::callers;
 use super::decode::{Decoder, meter, timeouts};
 use super::nearest::nearest;
 use super::problem::{At, Fault};
@@ -43,12 +44,14 @@ pub(crate) fn decode(
         let target = target(decoder, node, &path, &title, &known);
         let layer = |name| node.member("layers").and_then(|l| l.member(name));
         let (timeout, meter) = (timeouts(layer("timeout")), meter(layer("meter")));
+        let token_cap = callers::token_cap(layer("token_cap"));
         all.push(Route {
             name,
             matches,
             target,
             timeout,
             meter,
+            token_cap,
         });
     }
     all

@@ -18,7 +18,7 @@ pub(crate) static FILE: &[Key] = &[
     key("server", Kind::Map(SERVER)),
     key("admin", Kind::Map(ADMIN)),
     needed("providers", Kind::Table(&Kind::Map(PROVIDER))),
-    later("callers", Kind::Table(&Kind::Map(CALLER))),
+    key("callers", Kind::Table(&Kind::Map(CALLER))),
     key("aliases", Kind::Table(&Kind::Text)),
     key("routes", Kind::List(&Kind::Map(ROUTE))),
     key("layers", Kind::Map(LAYERS)),
@@ -197,7 +197,7 @@ const CALLER: &[Key] = &[
             Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
         ]),
     ),
-    key(
+    later(
         "tokens",
         Kind::Either(&[
             Kind::Rate,
@@ -208,15 +208,15 @@ const CALLER: &[Key] = &[
         ]),
     ),
     key("concurrency", COUNT),
-    key("budget", Kind::Money),
+    later("budget", Kind::Money),
     key("allow_from", TEXTS),
     key("expires", Kind::Date),
     key("priority", NATURAL),
     key("disabled", Kind::Bool),
-    key("labels", Kind::Table(&Kind::Text)),
+    later("labels", Kind::Table(&Kind::Text)),
     key("surfaces", TEXTS),
     key("origins", TEXTS),
-    key("credential", Kind::Text),
+    later("credential", Kind::Text),
 ];
 
 const ROUTE: &[Key] = &[
@@ -282,8 +282,8 @@ const TARGET: &[Key] = &[
 const LAYERS: &[Key] = &[
     // No layer that can be turned off: `open` says who is served.
     key("auth", Kind::Map(AUTH)),
-    later("rate_limit", Kind::Layer(RATE_LIMIT)),
-    later(
+    key("rate_limit", Kind::Layer(RATE_LIMIT)),
+    key(
         "concurrency",
         Kind::Layer(&[
             key("max", COUNT),
@@ -292,7 +292,7 @@ const LAYERS: &[Key] = &[
             key("wait", TIME),
         ]),
     ),
-    later("token_cap", Kind::Layer(TOKEN_CAP)),
+    key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
@@ -308,7 +308,7 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("auth", OUTSIDE),
     misplaced("rate_limit", OUTSIDE),
     misplaced("concurrency", OUTSIDE),
-    later("token_cap", Kind::Layer(TOKEN_CAP)),
+    key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),

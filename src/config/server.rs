@@ -162,7 +162,7 @@ fn not_public(
             "`{listen}` can be reached from other machines, and nobody has to say who they are: the gateway would be open"
         );
         let remedy = "listen on 127.0.0.1, [::1] or unix:/path; or let everyone in who can connect: \
-                      `layers: { auth: { open: true } }` (`callers` are not built yet)";
+                      `layers: { auth: { open: true } }`; or say who may call: `callers`";
         decoder.error(at, path, message, remedy);
     }
 }

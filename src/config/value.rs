@@ -6,6 +6,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tollgate_middleware::rate_limit::Quota;
+
 use super::mask::{MASK, looks_secret};
 use super::tree::{Node, Origin, Scalar};
 use super::types::{BaseUrl, Listen, Pattern, Scheme};
@@ -120,6 +122,33 @@ pub(crate) fn rate(text: &str) -> Result<(), Remedy> {
     (positive && is_period(period))
         .then_some(())
         .ok_or_else(|| HOW.to_owned())
+}
+
+/// A rate of requests: per second, minute, hour or day.
+pub(crate) fn quota(text: &str) -> Result<Quota, Remedy> {
+    const HOW: &str =
+        "write a count up to 4294967295 and a period: `10/s`, `600/min`, `20k/hour`, `100k/day`";
+    let (count, period) = text.split_once('/').ok_or(HOW)?;
+    let (number, factor) = match count.strip_suffix('k') {
+        Some(number) => (number, 1000),
+        None => match count.strip_suffix('M') {
+            Some(number) => (number, 1_000_000),
+            None => (count, 1),
+        },
+    };
+    let count = number
+        .parse()
+        .ok()
+        .and_then(|it: u32| it.checked_mul(factor));
+    let seconds = match period {
+        "s" | "sec" | "second" => 1,
+        "m" | "min" | "minute" => 60,
+        "h" | "hour" => 3600,
+        "d" | "day" => 86_400,
+        _ => return Err(HOW.to_owned()),
+    };
+    let quota = Quota::new(count.ok_or(HOW)?, Duration::from_secs(seconds));
+    quota.map_err(|_| HOW.to_owned())
 }
 
 /// `500usd/month`, or `50usd` where an amount without a period is prepaid.

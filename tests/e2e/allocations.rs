@@ -26,6 +26,7 @@ use tokio::runtime::Runtime;
 use tollgate::{
     config::Scheme,
     connect::Connector,
+    guards::Counts,
     stack::{Body, Connectors, Stack},
     telemetry::{
         log::{LogWriter, Sink},
@@ -163,7 +164,13 @@ fn whole(runtime: &Runtime, listener: &TcpListener, provider: SocketAddr) -> All
     let counters = Metrics::new(1, &[], 1000, &OUTCOMES).counters(0);
     let told = Told::new(log.lines(0), counters, [].into(), 1);
     let connectors = Connectors::new(&config).expect("no certificates to read");
-    let stack: Stack<Told> = Stack::new(&config, &connectors, told, Room::new(1 << 30));
+    let stack: Stack<Told> = Stack::new(
+        &config,
+        &connectors,
+        told,
+        Room::new(1 << 30),
+        Counts::new(&config),
+    );
     let conn = Conn::new();
     let known = conn.clone();
     let service = service_fn(move |mut req: Request<Incoming>| {

@@ -109,7 +109,7 @@ fn in_readmes() -> Vec<Shown> {
 /// Every variable is set and every secret's file holds one.
 fn load(shown: &Shown) -> Config {
     let inputs = Inputs {
-        env: &|_| Some("from-the-environment".to_owned()),
+        env: &|name| Some(format!("{name}-from-the-environment")),
         read: &|path| match path {
             "" => Err(io::ErrorKind::NotFound.into()),
             _ => Ok("from-a-file\n".to_owned()),

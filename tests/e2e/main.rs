@@ -2,6 +2,7 @@
 
 mod allocations;
 mod binary;
+mod callers;
 mod configs;
 mod dependencies;
 mod edges;

@@ -159,6 +159,30 @@ impl FromStr for Dialect {
 // ===== impl Operation =====
 
 impl Operation {
+    /// Every operation, in the order of their declaration.
+    pub const ALL: [Self; 20] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Responses,
+        Self::Messages,
+        Self::Generate,
+        Self::Converse,
+        Self::Invoke,
+        Self::Predict,
+        Self::Embeddings,
+        Self::Rerank,
+        Self::Moderations,
+        Self::CountTokens,
+        Self::Images,
+        Self::ImageEdits,
+        Self::ImageVariations,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Models,
+        Self::Model,
+    ];
+
     /// The word of the configuration, the log and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Attempt, Digest, Ended, Mark, Metered, Refused, Waste};
+use super::{Attempt, Digest, Ended, Mark, Metered, Refused, Standing, Waste};
 use crate::{
     dialect::{self, Recognised, Surface},
     error::{Reason, Rejection},
@@ -36,6 +36,7 @@ struct Cell {
     caller: OnceLock<Arc<str>>,
     route: OnceLock<Arc<str>>,
     attempts: Mutex<Vec<Attempt>>,
+    standings: Mutex<Vec<Standing>>,
     // Zero is none.
     status: AtomicU16,
     refused: OnceLock<Refused>,
@@ -92,6 +93,7 @@ impl Record {
             caller: OnceLock::new(),
             route: OnceLock::new(),
             attempts: Mutex::default(),
+            standings: Mutex::default(),
             status: AtomicU16::new(0),
             refused: OnceLock::new(),
             broke: OnceLock::new(),
@@ -183,6 +185,20 @@ impl Record {
     /// Writes the name of the route.
     pub fn set_route(&self, name: Arc<str>) {
         let _ = self.0.route.set(name);
+    }
+
+    /// Says how one of the caller's limits stands; written by the limits.
+    pub fn add_standing(&self, standing: Standing) {
+        let standings = self.0.standings.lock();
+        standings
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(standing);
+    }
+
+    /// Reads how the caller's limits stand, those furthest inside first.
+    pub fn with_standings<R>(&self, read: impl FnOnce(&[Standing]) -> R) -> R {
+        let standings = self.0.standings.lock();
+        read(&standings.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The calls to providers, in order.

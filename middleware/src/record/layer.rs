@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Ended, Mark, Record,
+    Ended, Mark, Record, Standing,
     drain::Draining,
     watch::{Open, Passing, RequestBody, ResponseBody, Sink, Waiting},
 };
@@ -168,6 +168,8 @@ where
         open.record.mark(Mark::Head, open.clock.now());
         open.record.set_status(response.status().as_u16());
         name(response.headers_mut(), &open.record);
+        open.record
+            .with_standings(|standings| limits(response.headers_mut(), standings));
         if open.record.drains() {
             // For a drain outside of this.
             response.extensions_mut().insert(Draining {
@@ -219,6 +221,26 @@ fn name(headers: &mut HeaderMap, record: &Record) {
         let sent = record.at(Mark::Sent).zip(record.at(Mark::UpstreamHead));
         let waited = sent.map(|(sent, head)| head.saturating_sub(sent));
         headers.append(SERVER_TIMING, timing(own, waited));
+    }
+}
+
+/// How the caller's limits stand, beside what the provider says of its own (draft-ietf-httpapi-ratelimit-headers): units are
+/// requests.
+fn limits(headers: &mut HeaderMap, standings: &[Standing]) {
+    let seconds = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let mut say = |name, text: String| {
+        // A name of another kind than the limits have is not told.
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    };
+    for it in standings {
+        let (limit, window, reset) = (&it.limit, seconds(it.window), seconds(it.reset));
+        say(
+            "ratelimit-policy",
+            format!("\"{limit}\";q={};w={window}", it.quota),
+        );
+        say("ratelimit", format!("\"{limit}\";r={};t={reset}", it.left));
     }
 }
 

@@ -18,6 +18,9 @@
 //! Names: the caller's `x-request-id` if it is 1 to 128 of `[A-Za-z0-9._-]`, else a UUIDv7. An
 //! answer that brings its own `x-request-id` keeps it and carries ours as `tollgate-request-id`.
 //!
+//! Where the caller has limits of its own, each answer says in `ratelimit` and `ratelimit-policy` how they stand, beside
+//! what the provider says in them.
+//!
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use bytes::Bytes;
@@ -64,7 +67,7 @@ mod watch;
 pub use self::{
     cell::Record,
     metered::{Charge, Metered, Source, Waste},
-    outcome::{Attempt, Digest, Ended, Mark, Refused},
+    outcome::{Attempt, Digest, Ended, Mark, Refused, Standing},
 };
 #[cfg(feature = "record")]
 pub use self::{

@@ -46,6 +46,21 @@ pub struct Attempt {
     pub took: Duration,
 }
 
+/// How a limit of the caller's own stands, once this request was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// Requests that may come at once.
+    pub quota: u64,
+    /// The period of its rate.
+    pub window: Duration,
+    /// Requests that are left now.
+    pub left: u64,
+    /// Until there is one, if none is left; else until all are.
+    pub reset: Duration,
+}
+
 /// The refusal that became the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {

@@ -494,3 +494,28 @@ fn a_refusal_is_kept_once_and_settles_the_ending() {
     let same = record.clone();
     assert!(record.settle() && !same.settle(), "settled once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_says_how_the_callers_limits_stand_beside_the_providers() {
+    let inner = service_fn(async |req: Request<RequestBody<Script, SystemClock>>| {
+        let record: &Record = req.extensions().get().unwrap();
+        record.add_standing(Standing {
+            limit: "team-a".into(),
+            quota: 60,
+            window: Duration::from_secs(60),
+            left: 12,
+            reset: Duration::from_millis(30_001),
+        });
+        let answer = Response::builder().header("ratelimit", "\"theirs\";r=1;t=2");
+        Ok::<_, Infallible>(answer.body(Script::empty()).unwrap())
+    });
+    let service = RecordLayer::new(Seen::default()).layer(inner);
+    let answer = service.oneshot(asked()).await.unwrap();
+    let values = |name: &str| {
+        let values = answer.headers().get_all(name).iter();
+        values.map(|it| it.to_str().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(values("ratelimit-policy"), ["\"team-a\";q=60;w=60"]);
+    let stands = ["\"theirs\";r=1;t=2", "\"team-a\";r=12;t=31"];
+    assert_eq!(values("ratelimit"), stands);
+}

@@ -14,6 +14,9 @@
 //! `retry-after` where that is known; behind a head that ends who knows where, `connection` is `close`. An error that no layer explained is a bug: it is a 500 without
 //! detail, and its chain of causes goes to the process's own log.
 //!
+//! Where the caller has limits of its own, it also reads how they stand, in the dialect's own `x-ratelimit-*` or
+//! `anthropic-ratelimit-*`.
+//!
 //! `GET /` and `HEAD /` can be answered here too, with an empty 200: see [`RespondLayer::root`].
 //!
 //! | reason | status | OpenAI `type` / `code` |
@@ -55,6 +58,7 @@
 
 mod answer;
 mod service;
+mod standing;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,10 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::answer::{answer, root};
+use super::{
+    answer::{answer, root},
+    standing,
+};
 use crate::{
     body::Reply,
     conn::{Conn, Cut},
@@ -132,11 +135,12 @@ impl Asked {
                     Some(why) => record.set_refused(why),
                     None => record.set_refused(&Rejection::new(Reason::Internal, "respond", "")),
                 }
-                answer(
-                    error,
-                    Shape::of(record.surface()),
-                    Some(record.request_id()),
-                )
+                let shape = Shape::of(record.surface());
+                let mut response = answer(error, shape, Some(record.request_id()));
+                record.with_standings(|all| {
+                    standing::tell(response.headers_mut(), shape, all, record.arrived());
+                });
+                response
             }
             Self::Unrecorded { shape } => answer(error, *shape, None),
         };

@@ -10,11 +10,11 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Ask, Choice, Table};
+use super::{Ask, Choice, Table, table::unknown_model};
 use crate::{
     dialect,
     error::BoxError,
-    facts::{Intent, Route},
+    facts::{Caller, Intent, Route},
     record::Record,
 };
 
@@ -59,7 +59,13 @@ impl<S> Router<S> {
         let named = recognised.surface().and_then(|it| it.model_in(uri.path()));
         let named = named.as_deref();
         let ask = Ask::of(uri.path(), headers, recognised, intent, named);
-        Ok(self.0.table.choose(&ask)?)
+        let choice = self.0.table.choose(&ask)?;
+        // By the name that aliases lead to; what names no model is for those who may use any.
+        let model = choice.model.as_deref().unwrap_or_default();
+        match req.extensions().get::<Caller>() {
+            Some(caller) if !caller.may_use(model) => Err(unknown_model().into()),
+            _ => Ok(choice),
+        }
     }
 }
 

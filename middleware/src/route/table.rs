@@ -315,7 +315,7 @@ struct Resolved<'a> {
     pin: Option<usize>,
 }
 
-fn unknown_model() -> Rejection {
+pub(super) fn unknown_model() -> Rejection {
     let told =
         "no provider here serves this model, or it is not granted to you; see GET /v1/models";
     Rejection::new(Reason::ModelNotFound, LAYER, told)

@@ -7,7 +7,7 @@ use crate::{
     body::Held,
     dialect::multipart,
     error::{Reason, Rejection},
-    facts::Intent,
+    facts::{Intent, OutputLimit},
     json,
     upstream::Target,
 };
@@ -29,7 +29,11 @@ pub(super) fn edit_body<B>(
         let name = Bytes::copy_from_slice(name.as_bytes());
         req.body_mut().edit(span, name);
     }
-    edit_json(req.body_mut(), intent, target, own_name);
+    let inserted = req
+        .extensions()
+        .get()
+        .and_then(|it: &OutputLimit| it.inserted);
+    edit_json(req.body_mut(), intent, target, own_name, inserted);
     Ok(())
 }
 
@@ -40,7 +44,13 @@ fn fits_form(headers: &HeaderMap, name: &str) -> bool {
         .is_some_and(|kind| multipart::fits(kind, name))
 }
 
-fn edit_json<B>(body: &mut Held<B>, intent: &Intent, target: &Target, own_name: Option<&str>) {
+fn edit_json<B>(
+    body: &mut Held<B>,
+    intent: &Intent,
+    target: &Target,
+    own_name: Option<&str>,
+    inserted: Option<&str>,
+) {
     if !body.is_whole() {
         return;
     }
@@ -53,22 +63,22 @@ fn edit_json<B>(body: &mut Held<B>, intent: &Intent, target: &Target, own_name: 
     let Some(object) = intent.object() else {
         return;
     };
-    let added = added(&body.text(), target);
+    let added = added(&body.text(), target, inserted);
     if !added.is_empty() {
         let last = object.end - 1;
         body.edit(last..last, added);
     }
 }
 
-/// The text that goes before the closing brace.
-fn added(text: &[u8], target: &Target) -> Vec<u8> {
+/// The text that goes before the closing brace. `inserted` is a member that was put there already.
+fn added(text: &[u8], target: &Target, inserted: Option<&str>) -> Vec<u8> {
     let mut added = Vec::new();
     let Some(root) = json::Value::parse(text) else {
         return added;
     };
-    let mut empty = root.members().next().is_none();
+    let mut empty = root.members().next().is_none() && inserted.is_none();
     for (name, value) in &target.extra_body {
-        if root.get(name).is_some() {
+        if root.get(name).is_some() || inserted == Some(&**name) {
             continue;
         }
         if !std::mem::take(&mut empty) {

@@ -23,7 +23,7 @@ use crate::{
     clock::{Clock, SystemClock},
     dialect::{self, Dialect, Recognised},
     error::{Reason, Rejection},
-    facts::{Intent, Route},
+    facts::{Intent, OutputLimit, Route},
     json,
     record::Record,
 };

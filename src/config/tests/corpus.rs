@@ -26,9 +26,9 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     ("routes: []", "9:1", "duplicate key `routes`"),
     // parts that are not built
     (
-        "callers: { a: { key: x } }",
-        "9:1",
-        "`callers` is not built yet",
+        "callers: { a: { key: 0123456789abcdef0123, budget: 5usd } }",
+        "9:44",
+        "`callers.a.budget` is not built yet",
     ),
     (
         "layers: { budget: { global: 5usd } }",

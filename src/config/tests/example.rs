@@ -7,7 +7,7 @@ pub(super) const EXAMPLE: &str = include_str!("example.yaml");
 
 #[test]
 fn every_key_of_the_documented_example_is_known() {
-    let all = |name: &str| Some(format!("{name}-value"));
+    let all = |name: &str| Some(format!("{name}-of-this-example"));
     let mut report = Report::new("example.yaml", EXAMPLE);
     let mut root = parse::parse(EXAMPLE, &mut report).expect("the example is YAML");
     expand::expand(&mut root, &all, &mut report);
@@ -18,7 +18,7 @@ fn every_key_of_the_documented_example_is_known() {
 
 #[test]
 fn the_documented_example_lacks_only_what_is_not_built() {
-    let all = |name: &str| Some(format!("{name}-value"));
+    let all = |name: &str| Some(format!("{name}-of-this-example"));
     let problems = load(
         EXAMPLE,
         "example.yaml",
@@ -46,7 +46,10 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         );
     }
     for path in [
-        "callers",
+        "callers.team-a.tokens",
+        "callers.team-a.budget",
+        "callers.team-a.credential",
+        "layers.auth.jwt",
         "layers.budget",
         "layers.retry",
         "server.cors",

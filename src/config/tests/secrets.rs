@@ -30,7 +30,7 @@ fn no_secret_is_shown_wherever_it_stands() {
         format!(
             "callers: {{ t: {{ key: {CANARY}, hash: \"{CANARY}\" }} }}\nproviders: {{ a: {{ dialect: mock }} }}"
         ),
-        format!("callers:\n  t: {{ key: {CANARY} }}\nproviders: {{ a: {{ dialect: mock }} }}"),
+        format!("callers:\n  t: {{ key: [{CANARY}] }}\nproviders: {{ a: {{ dialect: mock }} }}"),
         format!(
             "telemetry: {{ webhook: {{ url: x, secret: {CANARY} }} }}\nproviders: {{ a: {{ dialect: mock }} }}"
         ),
@@ -49,7 +49,7 @@ fn no_secret_is_shown_wherever_it_stands() {
 #[test]
 fn a_good_configuration_is_shown_without_its_secrets() {
     let loaded = good(&format!(
-        "admin: {{ token: \"{CANARY}\" }}\nproviders:\n  a: {{ dialect: openai, base_url: \"https://h/v1\", credentials: [\"${{CANARY}}\"], headers: {{ x-one: \"${{CANARY}}\", x-two: \"p ${{CANARY}}\", x-key: \"{CANARY}\", x-open: org }}, extra_body: {{ a: \"${{CANARY}}\", b: [1.0] }} }}\n  b: {{ dialect: openai, base_url: \"https://h\", credentials: [{{ file: /run/key }}] }}\n  c: {{ dialect: openai, base_url: \"https://h\", credentials: [{{ name: spare, key: {{ env: CANARY }} }}] }}\n"
+        "admin: {{ token: \"{CANARY}\" }}\nproviders:\n  a: {{ dialect: openai, base_url: \"https://h/v1\", credentials: [\"${{CANARY}}\"], headers: {{ x-one: \"${{CANARY}}\", x-two: \"p ${{CANARY}}\", x-key: \"{CANARY}\", x-open: org }}, extra_body: {{ a: \"${{CANARY}}\", b: [1.0] }} }}\n  b: {{ dialect: openai, base_url: \"https://h\", credentials: [{{ file: /run/key }}] }}\n  c: {{ dialect: openai, base_url: \"https://h\", credentials: [{{ name: spare, key: {{ env: CANARY }} }}] }}\ncallers: {{ t: {{ key: \"{CANARY}-of-t\", models: [m], requests: 5/min }}, h: {{ hash: \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }} }}\n"
     ));
     let config = &loaded.config;
     let shown = redacted(config);
@@ -60,11 +60,15 @@ fn a_good_configuration_is_shown_without_its_secrets() {
         "\"x-open\": \"org\"",
         "\"b\": [1.0]",
         "\"spare\"",
+        "requests: { rate: 5/min, burst: 5 }",
     ] {
         assert!(shown.contains(word), "{word} is missing:\n{shown}");
     }
     for text in [shown, summary(config), format!("{loaded:?}")] {
-        assert!(!text.contains(CANARY), "{text}");
+        assert!(
+            !text.contains(CANARY) && !text.contains("ba7816bf"),
+            "{text}"
+        );
     }
     let keys: Vec<_> = config
         .providers

@@ -1,5 +1,6 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
+mod callers;
 mod clocks;
 mod meter;
 mod network;
@@ -9,6 +10,7 @@ mod route;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Timeout, TimeoutOverride};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
@@ -29,6 +31,8 @@ pub struct Config {
     pub admin: Admin,
     /// The providers, in file order.
     pub providers: Vec<Provider>,
+    /// Who may call, in file order. Empty: only this machine, or everyone if the gateway is open.
+    pub callers: Vec<Caller>,
     /// Model names that stand for others, in file order.
     pub aliases: Vec<Alias>,
     /// The routes, in file order. Empty: a model goes to the providers that list it, in file order.
@@ -211,10 +215,16 @@ pub struct Admin {
 }
 
 /// What every route gets unless it says otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layers {
     /// Who is served.
     pub auth: Access,
+    /// How often may be asked.
+    pub rate_limit: RateLimits,
+    /// How much may run at once.
+    pub concurrency: Concurrency,
+    /// What a request may ask for.
+    pub token_cap: TokenCap,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.

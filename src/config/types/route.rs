@@ -1,6 +1,6 @@
 //! Routes and aliases: which requests go where.
 
-use super::{Dialect, MeterOverride, TimeoutOverride};
+use super::{Dialect, MeterOverride, TimeoutOverride, TokenCap};
 
 /// A model name that stands for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Route {
     pub timeout: TimeoutOverride,
     /// How its answers are metered, over what holds for all.
     pub meter: MeterOverride,
+    /// Its own caps, over those of all routes.
+    pub token_cap: TokenCap,
 }
 
 /// What must hold for a route: everything that is not empty.

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use serde_json::Value;
 use tollgate::{
     config::Config,
+    guards::Counts,
     listen::Address,
     server::{self, Drain, Flavor, Greeting, Handle, Limits, Readiness, Settings, Stacks},
     stack::{self, Connectors, Stack},
@@ -105,6 +106,7 @@ impl Stacks for Wrapped {
             &self.connectors,
             self.told.clone(),
             Room::new(1 << 30),
+            Counts::new(&self.config),
         ))
     }
 

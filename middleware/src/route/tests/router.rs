@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt};
 use super::*;
 use crate::{
     clock::{Clock, SystemClock},
-    facts::{Intent, Route},
+    facts::{Caller, Intent, Route, Terms},
     record::Record,
 };
 
@@ -176,4 +176,44 @@ async fn it_is_ready_though_a_route_never_is() {
 fn a_router_without_a_service_for_each_rule_is_a_bug() {
     let table = Table::new([any("a")], [], [Rule::new("x").to("a", None)]);
     let _ = Router::<Inner>::new(table, []);
+}
+
+/// C13: the name that counts is the one that aliases lead to, wherever it stands; what names none is for those who may use any.
+#[tokio::test(start_paused = true)]
+async fn a_caller_is_refused_what_is_not_granted_as_if_it_were_not_there() {
+    let asks = async |models: &[&str], method: &str, path: &str| {
+        let (router, _) = two();
+        let models = models.iter().map(|it| (*it).into()).collect();
+        let terms = Terms {
+            models: Some(models),
+            ..Terms::default()
+        };
+        let mut req = Request::builder().method(method).uri(path);
+        let caller = Caller::new("a", terms);
+        req.extensions_mut().unwrap().insert(caller);
+        let answer = router.oneshot(req.body(Script::empty()).unwrap()).await;
+        answer.map(drop).map_err(|error| {
+            let why = Rejection::find(&*error).unwrap();
+            (why.reason(), why.message().to_owned())
+        })
+    };
+    let gemini = |model: &str| format!("/v1beta/models/{model}:generateContent");
+    let ok = Ok(());
+    assert_eq!(asks(&["real"], "POST", &gemini("alias")).await, ok);
+    assert_eq!(asks(&["re*"], "POST", &gemini("b/real")).await, ok);
+    assert_eq!(asks(&["*"], "GET", "/v1/files").await, ok);
+    let refused = asks(&["alias"], "POST", &gemini("alias")).await;
+    let (reason, told) = refused.clone().unwrap_err();
+    assert_eq!(reason, Reason::ModelNotFound);
+    assert!(!told.contains("alias"));
+    for path in [
+        gemini("REAL"),
+        gemini("real%20"),
+        gemini("%20real"),
+        gemini("other"),
+    ] {
+        assert_eq!(asks(&["real"], "POST", &path).await, refused, "{path}");
+    }
+    assert_eq!(asks(&["real"], "GET", "/v1/files").await, refused);
+    assert_eq!(asks(&[], "POST", &gemini("real")).await, refused);
 }

@@ -326,6 +326,29 @@ async fn configured_members_are_added_where_the_caller_did_not_set_them() {
     );
 }
 
+/// A cap that was put into the body is there already, and there is something before what comes behind it.
+#[tokio::test]
+async fn a_member_that_a_cap_was_put_into_is_not_added_again() {
+    for (text, cap, expected) in [
+        ("{}", "\"max_tokens\":9", "{\"max_tokens\":9,\"tier\":1}"),
+        (
+            "{\"a\":1}",
+            ",\"max_tokens\":9",
+            "{\"a\":1,\"max_tokens\":9,\"tier\":1}",
+        ),
+    ] {
+        let mut req = post(CHAT, text);
+        let end = text.len() - 1;
+        req.body_mut().edit(end..end, cap);
+        req.extensions_mut().insert(OutputLimit {
+            tokens: 9,
+            inserted: Some("max_tokens"),
+        });
+        let target = bare().extra_body([("max_tokens", "5"), ("tier", "1")]);
+        assert_eq!(arrives(target, req).await.body().text(), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_is_still_coming_is_not_edited() {
     let rest = Script::data(b"\"alias\"}", &Split::Whole);

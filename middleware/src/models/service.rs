@@ -1,0 +1,146 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::list::{self, Listed};
+use crate::{
+    body::Reply,
+    dialect::{self, Operation, Surface},
+    facts::Caller,
+    record::Record,
+};
+
+/// Answers a list of models with what the caller may use.
+#[derive(Clone, Debug)]
+pub struct ModelsLayer {
+    all: Arc<[Listed]>,
+}
+
+impl ModelsLayer {
+    /// The names that are served, in the order of the answer.
+    pub fn new(all: impl IntoIterator<Item = Listed>) -> Self {
+        Self {
+            all: all.into_iter().collect(),
+        }
+    }
+}
+
+impl<S> Layer<S> for ModelsLayer {
+    type Service = Models<S>;
+
+    fn layer(&self, inner: S) -> Models<S> {
+        Models {
+            inner,
+            all: self.all.clone(),
+        }
+    }
+}
+
+/// The service of [`ModelsLayer`].
+#[derive(Clone, Debug)]
+pub struct Models<S> {
+    inner: S,
+    all: Arc<[Listed]>,
+}
+
+impl<S> Models<S> {
+    /// The answer, if it is ours to give.
+    fn answer<B>(&self, req: &Request<B>) -> Option<Vec<u8>> {
+        let caller: &Caller = req.extensions().get()?;
+        if caller.terms().models.is_none() || req.method() != Method::GET {
+            return None;
+        }
+        let unrecorded;
+        let surface = match req.extensions().get::<Record>() {
+            Some(record) => record.surface(),
+            None => {
+                unrecorded = dialect::surface_of(req);
+                unrecorded.as_ref()
+            }
+        };
+        let asks = |it: &&Surface| it.operation == Operation::Models;
+        let surface = surface.filter(asks)?;
+        Some(list::answer(surface.dialect, &self.all, caller))
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Models<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes>,
+{
+    type Response = Response<Reply<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+        let step = match self.answer(&req) {
+            Some(text) => Step::Own { text: Some(text) },
+            None => Step::Called {
+                inner: self.inner.call(req),
+            },
+        };
+        ResponseFuture { step }
+    }
+}
+
+pin_project! {
+    /// The future of [`Models`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        step: Step<F>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    #[derive(Debug)]
+    enum Step<F> {
+        Called { #[pin] inner: F },
+        Own { text: Option<Vec<u8>> },
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<Reply<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProj::Called { inner } => {
+                let answer = ready!(inner.poll(cx));
+                Poll::Ready(answer.map(|response| response.map(Reply::relayed)))
+            }
+            StepProj::Own { text } => {
+                let text = text
+                    .take()
+                    .expect("a future is not polled after it was ready");
+                let mut response = Response::new(Reply::own(text));
+                let headers = response.headers_mut();
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                Poll::Ready(Ok(response))
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Who may call, how often, and how much at once: the layers of a configuration, over what is counted for the whole process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tollgate_middleware::{
+    auth::{AuthLayer, Digest, Grant, Keys},
+    concurrency::{Limits, Permits},
+    facts::{Caller, Terms},
+    rate_limit::{
+        ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quotas, RateLimitLayer,
+        UserSource,
+    },
+};
+
+use crate::config::{self, CallerKey, Config};
+
+/// So many addresses, and so many end users, have a cell of their own.
+const STRANGERS: usize = 65_536;
+
+/// What is counted: one for the process, shared by its workers, kept by a reload.
+#[derive(Clone, Debug)]
+pub struct Counts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    addresses: Cells,
+    callers: Cells,
+    everyone: Cells,
+    users: Cells,
+    // By pattern: one that goes and comes again goes on.
+    models: Mutex<HashMap<String, Cells>>,
+    permits: Permits,
+}
+
+impl Counts {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self(Arc::new(Inner {
+            addresses: Cells::new(STRANGERS),
+            callers: Cells::new(STRANGERS),
+            everyone: Cells::new(0),
+            users: Cells::new(STRANGERS),
+            models: Mutex::default(),
+            permits: Permits::new(limits(config)),
+        }))
+    }
+
+    /// Bounds from now on what runs as this configuration says.
+    pub fn adopt(&self, config: &Config) {
+        self.0.permits.set(limits(config));
+    }
+
+    pub(crate) fn permits(&self) -> Permits {
+        self.0.permits.clone()
+    }
+
+    /// By address: what strangers may.
+    pub(crate) fn strangers(&self, config: &Config) -> RateLimitLayer {
+        let quota = config.layers.rate_limit.per_ip;
+        let limit = |quota: tollgate_middleware::rate_limit::Quota| {
+            let key = ByAddress(quota.into());
+            Limit::new("address", key, self.0.addresses.clone()).gives_back(false)
+        };
+        RateLimitLayer::new(quota.map(limit))
+    }
+
+    /// By caller, then in all.
+    pub(crate) fn known(&self, config: &Config) -> RateLimitLayer {
+        let callers = config.callers.iter();
+        let quotas = callers.filter_map(|it| Some((it.name.as_str().into(), it.requests?.into())));
+        let quotas: Vec<(Arc<str>, Quotas)> = quotas.collect();
+        let callers = (!quotas.is_empty()).then(|| {
+            let cells = self.0.callers.clone();
+            Limit::new("requests", ByCaller::new(quotas), cells).told(true)
+        });
+        let global = config.layers.rate_limit.global.map(|quota| {
+            let cells = self.0.everyone.clone();
+            Limit::new("global", Everyone(quota.into()), cells)
+        });
+        RateLimitLayer::new(callers.into_iter().chain(global))
+    }
+
+    /// By end user, then by model.
+    pub(crate) fn asked(&self, config: &Config) -> RateLimitLayer {
+        let limits = &config.layers.rate_limit;
+        let user = limits.per_user.as_ref().map(|it| {
+            let headers = it.headers.iter().cloned().map(UserSource::Header);
+            let body = it.body.then_some(UserSource::Body);
+            let key = ByUser::new(headers.chain(body), it.quota.into());
+            Limit::new("user", key, self.0.users.clone())
+        });
+        let models = self.0.models.lock();
+        let mut models = models.unwrap_or_else(PoisonError::into_inner);
+        let models = limits.per_model.iter().map(|(pattern, quota)| {
+            let cells = models.entry(pattern.to_string());
+            let cells = cells.or_insert_with(|| Cells::new(0)).clone();
+            let pattern = pattern.clone();
+            let key = ByModel::new(move |model| pattern.matches(model), (*quota).into());
+            Limit::new("model", key, cells)
+        });
+        let all: Vec<_> = user.into_iter().chain(models).collect();
+        RateLimitLayer::new(all)
+    }
+}
+
+/// Who may call.
+pub(crate) fn auth(config: &Config) -> AuthLayer {
+    if config.callers.is_empty() {
+        return AuthLayer::open();
+    }
+    let keys = config.callers.iter().map(|it| (digest(it), grant(it)));
+    AuthLayer::new(Keys::new(keys).expect(REFUSED))
+}
+
+const REFUSED: &str = "a key that is none, or that two have, is refused when the file is read";
+
+fn digest(caller: &config::Caller) -> Digest {
+    match &caller.key {
+        CallerKey::Key(key) => Digest::of(key.expose()),
+        CallerKey::Hash(hash) => hash.expose().parse(),
+    }
+    .expect(REFUSED)
+}
+
+fn grant(caller: &config::Caller) -> Grant {
+    let models = caller.models.as_ref();
+    let terms = Terms {
+        priority: caller.priority,
+        models: models.map(|all| all.iter().map(|it| it.to_string().into()).collect()),
+        ..Terms::default()
+    };
+    let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))
+        .disabled(caller.disabled)
+        .origins(caller.origins.iter().cloned());
+    if let Some(expires) = caller.expires {
+        grant = grant.expires(expires);
+    }
+    if let Some(surfaces) = &caller.surfaces {
+        grant = grant.surfaces(surfaces.iter().copied());
+    }
+    if caller.allow_from.is_empty() {
+        return grant;
+    }
+    let networks = caller.allow_from.clone();
+    grant.from(move |ip| networks.iter().any(|network| network.contains(ip)))
+}
+
+fn limits(config: &Config) -> Limits {
+    let config::Concurrency {
+        max,
+        per_caller,
+        queue,
+        wait,
+    } = config.layers.concurrency;
+    let own = config.callers.iter();
+    let own = own.filter_map(|it| Some((it.name.as_str().into(), it.concurrency?)));
+    Limits {
+        most: max,
+        per_caller,
+        callers: own.collect(),
+        queue,
+        wait,
+    }
+}

@@ -1,0 +1,279 @@
+//! Who may call, how often, and how much at once.
+
+use serde_json::Value;
+use tollgate_testing::{
+    client::Message,
+    upstream::{Gate, Script, Upstream},
+};
+
+use crate::harness::{Ask, CALLER, KEY, Stage, provider};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &[u8] = br#"{"model":"m1","max_tokens":100,"messages":[]}"#;
+const OTHER: &str = "sk-caller-other-91c0d2";
+
+/// A gateway with two callers, and its provider.
+async fn stage(callers: &str, layers: &str) -> (Stage, Upstream) {
+    let upstream = Upstream::start().await;
+    upstream.serve_default(Script::answer(200, "application/json", r#"{"object":"x"}"#));
+    let provider = provider("acme", "openai", &upstream, "/v1", "");
+    let yaml = format!(
+        "providers:\n{provider}callers:\n  a: {{ key: {CALLER}{callers} }}\n  b: {{ key: {OTHER} }}\n\
+         aliases: {{ other: m2 }}\nlayers: {{ {layers} }}\n"
+    );
+    (Stage::start(&yaml), upstream)
+}
+
+/// Asks with this key as a bearer token.
+async fn ask(stage: &Stage, id: &str, key: &str, body: &[u8]) -> Message {
+    let bearer = format!("Bearer {key}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", bearer.as_str()),
+    ];
+    let ask = Ask {
+        headers: &headers,
+        ..Ask::post(id, CHAT, body)
+    };
+    stage.ask(&ask).await
+}
+
+fn error(message: &Message) -> Value {
+    let body: Value = serde_json::from_slice(&message.body).expect("an error body is JSON");
+    body["error"].clone()
+}
+
+#[tokio::test]
+async fn a_caller_is_known_by_its_key_which_stays_here() {
+    let (stage, upstream) = stage("", "").await;
+    let answer = ask(&stage, "good", CALLER, BODY).await;
+    assert_eq!(answer.status(), 200);
+    let seen = upstream.finished("good", 1).await;
+    assert_eq!(
+        seen.header("authorization"),
+        Some(format!("Bearer {KEY}").as_str())
+    );
+    let line = stage.line("good").await;
+    assert_eq!(line["caller"], "a");
+    stage.stop().await;
+    let told = format!(
+        "{line} {} {}",
+        String::from_utf8_lossy(&seen.head),
+        answer.text()
+    );
+    assert!(!told.contains(CALLER), "{told}");
+}
+
+/// C04, C09, C18: the same answer, whatever is wrong, and nothing in it.
+#[tokio::test]
+async fn whoever_is_not_known_gets_one_constant_answer() {
+    let callers = ", expires: 2020-01-01";
+    let (stage, upstream) = stage(callers, "").await;
+    let mut first: Option<Value> = None;
+    for (index, key) in ["", "nonsense", CALLER, "' OR '1'='1", "*"]
+        .into_iter()
+        .enumerate()
+    {
+        let id = format!("bad-{index}");
+        let answer = ask(&stage, &id, key, BODY).await;
+        assert_eq!(answer.status(), 401);
+        assert_eq!(answer.header("tollgate-refused-by"), Some("auth"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let error = error(&answer);
+        assert_eq!(error["code"], "invalid_api_key");
+        assert_eq!(error["type"], "authentication_error");
+        assert_eq!(*first.get_or_insert_with(|| error.clone()), error);
+        let line = stage.line(&id).await;
+        assert_eq!(
+            (&line["caller"], &line["refused_by"]),
+            (&Value::Null, &Value::from("auth"))
+        );
+        assert_eq!(upstream.attempts(&id), 0);
+    }
+    stage.stop().await;
+}
+
+/// C13: by the name that the alias leads to.
+#[tokio::test]
+async fn a_model_that_is_not_granted_is_not_there() {
+    let (stage, upstream) = stage(", models: [m1, \"x-*\"]", "").await;
+    let with = |model: &str| format!(r#"{{"model":"{model}"}}"#).into_bytes();
+    for (id, key, model) in [
+        ("m1", CALLER, "m1"),
+        ("star", CALLER, "x-1"),
+        ("any", OTHER, "other"),
+    ] {
+        assert_eq!(
+            ask(&stage, id, key, &with(model)).await.status(),
+            200,
+            "{id}"
+        );
+    }
+    for (index, model) in ["m2", "other", "M1", " m1", "m1/../m2"]
+        .into_iter()
+        .enumerate()
+    {
+        let id = format!("no-{index}");
+        let answer = ask(&stage, &id, CALLER, &with(model)).await;
+        assert_eq!(
+            (answer.status(), error(&answer)["code"].clone()),
+            (404, "model_not_found".into())
+        );
+        assert_eq!(upstream.attempts(&id), 0);
+    }
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_with_listed_models_reads_its_own_list() {
+    let (stage, upstream) = stage(", models: [m2]", "").await;
+    let headers = [("x-api-key", CALLER)];
+    let list = Ask {
+        method: "GET",
+        headers: &headers,
+        ..Ask::post("list", "/v1/models", b"")
+    };
+    let answer = stage.ask(&list).await;
+    assert_eq!((answer.status(), upstream.attempts("list")), (200, 0));
+    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(list["data"][0]["id"], "other");
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
+    let (stage, _upstream) = stage(", requests: { rate: 2/hour, burst: 2 }", "").await;
+    for id in ["one", "two"] {
+        let answer = ask(&stage, id, CALLER, BODY).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some("\"requests\";q=2;w=3600")
+        );
+        assert_eq!(answer.header("x-ratelimit-limit-requests"), None);
+    }
+    let answer = ask(&stage, "three", CALLER, BODY).await;
+    assert_eq!(answer.status(), 429);
+    assert_eq!(answer.header("tollgate-refused-by"), Some("rate_limit"));
+    assert_eq!(error(&answer)["code"], "rate_limit_exceeded");
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=1800).contains(&wait), "{wait}");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("0"));
+    let other = ask(&stage, "other", OTHER, BODY).await;
+    assert_eq!((other.status(), other.header("ratelimit")), (200, None));
+    let line = stage.line("three").await;
+    assert_eq!(
+        (&line["caller"], &line["refused_by"]),
+        (&"a".into(), &"rate_limit".into())
+    );
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_is_bounded_before_its_key_is_looked_for() {
+    let (stage, _upstream) = stage("", "rate_limit: { per_ip: 2/hour }").await;
+    for id in ["one", "two"] {
+        assert_eq!(ask(&stage, id, "nonsense", BODY).await.status(), 401);
+    }
+    assert_eq!(ask(&stage, "three", CALLER, BODY).await.status(), 429);
+    stage.stop().await;
+}
+
+/// D13: a permit is held to the end of the body.
+#[tokio::test]
+async fn a_caller_with_as_many_streams_as_it_may_have_waits_for_its_own() {
+    let (stage, upstream) = stage(", concurrency: 1", "").await;
+    let gate = Gate::new("the end of the stream");
+    let held = Script::events(["data: {}\n\n"])
+        .wait(&gate)
+        .body("data: [DONE]\n\n")
+        .end();
+    upstream.serve("held", held);
+    let bearer = format!("Bearer {CALLER}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", bearer.as_str()),
+    ];
+    let streams = Ask {
+        headers: &headers,
+        ..Ask::post("held", CHAT, br#"{"model":"m1","stream":true}"#)
+    };
+    let conn = stage.open(streams.bytes()).await;
+    assert!(
+        conn.until(|message| message.body.starts_with(b"data:"))
+            .await
+    );
+    let second = ask(&stage, "second", CALLER, BODY).await;
+    assert_eq!(second.status(), 429);
+    assert_eq!(second.header("tollgate-refused-by"), Some("concurrency"));
+    assert!(second.header("retry-after").is_some());
+    assert_eq!(ask(&stage, "other", OTHER, BODY).await.status(), 200);
+    gate.open();
+    assert_eq!(conn.response().await.status(), 200);
+    // The permit is back when the line is written.
+    stage.line("held").await;
+    assert_eq!(ask(&stage, "third", CALLER, BODY).await.status(), 200);
+    stage.stop().await;
+}
+
+/// D07, over the wire.
+#[tokio::test]
+async fn the_cap_changes_the_number_and_nothing_else() {
+    let caps = "token_cap: { max_tokens: 10 }";
+    let (stage, upstream) = stage("", caps).await;
+    let body = br#"{ "model":"m1", "max_tokens" : 4e3,"x":[1.0] }"#;
+    assert_eq!(ask(&stage, "clamped", OTHER, body).await.status(), 200);
+    let seen = upstream.finished("clamped", 1).await;
+    assert_eq!(
+        seen.body,
+        br#"{ "model":"m1", "max_tokens" : 10,"x":[1.0] }"#
+    );
+    let answer = ask(
+        &stage,
+        "odd",
+        OTHER,
+        br#"{"model":"m1","max_tokens":"100"}"#,
+    )
+    .await;
+    assert_eq!(
+        (answer.status(), error(&answer)["code"].clone()),
+        (400, "token_cap".into())
+    );
+    stage.stop().await;
+}
+
+/// What was counted outlives a reload, and what was changed holds at once.
+#[tokio::test]
+async fn a_reload_keeps_what_was_counted() {
+    let config = |hour: u32| {
+        crate::harness::load(&format!(
+            "providers: {{ m: {{ dialect: mock }} }}\ncallers:\n  a: {{ key: {CALLER}, requests: {hour}/hour }}\n"
+        ))
+    };
+    let before = config(1);
+    let log = tollgate::telemetry::log::Sink::writer(std::io::sink());
+    let gateway = tollgate::gateway::Gateway::start_with(&before, log).unwrap();
+    let address = gateway.addresses()[0].socket_addr().unwrap();
+    let bearer = format!("Bearer {CALLER}");
+    let asks = async || {
+        let conn = tollgate_testing::client::Conn::open(address).await;
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = r#"{"model":"echo","messages":[{"role":"user","content":"x"}]}"#;
+        let _took = conn
+            .send(tollgate_testing::client::request(
+                "POST", CHAT, &headers, body,
+            ))
+            .await;
+        conn.response().await.status()
+    };
+    assert_eq!((asks().await, asks().await), (200, 429));
+    gateway.reload(config(2)).unwrap();
+    assert_eq!((asks().await, asks().await), (200, 429));
+    let stopped = tokio::task::spawn_blocking(|| gateway.stop());
+    assert_eq!(stopped.await.unwrap().lost, 0);
+}
