@@ -83,7 +83,7 @@ impl<'a> Value<'a> {
 
     /// All of `text` as an object, which nobody has checked and nobody looks through now; None if it does not begin and end
     /// as one. A fault in it ends its members.
-    pub(crate) fn object(text: &'a [u8]) -> Option<Self> {
+    pub fn object(text: &'a [u8]) -> Option<Self> {
         let start = scan::space(text, 0);
         let end = text.trim_ascii_end().len();
         let whole = text.get(start) == Some(&b'{') && end > start + 1 && text[end - 1] == b'}';
