@@ -43,7 +43,7 @@
 //! | `models` | answers a list of models with what the caller may use |
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
-//! | `token_cap` | bounds output tokens, messages and text of a request |
+//! | `token_cap` | bounds output tokens, messages and the size of a request |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |

@@ -2,7 +2,7 @@ use std::{borrow::Cow, ops::Range};
 
 use super::spelling::{self, Place, Spelling};
 use crate::{
-    dialect::{self, Operation, Surface},
+    dialect::{Operation, Surface},
     error::{Reason, Rejection},
     facts::Intent,
     json::{Kind, Value},
@@ -19,7 +19,8 @@ pub struct Caps {
     pub insert: Insert,
     /// Messages, or whatever the dialect calls the turns of a conversation.
     pub max_messages: Option<usize>,
-    /// Bytes of all texts of the request, as they are written in the body.
+    /// Bytes of the whole request, texts, media and all that is around them: what a provider does not know may still be read by
+    /// another one.
     pub max_input: Option<u64>,
     /// Whether a body that cannot be read passes; else it is refused.
     pub uninspected: bool,
@@ -135,13 +136,10 @@ fn sizes(caps: &Caps, surface: &Surface, root: Value<'_>) -> Result<(), Rejectio
         }
     }
     if let Some(most) = caps.max_input {
-        let mut bytes = 0;
-        dialect::texts(surface, root, &mut |_, text| {
-            bytes += text.span().len().saturating_sub(2) as u64;
-        });
+        let bytes = root.raw().len() as u64;
         if bytes > most {
             let told =
-                format!("{bytes} bytes of text are more than the {most} that are served here");
+                format!("{bytes} bytes of input are more than the {most} that are served here");
             return Err(refusal(told));
         }
     }
