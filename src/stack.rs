@@ -159,7 +159,7 @@ fn target(
         // Asks for the usage of a stream in the caller's stead; the meter takes out again what comes of it.
         .layer(inject)
         // Reads the provider's own bytes, and each attempt's by itself.
-        .layer(meter.transport_marks(transport_marks))
+        .layer(meter.transport_marks(transport_marks).event(event))
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)

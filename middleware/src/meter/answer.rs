@@ -128,6 +128,12 @@ impl Answer {
         }
     }
 
+    /// Keeps so many bytes of one event at most. Before the first byte.
+    pub(super) fn with_cap(mut self, cap: usize) -> Self {
+        self.events = self.events.with_cap(cap);
+        self
+    }
+
     /// Takes the next frame; `last` if nothing follows it.
     pub(super) fn feed(&mut self, frame: &[u8], last: bool) {
         let Self { events, reader, .. } = self;

@@ -22,6 +22,7 @@ use crate::{
     dialect::{self, Framing},
     facts::Intent,
     record::Record,
+    sse::CAP,
 };
 
 /// Reads the usage of each answer while it passes.
@@ -32,11 +33,23 @@ pub struct MeterLayer<C = SystemClock> {
     clock: C,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Policy {
     off: bool,
     drains: bool,
     unmarked: bool,
+    event: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            off: false,
+            drains: false,
+            unmarked: false,
+            event: CAP,
+        }
+    }
 }
 
 impl MeterLayer {
@@ -66,6 +79,13 @@ impl<C> MeterLayer<C> {
     #[must_use]
     pub fn transport_marks(mut self, yes: bool) -> Self {
         self.policy.unmarked = yes;
+        self
+    }
+
+    /// Keeps so many bytes of one event at most, in place of 1 MiB: a longer one is passed on unread.
+    #[must_use]
+    pub fn event(mut self, bytes: usize) -> Self {
+        self.policy.event = bytes;
         self
     }
 
@@ -206,7 +226,7 @@ where
         let watch = if watched {
             let curious = this.estimator.is_curious();
             Watch::new(Metering {
-                answer: Answer::new(asked.surface(), framing, curious),
+                answer: Answer::new(asked.surface(), framing, curious).with_cap(this.policy.event),
                 curious,
                 document: is_document(framing, stream),
                 asked,

@@ -236,3 +236,17 @@ proptest! {
         prop_assert_eq!((usage.prompt, usage.completion), want);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_over_the_cap_passes_unread() {
+    let long = content(&"word ".repeat(40));
+    for (cap, blind) in [(1 << 20, false), (64, true)] {
+        let case = Case {
+            layer: MeterLayer::new().event(cap),
+            ..Case::default()
+        };
+        let (seen, told, _) = case.metered(script(&[&long, FINISHED, DONE])).await;
+        assert_eq!(seen.text(), [&long, FINISHED, DONE].concat());
+        assert_eq!(told.blind, blind, "{cap}");
+    }
+}
