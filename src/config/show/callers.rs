@@ -1,0 +1,149 @@
+//! Callers and what bounds them, as text.
+
+use tollgate_middleware::{
+    rate_limit::Quota,
+    token_cap::{Insert, OnExceed},
+};
+
+use super::time;
+use crate::config::{
+    json::quoted,
+    types::{Caller, CallerKey, Concurrency, RateLimits, TokenCap},
+};
+
+/// A caller on one line.
+pub(super) fn caller(caller: &Caller) -> String {
+    let list = |texts: Vec<String>| format!("[{}]", texts.join(", "));
+    let mut parts = vec![match &caller.key {
+        CallerKey::Key(key) => format!("key: {key}"),
+        CallerKey::Hash(hash) => format!("hash: {hash}"),
+    }];
+    if let Some(models) = &caller.models {
+        let models = models.iter().map(|it| quoted(&it.to_string()));
+        parts.push(format!("models: {}", list(models.collect())));
+    }
+    if let Some(requests) = &caller.requests {
+        parts.push(format!("requests: {}", rate(requests)));
+    }
+    if let Some(most) = caller.concurrency {
+        parts.push(format!("concurrency: {most}"));
+    }
+    if !caller.allow_from.is_empty() {
+        let networks = caller.allow_from.iter().map(ToString::to_string);
+        parts.push(format!("allow_from: {}", list(networks.collect())));
+    }
+    if let Some(at) = caller.expires
+        && let Ok(at) = jiff::Timestamp::try_from(at)
+    {
+        let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        parts.push(format!("expires: {day}"));
+    }
+    parts.push(format!("priority: {}", caller.priority));
+    parts.push(format!("disabled: {}", caller.disabled));
+    if let Some(surfaces) = &caller.surfaces {
+        let words = surfaces.iter().map(ToString::to_string);
+        parts.push(format!("surfaces: {}", list(words.collect())));
+    }
+    if !caller.origins.is_empty() {
+        let origins = caller.origins.iter().map(|it| quoted(&it.to_string()));
+        parts.push(format!("origins: {}", list(origins.collect())));
+    }
+    format!("{}: {{ {} }}", quoted(&caller.name), parts.join(", "))
+}
+
+fn rate(quota: &Quota) -> String {
+    let (count, burst) = (quota.count(), quota.burst());
+    format!("{{ rate: {}, burst: {burst} }}", per(quota, count))
+}
+
+/// `600/min`
+fn per(quota: &Quota, count: u32) -> String {
+    let period = match quota.per().as_secs() {
+        1 => "s",
+        60 => "min",
+        3600 => "hour",
+        _ => "day",
+    };
+    format!("{count}/{period}")
+}
+
+pub(super) fn rate_limit(limits: &RateLimits) -> String {
+    let mut parts = Vec::new();
+    let one = |quota: &Quota| per(quota, quota.count());
+    parts.extend(
+        limits
+            .per_ip
+            .as_ref()
+            .map(|it| format!("per_ip: {}", one(it))),
+    );
+    parts.extend(
+        limits
+            .global
+            .as_ref()
+            .map(|it| format!("global: {}", one(it))),
+    );
+    if !limits.per_model.is_empty() {
+        let models = limits.per_model.iter();
+        let models =
+            models.map(|(model, it)| format!("{}: {}", quoted(&model.to_string()), one(it)));
+        let models: Vec<_> = models.collect();
+        parts.push(format!("per_model: {{ {} }}", models.join(", ")));
+    }
+    if let Some(user) = &limits.per_user {
+        let headers = user.headers.iter().map(|it| format!("header {it}"));
+        let body = user.body.then(|| "body user".to_owned());
+        let from: Vec<_> = headers.chain(body).collect();
+        let rate = one(&user.quota);
+        parts.push(format!(
+            "per_user: {{ rate: {rate}, from: [{}] }}",
+            from.join(", ")
+        ));
+    }
+    if parts.is_empty() {
+        return "rate_limit: off".to_owned();
+    }
+    format!("rate_limit: {{ {} }}", parts.join(", "))
+}
+
+pub(super) fn concurrency(limits: &Concurrency) -> String {
+    if *limits == Concurrency::OFF {
+        return "concurrency: off".to_owned();
+    }
+    let Concurrency {
+        max,
+        per_caller,
+        queue,
+        wait,
+    } = limits;
+    let wait = time(*wait);
+    format!("concurrency: {{ max: {max}, per_caller: {per_caller}, queue: {queue}, wait: {wait} }}")
+}
+
+/// What the file says of it; `None` where it says nothing.
+pub(super) fn token_cap(cap: &TokenCap) -> Option<String> {
+    if cap.off {
+        return Some("token_cap: off".to_owned());
+    }
+    let mut parts = Vec::new();
+    parts.extend(cap.max_tokens.map(|it| format!("max_tokens: {it}")));
+    parts.extend(cap.on_exceed.map(|it| match it {
+        OnExceed::Clamp => "on_exceed: clamp".to_owned(),
+        OnExceed::Reject => "on_exceed: reject".to_owned(),
+    }));
+    parts.extend(cap.insert.map(|it| {
+        let word = match it {
+            Insert::Auto => "auto",
+            Insert::MaxCompletionTokens => "max_completion_tokens",
+            Insert::MaxTokens => "max_tokens",
+            Insert::Off => "off",
+        };
+        format!("insert: {word}")
+    }));
+    parts.extend(cap.max_messages.map(|it| format!("max_messages: {it}")));
+    parts.extend(cap.max_input.map(|it| format!("max_input: {it}B")));
+    parts.extend(cap.uninspected.map(|passes| {
+        let word = if passes { "pass" } else { "reject" };
+        format!("uninspected: {word}")
+    }));
+    (!parts.is_empty()).then(|| format!("token_cap: {{ {} }}", parts.join(", ")))
+}
