@@ -7,6 +7,7 @@ pub mod connect;
 pub mod explain;
 pub mod gateway;
 pub mod guards;
+pub mod jwks;
 pub mod leaf;
 pub mod listen;
 pub mod mock;

@@ -39,7 +39,7 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
-    guards::{self, Counts},
+    guards::Counts,
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
     routing,
@@ -81,7 +81,7 @@ fn edge<K: Sink>(
         // A stranger is bounded before anybody looks for its key: it can exhaust nothing that others share.
         .layer(counts.strangers(config))
         // Everything inside asks who is calling.
-        .layer(guards::auth(config))
+        .layer(counts.auth(config))
         // The head alone is asked, so that a flood costs nothing; the caller before what all share.
         .layer(counts.known(config))
         // A place in the queue costs no body: what waits has not been read.

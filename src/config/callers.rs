@@ -29,6 +29,9 @@ pub(crate) fn decode(
     providers: &[Provider],
 ) -> Vec<Caller> {
     let entries = root.member("callers").map_or(&[][..], Node::entries);
+    let auth = root.member("layers").and_then(|all| all.member("auth"));
+    let jwt = auth.and_then(|auth| auth.member("jwt"));
+    let tokens = jwt.is_some_and(|jwt| !is_word(Some(jwt), "off"));
     let mut seen: HashMap<Digest, String> = HashMap::new();
     for provider in providers {
         let secret = provider.credential.as_ref().map(|it| it.secret.expose());
@@ -39,13 +42,14 @@ pub(crate) fn decode(
     }
     entries
         .iter()
-        .filter_map(|entry| caller(decoder, entry, &mut seen))
+        .filter_map(|entry| caller(decoder, entry, tokens, &mut seen))
         .collect()
 }
 
 fn caller(
     decoder: &mut Decoder<'_, '_, '_>,
     entry: &Entry,
+    tokens: bool,
     seen: &mut HashMap<Digest, String>,
 ) -> Option<Caller> {
     let mut path = "callers".to_owned();
@@ -54,7 +58,7 @@ fn caller(
     if entry.key.is_empty() || entry.key.chars().any(char::is_control) {
         decoder.error(entry.at, &path, "a caller has a name", "");
     }
-    let key = key(decoder, entry, &path, seen)?;
+    let key = key(decoder, entry, &path, tokens, seen)?;
     let texts = |key: &str| {
         let items = node.member(key).map_or(&[][..], Node::items);
         items.iter().filter(|it| it.text().is_some())
@@ -120,6 +124,7 @@ fn key(
     decoder: &mut Decoder<'_, '_, '_>,
     entry: &Entry,
     path: &str,
+    tokens: bool,
     seen: &mut HashMap<Digest, String>,
 ) -> Option<CallerKey> {
     let name = shown(&entry.key);
@@ -161,6 +166,8 @@ fn key(
             decoder.error(entry.at, path, message, "one of them is enough");
             return None;
         }
+        // Tokens may name it.
+        (None, None) if tokens => return Some(CallerKey::Token),
         (None, None) => {
             let message = format!("{name} has neither a key nor a hash");
             decoder.error(entry.at, path, message, "add `key` or `hash`");
@@ -198,7 +205,7 @@ fn quota(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -> 
             return None;
         }
     };
-    let burst = parsed(Some(node), "burst", number).and_then(|it| u32::try_from(it).ok());
+    let burst = parsed(Some(node), "burst", number).map(|it| u32::try_from(it).unwrap_or(u32::MAX));
     match burst {
         Some(burst) => quota.with_burst(burst).ok(),
         None => Some(quota),

@@ -16,7 +16,7 @@ use super::types::{
 
 mod callers;
 
-use self::callers::{caller, concurrency, rate_limit, token_cap};
+use self::callers::{auth, caller, concurrency, rate_limit, token_cap};
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -52,8 +52,7 @@ pub fn redacted(config: &Config) -> String {
         }
     }
     line(&mut out, 0, "layers:");
-    let open = config.layers.auth.open;
-    line(&mut out, 1, &format!("auth: {{ open: {open} }}"));
+    line(&mut out, 1, &auth(&config.layers));
     line(&mut out, 1, &rate_limit(&config.layers.rate_limit));
     line(&mut out, 1, &concurrency(&config.layers.concurrency));
     if let Some(caps) = token_cap(&config.layers.token_cap) {

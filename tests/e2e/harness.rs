@@ -84,6 +84,12 @@ impl Stage {
         address.socket_addr().expect("a TCP address")
     }
 
+    /// Puts another text into force.
+    pub(crate) fn reload(&self, yaml: &str) -> u64 {
+        let reloaded = self.gateway.reload(load(yaml));
+        reloaded.expect("a configuration that can be put into force")
+    }
+
     /// Begins the drain.
     pub(crate) fn drain(&self) {
         self.gateway.control().begin();

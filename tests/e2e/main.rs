@@ -18,4 +18,5 @@ mod reload;
 mod sdk;
 mod sources;
 mod timing;
+mod tokens;
 mod wire;

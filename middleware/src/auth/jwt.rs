@@ -29,7 +29,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::BoxError,
-    json::{self, Value},
+    json::{self, Kind, Value},
 };
 
 /// A way to sign, with a key whose public half everybody may know.
@@ -98,6 +98,11 @@ impl Algorithm {
 pub trait Fetch: Send + Sync + 'static {
     /// The document, of at most [`LARGEST`] bytes.
     fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, BoxError>> + Send;
+
+    /// What became of it: whether there was a document, and it was a set of keys.
+    fn took(&self, yes: bool) {
+        let _ = yes;
+    }
 }
 
 /// A set of keys is not larger.
@@ -159,6 +164,7 @@ impl KeySet {
             let took = document.is_some_and(|document| {
                 document.len() <= LARGEST && self.take(&document, clock.now())
             });
+            fetch.took(took);
             let rest = if took { FRESH } else { PAUSE };
             let mut timer = pin!(clock.sleep_until(clock.now() + rest));
             poll_fn(|cx| {
@@ -211,7 +217,11 @@ impl fmt::Debug for KeySet {
 /// The keys of a document that signatures can be checked with.
 fn read(document: &[u8]) -> Option<Arc<[Key]>> {
     let document = json::check(document, &json::Limits::default()).ok()?;
-    let keys = document.get("keys")?.items().filter_map(|key| {
+    let keys = document.get("keys")?;
+    if keys.kind() != Kind::Array {
+        return None;
+    }
+    let keys = keys.items().filter_map(|key| {
         // One key that nobody understands is no reason to do without the others.
         let text = format!("{{\"keys\":[{}]}}", std::str::from_utf8(key.raw()).ok()?);
         let algorithm = key.get("alg").and_then(|it| it.as_str());

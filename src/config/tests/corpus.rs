@@ -220,7 +220,7 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     (
         "layers: { auth: { jwt: { jwks: \"https://h/k\" } } }",
         "9:19",
-        "not built yet",
+        "has no `issuer`",
     ),
     (
         "server: { listen: [127.0.0.1:80, 127.0.0.1:80] }",

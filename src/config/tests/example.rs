@@ -49,7 +49,6 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         "callers.team-a.tokens",
         "callers.team-a.budget",
         "callers.team-a.credential",
-        "layers.auth.jwt",
         "layers.budget",
         "layers.retry",
         "server.cors",

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use tollgate_middleware::{
-    auth::OriginPattern,
+    auth::{OriginPattern, jwt::Algorithm},
     dialect::Operation,
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
@@ -46,6 +46,25 @@ pub enum CallerKey {
     Key(Secret),
     /// Its hash.
     Hash(Secret),
+    /// A token whose claim is its name; it has no key.
+    Token,
+}
+
+/// Whose tokens name callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// Where the set of keys is fetched.
+    pub jwks: http::Uri,
+    /// Who signs: `iss`.
+    pub issuer: String,
+    /// For whom: `aud`.
+    pub audience: String,
+    /// In which ways; never empty.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim that names the caller.
+    pub caller: String,
+    /// The caller on whose terms everybody comes who is none of the callers; `None` lets nobody else in. It exists.
+    pub stands_for: Option<String>,
 }
 
 /// How often may be asked.

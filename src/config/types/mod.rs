@@ -10,7 +10,7 @@ mod route;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
+pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Timeout, TimeoutOverride};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
@@ -219,6 +219,8 @@ pub struct Admin {
 pub struct Layers {
     /// Who is served.
     pub auth: Access,
+    /// Whose tokens name callers.
+    pub jwt: Option<Jwt>,
     /// How often may be asked.
     pub rate_limit: RateLimits,
     /// How much may run at once.
