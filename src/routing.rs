@@ -157,6 +157,7 @@ fn target(provider: &Provider) -> Target {
     Target::new(provider.name.as_str(), &base_url(provider))
         .expect("a base URL without an authority is refused when the file is read")
         .credential(credential(provider))
+        .passthrough(provider.passthrough)
         .headers(headers(provider))
         .extra_body(extra.map(|member| (member.name.as_str(), member.json.as_str())))
         .renames(move |model| names.own_name(model).cloned())

@@ -181,7 +181,12 @@ fn provider_in_short(p: &Provider) -> String {
         .credential
         .as_ref()
         .map(|c| format!("credential {}", c.secret));
-    let key = key.unwrap_or_else(|| "no credential".to_owned());
+    let none = if p.passthrough {
+        "the caller's own credential"
+    } else {
+        "no credential"
+    };
+    let key = key.unwrap_or_else(|| none.to_owned());
     let models = match &p.models {
         Models::Any => "any model".to_owned(),
         Models::Listed(models) if models.len() == 1 => "1 model".to_owned(),
@@ -311,8 +316,12 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(url) = &p.base_url {
         line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
     }
-    line(out, 2, &format!("credentials: [{}]", credential(p)));
-    line(out, 2, &format!("auth: {}", p.auth.word()));
+    if p.passthrough {
+        line(out, 2, "credentials: passthrough");
+    } else {
+        line(out, 2, &format!("credentials: [{}]", credential(p)));
+        line(out, 2, &format!("auth: {}", p.auth.word()));
+    }
     tables(out, p);
     if let Some(clocks) = some_clocks(&p.timeout) {
         line(out, 2, &format!("timeout: {clocks}"));

@@ -93,6 +93,56 @@ async fn whoever_is_not_known_gets_one_constant_answer() {
     stage.stop().await;
 }
 
+/// With callers, `tollgate-key` names who calls; the usual slots carry the provider's own key, for a provider that wants it.
+#[tokio::test]
+async fn a_callers_own_credential_goes_to_the_provider_that_it_is_for() {
+    let upstream = Upstream::start().await;
+    let port = upstream.port();
+    let own = provider("ours", "openai", &upstream, "/v1", ", models: [ours]");
+    let yaml = format!(
+        "providers:\n  theirs: {{ dialect: openai, base_url: \"http://127.0.0.1:{port}/v1\", credentials: passthrough, models: [m1] }}\n{own}\
+         callers:\n  a: {{ key: {CALLER} }}\n"
+    );
+    let stage = Stage::start(&yaml);
+    let asks = async |id: &str, model: &str, headers: &[(&str, &str)]| {
+        let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+        let ask = Ask {
+            headers,
+            ..Ask::post(id, CHAT, body.as_bytes())
+        };
+        stage.ask(&ask).await.status()
+    };
+    let bearer = ("authorization", "Bearer sk-callers-own-0d1e");
+    let organization = ("openai-organization", "org-of-the-caller");
+    let named = [("tollgate-key", CALLER), bearer, organization];
+    assert_eq!(asks("theirs", "m1", &named).await, 200);
+    let seen = upstream.finished("theirs", 1).await;
+    assert_eq!(seen.header("authorization"), Some(bearer.1));
+    assert_eq!(seen.header("openai-organization"), Some(organization.1));
+    assert_eq!(seen.header("tollgate-key"), None);
+    assert_eq!(stage.line("theirs").await["caller"], "a");
+    // It never leaves the provider that it is for.
+    assert_eq!(asks("ours", "ours", &named).await, 200);
+    let seen = upstream.finished("ours", 1).await;
+    assert_eq!(
+        seen.header("authorization"),
+        Some(format!("Bearer {KEY}").as_str())
+    );
+    let head = String::from_utf8_lossy(&seen.head).into_owned();
+    assert!(
+        !head.contains("callers-own") && !head.contains(organization.1),
+        "{head}"
+    );
+    // The provider's key names nobody here, and ours is none for the provider.
+    assert_eq!(asks("unnamed", "m1", &[bearer]).await, 401);
+    assert_eq!(upstream.attempts("unnamed"), 0);
+    let ours = format!("Bearer {CALLER}");
+    assert_eq!(asks("bare", "m1", &[("authorization", &ours)]).await, 200);
+    let seen = upstream.finished("bare", 1).await;
+    assert_eq!(seen.header("authorization"), None);
+    stage.stop().await;
+}
+
 /// C13: by the name that the alias leads to.
 #[tokio::test]
 async fn a_model_that_is_not_granted_is_not_there() {

@@ -174,6 +174,47 @@ fn tokens_are_checked_with_keys_that_nobody_can_change_on_their_way() {
 }
 
 #[test]
+fn a_callers_own_credential_is_for_one_origin_of_a_route() {
+    let file = |second: &str| {
+        format!(
+            "providers:\n  a: {{ dialect: openai, base_url: \"https://one.test/v1\", credentials: passthrough }}\n  \
+             b: {{ dialect: openai, base_url: \"{second}\", credentials: passthrough }}\n  \
+             c: {{ dialect: openai, base_url: \"https://c.test/v1\", credentials: [{KEY}] }}\n\
+             routes: [{{ name: r, match: {{}}, targets: [c, a, {{ provider: b }}] }}]\n"
+        )
+    };
+    let told = |second: &str| {
+        let problems = bad(&file(second));
+        let mut told = problems
+            .iter()
+            .filter(|it| it.message.contains("own credential"));
+        told.next().map(|it| it.path.clone())
+    };
+    for other in [
+        "https://two.test/v1",
+        "http://one.test/v1",
+        "https://one.test:8443/v1",
+        "https://one.test.evil.test/v1",
+    ] {
+        assert_eq!(
+            told(other).as_deref(),
+            Some("routes[0].targets[2]"),
+            "{other}"
+        );
+    }
+    for same in ["https://one.test/v2", "https://ONE.test:443"] {
+        assert_eq!(told(same), None, "{same}");
+    }
+    let alone = "providers: { a: { dialect: openai, base_url: \"https://one.test/v1\", credentials: passthrough } }\n";
+    let loaded = good(alone);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let shown = redacted(&loaded.config);
+    assert!(shown.contains("credentials: passthrough\n"), "{shown}");
+    assert_eq!(good(&shown).config.providers, loaded.config.providers);
+    assert!(summary(&loaded.config).contains("the caller's own credential"));
+}
+
+#[test]
 fn every_rate_may_have_a_burst_which_is_shown() {
     let limits = "per_ip: { rate: 300/min, burst: 5 }, global: 5000/s, per_model: { \"x*\": { rate: 10/hour, burst: 2 } }, \
                   per_user: { rate: 20/day, burst: 3 }";

@@ -348,7 +348,18 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
         "6:24",
         "several credentials are not built yet",
     ),
-    ("[\"${CANARY}\"]", "passthrough", "6:18", "not built yet"),
+    (
+        "[\"${CANARY}\"]",
+        "[passthrough]",
+        "6:19",
+        "without brackets",
+    ),
+    (
+        "[\"${CANARY}\"]",
+        "passthrough\n    auth: bearer",
+        "7:11",
+        "in the slot that it came in",
+    ),
     (
         "[\"${CANARY}\"]",
         "[]\n    http2: true",
