@@ -4,8 +4,9 @@
 //! itself says of keys (`jku`, `jwk`, `x5u`) is not looked at. The algorithms are pinned, and the key must be one for the token's.
 //!
 //! [`KeySet`] is what was fetched last. Whoever embeds it runs [`KeySet::keep_fresh`] with a [`Fetch`] of theirs beside the service; while a
-//! fetch fails, keys that are at most an hour old go on to count. A token that names a key which nobody knows asks for a fetch, at
-//! most one in 30 seconds; its caller is told to come again in a second.
+//! fetch fails, keys that are at most an hour old go on to count. A token that names a key which nobody knows is
+//! none that counts, and asks for a fetch, at most one in 30 seconds: issuers publish a key before they sign with it. Only while
+//! there are no keys that count at all nobody can say who it is.
 
 use std::{
     collections::HashMap,
@@ -187,19 +188,18 @@ impl KeySet {
         (age <= STALE).then(|| state.keys.clone())
     }
 
-    /// Asks for a fetch; false if that was asked for a moment ago.
-    fn want(&self, now: Instant) -> bool {
+    /// Asks for a fetch, unless that was asked for a moment ago.
+    fn want(&self, now: Instant) {
         let mut state = self.lock();
         let lately = |asked| now.saturating_duration_since(asked) < PAUSE;
         if state.asked.is_some_and(lately) {
-            return false;
+            return;
         }
         state.asked = Some(now);
         state.wanted = true;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -336,11 +336,10 @@ impl Issuer {
         let mut fitting = keys.iter().filter(fits);
         let Some(key) = fitting.next() else {
             let known = keys.iter().any(|key| key.id.as_deref() == id.as_deref());
-            return Err(if !known && self.keys.want(presented.at) {
-                Unknown::Unavailable(Duration::from_secs(1))
-            } else {
-                bad
-            });
+            if !known {
+                self.keys.want(presented.at);
+            }
+            return Err(bad);
         };
         // Without a name there must be no choice.
         if id.is_none() && fitting.next().is_some() {
