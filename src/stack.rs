@@ -18,6 +18,7 @@ use tollgate_middleware::{
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
+    cors::{Cors, CorsLayer},
     executor::TokioExecutor,
     hygiene::{self, Hygiene, HygieneLayer},
     meter::{self, Inject, InjectLayer, Meter, MeterLayer},
@@ -56,7 +57,8 @@ pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
-pub type Edge<K> = Drain<Recorded<Seal<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>, K>>;
+pub type Edge<K> =
+    Drain<Recorded<Seal<Cors<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>>, K>>;
 
 /// Everything between the server and the routes.
 fn edge<K: Sink>(
@@ -74,6 +76,8 @@ fn edge<K: Sink>(
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
         .layer(SealLayer::new())
+        // A browser brings no key when it asks whether its page may ask, and a page may read why it was refused.
+        .layer(cors(config))
         // Everything inside may refuse; nothing outside can.
         .layer(RespondLayer::new().root(true))
         // Before anybody decides by path, names or addresses: what passes means the same to all.
@@ -106,6 +110,15 @@ pub(crate) fn json(limits: &config::Limits) -> tollgate_middleware::json::Limits
         depth: u32::try_from(limits.json_depth).unwrap_or(u32::MAX),
         members: u32::try_from(limits.json_members).unwrap_or(u32::MAX),
     }
+}
+
+/// The pages that may ask.
+fn cors(config: &Config) -> CorsLayer {
+    let cors = &config.server.cors;
+    if cors.any {
+        return CorsLayer::any();
+    }
+    CorsLayer::new(cors.origins.iter().cloned())
 }
 
 /// What a head must be; without callers, only this machine is served unless the file says otherwise.
@@ -319,7 +332,7 @@ type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>, SystemClock>,
+        seal::ResponseBody<Reply<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>>, SystemClock>,
         K,
         SystemClock,
     >,
@@ -441,7 +454,7 @@ mod tests {
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 950, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 960, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

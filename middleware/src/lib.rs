@@ -35,6 +35,7 @@
 //! | `wire` | below the server: strict heads and chunks, clients that leave or take nothing, what is on the socket |
 //! | `record` | names a request and tells, once, how it ended |
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
+//! | `cors` | answers what browsers ask before a page may ask, and lets pages read the answers |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
 //! | `auth` | says who is calling, and lets in nobody else; with the feature `jwt` also by tokens |
@@ -52,7 +53,7 @@
 //!
 //! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing
 //! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
-//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`prices`], [`record`] (the record
+//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`origin`], [`prices`], [`record`] (the record
 //! itself) and [`sse`].
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
@@ -80,6 +81,7 @@ pub mod error;
 pub mod executor;
 pub mod facts;
 pub mod json;
+pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
@@ -90,6 +92,8 @@ pub mod auth;
 pub mod client;
 #[cfg(feature = "concurrency")]
 pub mod concurrency;
+#[cfg(feature = "cors")]
+pub mod cors;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
 #[cfg(feature = "meter")]

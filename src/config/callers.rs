@@ -6,8 +6,9 @@ use std::{
 };
 
 use tollgate_middleware::{
-    auth::{Digest, OriginPattern},
+    auth::Digest,
     dialect::Operation,
+    origin::OriginPattern,
     rate_limit::Quota,
     token_cap::{Insert, OnExceed},
 };

@@ -102,7 +102,7 @@ const SERVER: &[Key] = &[
         "drain",
         Kind::Map(&[key("delay", TIME_OR_ZERO), key("timeout", TIME_OR_ZERO)]),
     ),
-    later("cors", Kind::Layer(&[key("origins", TEXTS)])),
+    key("cors", Kind::Layer(&[key("origins", TEXTS)])),
     key("expose", Kind::Word(&["none", "debug"])),
 ];
 

@@ -260,6 +260,15 @@ fn server(out: &mut String, server: &Server) {
         1,
         &format!("drain: {{ delay: {delay}, timeout: {timeout} }}"),
     );
+    let origins = server.cors.origins.iter().map(ToString::to_string);
+    let any = server.cors.any.then(|| "*".to_owned());
+    let origins: Vec<_> = any.into_iter().chain(origins).collect();
+    let origins: Vec<_> = origins.iter().map(|it| quoted(it)).collect();
+    line(
+        out,
+        1,
+        &format!("cors: {{ origins: [{}] }}", origins.join(", ")),
+    );
     let debug = server.expose == Expose::Debug;
     line(
         out,

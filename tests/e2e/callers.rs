@@ -143,6 +143,67 @@ async fn a_callers_own_credential_goes_to_the_provider_that_it_is_for() {
     stage.stop().await;
 }
 
+/// A page's browser asks without a key, and the page reads why it was refused.
+#[tokio::test]
+async fn pages_may_ask_and_read_what_they_are_answered() {
+    let upstream = Upstream::start().await;
+    upstream.serve_default(Script::answer(200, "application/json", r#"{"object":"x"}"#));
+    let provider = provider("acme", "openai", &upstream, "/v1", "");
+    let yaml = format!(
+        "server: {{ cors: {{ origins: [\"https://*.example.com\"] }} }}\nproviders:\n{provider}callers:\n  a: {{ key: {CALLER} }}\n"
+    );
+    let stage = Stage::start(&yaml);
+    let page = ("origin", "https://app.example.com");
+    let bearer = format!("Bearer {CALLER}");
+    let key = ("authorization", bearer.as_str());
+    let method = ("access-control-request-method", "POST");
+    let names = ("access-control-request-headers", "authorization");
+    let asks = async |id: &str, verb: &str, headers: &[(&str, &str)]| {
+        let body = if verb == "POST" { BODY } else { b"" };
+        let ask = Ask {
+            method: verb,
+            headers,
+            ..Ask::post(id, CHAT, body)
+        };
+        stage.ask(&ask).await
+    };
+    let allowed = |message: &Message| {
+        message
+            .header("access-control-allow-origin")
+            .map(str::to_owned)
+    };
+    let may = asks("may", "OPTIONS", &[page, method, names]).await;
+    assert_eq!((may.status(), may.body.len()), (204, 0));
+    assert_eq!(allowed(&may).as_deref(), Some(page.1));
+    assert_eq!(
+        may.header("access-control-allow-headers"),
+        Some("authorization")
+    );
+    assert_eq!(stage.line("may").await["ended"], "complete");
+    let other = [("origin", "https://evil.test"), method];
+    let other = asks("other", "OPTIONS", &other).await;
+    assert_eq!((other.status(), allowed(&other)), (401, None));
+    let refused = asks("refused", "POST", &[page]).await;
+    assert_eq!(
+        (refused.status(), allowed(&refused).as_deref()),
+        (401, Some(page.1))
+    );
+    let served = asks("served", "POST", &[page, key]).await;
+    assert_eq!(
+        (served.status(), allowed(&served).as_deref()),
+        (200, Some(page.1))
+    );
+    let exposed = served
+        .header("access-control-expose-headers")
+        .unwrap_or_default();
+    assert!(
+        exposed.contains("tollgate-request-id") && exposed.contains("ratelimit"),
+        "{exposed}"
+    );
+    assert_eq!(upstream.attempts("may") + upstream.attempts("refused"), 0);
+    stage.stop().await;
+}
+
 /// C13: by the name that the alias leads to.
 #[tokio::test]
 async fn a_model_that_is_not_granted_is_not_there() {

@@ -10,11 +10,8 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{
-    origin::OriginPattern,
-    service::{Known, Presented, Unknown, Verify},
-};
-use crate::{dialect::Operation, facts::Caller};
+use super::service::{Known, Presented, Unknown, Verify};
+use crate::{dialect::Operation, facts::Caller, origin::OriginPattern};
 
 /// The SHA-256 of a key: all that is kept of it. Keys are long and random, so that nobody can try them all.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,12 +10,13 @@ use tollgate_testing::{
 };
 use tower::{Layer, ServiceExt};
 
-use super::{AuthLayer, Digest, Grant, Keys, OriginPattern, Unknown};
+use super::{AuthLayer, Digest, Grant, Keys, Unknown};
 use crate::{
     clock::{Clock, SystemClock},
     dialect::Operation,
     error::{BoxError, Reason, Rejection},
     facts::{Caller, ClientAddress, Terms},
+    origin::OriginPattern,
     record::Record,
 };
 

@@ -215,6 +215,29 @@ fn a_callers_own_credential_is_for_one_origin_of_a_route() {
 }
 
 #[test]
+fn pages_may_ask_where_they_are_served() {
+    let cors = |list: &str| format!("server: {{ cors: {{ origins: [{list}] }} }}");
+    let called = |list: &str| with(&format!("a: {{ key: {KEY} }}"), &cors(list));
+    let uncalled =
+        |list: &str| format!("providers: {{ m: {{ dialect: mock }} }}\n{}\n", cors(list));
+    let path = "server.cors.origins";
+    refused(&[
+        (called("example.com"), path, "an origin is"),
+        (called("\"https://example.com/x\""), path, "an origin is"),
+        (uncalled("\"https://example.com\""), path, "without callers"),
+        (uncalled("\"*\""), path, "without callers"),
+    ]);
+    let own = good(&uncalled("\"http://localhost:3000\"")).config;
+    assert_eq!(own.server.cors.origins.len(), 1);
+    let text = called("\"https://*.example.com\", \"*\"");
+    let shown = redacted(&good(&text).config);
+    let part = "cors: { origins: [\"*\", \"https://*.example.com\"] }";
+    assert!(shown.contains(part), "{shown}");
+    assert!(good(&text).config.server.cors.any);
+    assert!(good(&called("")).config.server.cors == Cors::default());
+}
+
+#[test]
 fn every_rate_may_have_a_burst_which_is_shown() {
     let limits = "per_ip: { rate: 300/min, burst: 5 }, global: 5000/s, per_model: { \"x*\": { rate: 10/hour, burst: 2 } }, \
                   per_user: { rate: 20/day, burst: 3 }";

@@ -42,8 +42,8 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     ),
     (
         "server: { cors: { origins: [\"*\"] } }",
-        "9:11",
-        "not built yet",
+        "9:29",
+        "without callers only this machine is served",
     ),
     ("state: {}", "9:1", "not built yet"),
     (

@@ -51,7 +51,6 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         "callers.team-a.credential",
         "layers.budget",
         "layers.retry",
-        "server.cors",
         "state",
         "routes[0].strategy",
         "routes[0].targets[1]",

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use tollgate_middleware::{
-    auth::{OriginPattern, jwt::Algorithm},
+    auth::jwt::Algorithm,
     dialect::Operation,
+    origin::OriginPattern,
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };

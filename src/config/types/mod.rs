@@ -20,6 +20,8 @@ pub use provider::{
 };
 pub use route::{Alias, Match, Pattern, Route, Target};
 
+use tollgate_middleware::origin::OriginPattern;
+
 use super::secret::Secret;
 
 /// One whole configuration.
@@ -64,8 +66,19 @@ pub struct Server {
     pub limits: Limits,
     /// How it stops.
     pub drain: Drain,
+    /// Which pages may ask.
+    pub cors: Cors,
     /// Which headers of ours an answer carries.
     pub expose: Expose,
+}
+
+/// Which pages may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Every page.
+    pub any: bool,
+    /// Those of these origins.
+    pub origins: Vec<OriginPattern>,
 }
 
 /// The listener's certificate: paths of PEM files.
@@ -326,6 +339,7 @@ impl Default for Server {
                 delay: Duration::ZERO,
                 timeout: Duration::from_secs(600),
             },
+            cors: Cors::default(),
             expose: Expose::None,
         }
     }
