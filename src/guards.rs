@@ -167,11 +167,16 @@ fn digest(caller: &config::Caller) -> Option<Digest> {
     Some(digest.expect(REFUSED))
 }
 
-fn grant(caller: &config::Caller) -> Grant {
+pub(crate) fn grant(caller: &config::Caller) -> Grant {
     let models = caller.models.as_ref();
     let terms = Terms {
         priority: caller.priority,
         models: models.map(|all| all.iter().map(|it| it.to_string().into()).collect()),
+        labels: caller
+            .labels
+            .iter()
+            .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
+            .collect(),
         ..Terms::default()
     };
     let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))

@@ -113,6 +113,17 @@ pub(crate) fn listed(config: &Config) -> Vec<Listed> {
     all
 }
 
+/// Whether there is one provider, which knows by itself what may be asked for.
+pub(crate) fn sole_knows(config: &Config) -> bool {
+    let [provider] = &*config.providers else {
+        return false;
+    };
+    match &provider.models {
+        config::Models::Any => true,
+        config::Models::Listed(models) => models.iter().any(|model| model.public.star),
+    }
+}
+
 fn models(models: &config::Models) -> Models {
     match models {
         config::Models::Any => Models::Any,
@@ -137,6 +148,7 @@ fn matcher(matches: &config::Match) -> Matcher {
     Matcher {
         model: patterns(&matches.model),
         path: patterns(&matches.path),
+        caller: patterns(&matches.caller),
         dialect: matches.dialect.clone(),
         stream: matches.stream,
         header: headers.collect(),

@@ -91,7 +91,7 @@ fn edge<K: Sink>(
         // A place in the queue costs no body: what waits has not been read.
         .layer(ConcurrencyLayer::new(counts.permits()))
         // Needs no provider, and no body.
-        .layer(ModelsLayer::new(routing::listed(config)))
+        .layer(ModelsLayer::new(routing::listed(config)).everybody(!routing::sole_knows(config)))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(
             PeekLayer::new(server.limits.body)

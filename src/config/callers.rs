@@ -14,6 +14,7 @@ use tollgate_middleware::{
 };
 
 use super::decode::{Decoder, is_word, number, parsed};
+use super::nearest::nearest;
 use super::tree::{Entry, Node};
 use super::types::{
     Caller, CallerKey, Concurrency, Network, PerUser, Provider, RateLimits, TokenCap,
@@ -90,6 +91,23 @@ fn caller(
             }
         }
     }
+    let mut labels = Vec::new();
+    for label in node.member("labels").map_or(&[][..], Node::entries) {
+        if label.key.is_empty() || label.key.chars().any(char::is_control) {
+            decoder.error(
+                label.at,
+                &format!("{path}.labels"),
+                "a label has a name",
+                "",
+            );
+        }
+        labels.extend(
+            label
+                .value
+                .text()
+                .map(|text| (label.key.clone(), text.to_owned())),
+        );
+    }
     let models = node.member("models").map(|it| {
         let texts = it.items().iter().filter_map(Node::text);
         texts.filter_map(|text| value::pattern(text).ok()).collect()
@@ -111,7 +129,36 @@ fn caller(
         disabled: is_word(node.member("disabled"), "true"),
         surfaces: node.member("surfaces").map(|_| surfaces),
         origins,
+        labels,
     })
+}
+
+/// A route that is for a caller whom nobody lists is for nobody.
+pub(crate) fn judge_matches(decoder: &mut Decoder<'_, '_, '_>, root: &Node, callers: &[Caller]) {
+    let routes = root.member("routes").map_or(&[][..], Node::items);
+    for (i, route) in routes.iter().enumerate() {
+        let named = route.member("match").and_then(|it| it.member("caller"));
+        for item in named.map_or(&[][..], Node::one_or_many) {
+            let Some(Ok(pattern)) = item.text().map(value::pattern) else {
+                continue;
+            };
+            if decoder.is_crowded() || callers.iter().any(|it| pattern.matches(&it.name)) {
+                continue;
+            }
+            let near = nearest(&pattern.text, callers.iter().map(|it| it.name.as_str()));
+            let remedy = near.map_or_else(
+                || "the names are those of `callers`".to_owned(),
+                |near| format!("did you mean {}?", shown(near)),
+            );
+            let message = format!("there is no caller {}", shown_node(item));
+            decoder.error(
+                item.at,
+                &format!("routes[{i}].match.caller"),
+                message,
+                remedy,
+            );
+        }
+    }
 }
 
 fn wrong(decoder: &mut Decoder<'_, '_, '_>, item: &Node, path: &str, key: &str, remedy: &str) {

@@ -92,6 +92,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let routes = routes::decode(&mut decoder, root, &providers);
     let callers = callers::decode(&mut decoder, root, &providers);
+    callers::judge_matches(&mut decoder, root, &callers);
     let layer = |name| root.member("layers").and_then(|l| l.member(name));
     let jwt = layer("auth").and_then(|auth| auth.member("jwt"));
     let jwt = jwt::decode(&mut decoder, jwt, &callers);

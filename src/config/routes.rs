@@ -109,6 +109,7 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
     Match {
         model: patterns("model"),
         path: patterns("path"),
+        caller: patterns("caller"),
         dialect: dialects.filter_map(|word| word.parse().ok()).collect(),
         stream: member_text(node, "stream").and_then(|t| t.parse().ok()),
         header,
@@ -116,7 +117,7 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
 }
 
 fn judge_match(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) {
-    for key in ["model", "path", "dialect"] {
+    for key in ["model", "path", "caller", "dialect"] {
         let Some(list) = node.member(key) else {
             continue;
         };

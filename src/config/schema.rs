@@ -207,7 +207,7 @@ const CALLER: &[Key] = &[
     key("expires", Kind::Date),
     key("priority", NATURAL),
     key("disabled", Kind::Bool),
-    later("labels", Kind::Table(&Kind::Text)),
+    key("labels", Kind::Table(&Kind::Text)),
     key("surfaces", TEXTS),
     key("origins", TEXTS),
     later("credential", Kind::Text),
@@ -246,7 +246,7 @@ const STRATEGIES: &[&str] = &[
 const MATCH: &[Key] = &[
     key("model", PATTERNS),
     key("path", PATTERNS),
-    later("caller", PATTERNS),
+    key("caller", PATTERNS),
     key("dialect", Kind::OneOrMany(&DIALECTS)),
     key("stream", Kind::Bool),
     later("tools", Kind::Bool),

@@ -17,6 +17,7 @@ use super::types::{
 mod callers;
 
 use self::callers::{auth, caller, concurrency, rate_limit, token_cap};
+pub(crate) use self::callers::{caps, rate};
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -457,6 +458,7 @@ fn matches(m: &Match) -> String {
     let parts = [
         list("model", words(&m.model)),
         list("path", words(&m.path)),
+        list("caller", words(&m.caller)),
         list(
             "dialect",
             m.dialect.iter().map(|d| d.as_str().to_owned()).collect(),

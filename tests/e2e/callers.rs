@@ -143,6 +143,84 @@ async fn a_callers_own_credential_goes_to_the_provider_that_it_is_for() {
     stage.stop().await;
 }
 
+/// Labels stand in the lines of their caller and of nobody else, and a route may be for a caller.
+#[tokio::test]
+async fn a_caller_has_labels_and_routes_of_its_own() {
+    let upstream = Upstream::start().await;
+    upstream.serve_default(Script::answer(200, "application/json", r#"{"object":"x"}"#));
+    let provider = provider("acme", "openai", &upstream, "/v1", "");
+    let yaml = format!(
+        "providers:\n{provider}callers:\n  a: {{ key: {CALLER}, labels: {{ cost_center: \"42\", \"te\\\"am\": x }} }}\n  b: {{ key: {OTHER} }}\n\
+         routes:\n  - {{ name: own, match: {{ caller: a }}, targets: [{{ provider: acme, model: better }}] }}\n  \
+         - {{ name: rest, match: {{}}, targets: [acme] }}\n"
+    );
+    let stage = Stage::start(&yaml);
+    for (id, key, route, model) in [("a", CALLER, "own", "better"), ("b", OTHER, "rest", "m1")] {
+        assert_eq!(ask(&stage, id, key, BODY).await.status(), 200);
+        let line = stage.line(id).await;
+        assert_eq!(
+            (&line["route"], &line["upstream_model"]),
+            (&Value::from(route), &Value::from(model))
+        );
+        let labels = serde_json::json!({"cost_center": "42", "te\"am": "x"});
+        let labels = if id == "a" { labels } else { Value::Null };
+        assert_eq!(line["caller_labels"], labels);
+    }
+    stage.stop().await;
+}
+
+/// What nobody could tell by itself is told here: which models there are at two providers.
+#[tokio::test]
+async fn the_models_of_several_providers_are_one_list() {
+    let upstream = Upstream::start().await;
+    let one = provider("one", "openai", &upstream, "/v1", ", models: [m1, \"x-*\"]");
+    let two = provider(
+        "two",
+        "openai",
+        &upstream,
+        "/v1",
+        ", models: { m2: theirs }",
+    );
+    let yaml = format!(
+        "providers:\n{one}{two}callers:\n  a: {{ key: {CALLER}, models: [m2] }}\n  b: {{ key: {OTHER} }}\n"
+    );
+    let stage = Stage::start(&yaml);
+    let asks = async |id: &str, path: &str, key: &str| {
+        let headers = [("x-api-key", key)];
+        let ask = Ask {
+            method: "GET",
+            headers: &headers,
+            ..Ask::post(id, path, b"")
+        };
+        stage.ask(&ask).await
+    };
+    for (id, key, models) in [
+        ("list-a", CALLER, &["m2"][..]),
+        ("list-b", OTHER, &["m1", "m2"]),
+    ] {
+        let list: Value = serde_json::from_slice(&asks(id, "/v1/models", key).await.body).unwrap();
+        let names = list["data"].as_array().unwrap().iter();
+        let names: Vec<_> = names.map(|it| it["id"].as_str().unwrap()).collect();
+        assert_eq!(names, models);
+    }
+    let there = asks("m2", "/v1/models/m2", CALLER).await;
+    let there: Value = serde_json::from_slice(&there.body).unwrap();
+    assert_eq!(
+        (&there["id"], &there["owned_by"]),
+        (&"m2".into(), &"two".into())
+    );
+    let hidden = asks("m1", "/v1/models/m1", CALLER).await;
+    assert_eq!(
+        (hidden.status(), error(&hidden)["code"].clone()),
+        (404, "model_not_found".into())
+    );
+    // A name that no list can hold is the provider's to tell.
+    assert_eq!(asks("x-1", "/v1/models/x-1", OTHER).await.status(), 200);
+    assert_eq!(upstream.attempts("x-1"), 1);
+    assert_eq!(upstream.attempts("m2") + upstream.attempts("m1"), 0);
+    stage.stop().await;
+}
+
 /// A page's browser asks without a key, and the page reads why it was refused.
 #[tokio::test]
 async fn pages_may_ask_and_read_what_they_are_answered() {

@@ -104,6 +104,11 @@ impl Grant {
         }
     }
 
+    /// Whom it is for.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The key names nobody from this moment of the wall clock on.
     #[must_use]
     pub fn expires(mut self, at: SystemTime) -> Self {

@@ -2,7 +2,7 @@
 
 use tollgate_middleware::{
     rate_limit::Quota,
-    token_cap::{Insert, OnExceed},
+    token_cap::{Caps, Insert, OnExceed},
 };
 
 use super::time;
@@ -50,6 +50,12 @@ pub(super) fn caller(caller: &Caller) -> String {
         let origins = caller.origins.iter().map(|it| quoted(&it.to_string()));
         parts.push(format!("origins: {}", list(origins.collect())));
     }
+    if !caller.labels.is_empty() {
+        let labels = caller.labels.iter();
+        let labels = labels.map(|(name, text)| format!("{}: {}", quoted(name), quoted(text)));
+        let labels: Vec<_> = labels.collect();
+        parts.push(format!("labels: {{ {} }}", labels.join(", ")));
+    }
     format!("{}: {{ {} }}", quoted(&caller.name), parts.join(", "))
 }
 
@@ -82,7 +88,8 @@ pub(super) fn auth(layers: &Layers) -> String {
     format!("auth: {{ open: {open}, jwt: {{ {} }} }}", parts.join(", "))
 }
 
-fn rate(quota: &Quota) -> String {
+/// A rate and its burst.
+pub(crate) fn rate(quota: &Quota) -> String {
     format!("{{ rate: {}, burst: {} }}", per(quota), quota.burst())
 }
 
@@ -141,6 +148,20 @@ pub(super) fn concurrency(limits: &Concurrency) -> String {
     } = limits;
     let wait = time(*wait);
     format!("concurrency: {{ max: {max}, per_caller: {per_caller}, queue: {queue}, wait: {wait} }}")
+}
+
+/// What holds where a request is capped.
+pub(crate) fn caps(caps: &Caps) -> String {
+    let whole = TokenCap {
+        off: false,
+        max_tokens: caps.max_tokens,
+        on_exceed: Some(caps.on_exceed),
+        insert: Some(caps.insert),
+        max_messages: caps.max_messages,
+        max_input: caps.max_input,
+        uninspected: Some(caps.uninspected),
+    };
+    token_cap(&whole).unwrap_or_default()
 }
 
 /// What the file says of it; `None` where it says nothing.

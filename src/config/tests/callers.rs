@@ -238,6 +238,40 @@ fn pages_may_ask_where_they_are_served() {
 }
 
 #[test]
+fn a_route_is_for_callers_that_there_are() {
+    let callers = format!("team-a: {{ key: {KEY}, labels: {{ cost_center: \"42\", team: a }} }}");
+    let route = |caller: &str| {
+        let routes =
+            format!("routes: [{{ name: r, match: {{ caller: {caller} }}, targets: [m] }}]");
+        with(&callers, &routes)
+    };
+    let path = "routes[0].match.caller";
+    refused(&[
+        (route("team-b"), path, "did you mean `team-a`"),
+        (
+            route("[team-a, nobody-else]"),
+            path,
+            "there is no caller `nobody-else`",
+        ),
+        (route("\"x*\""), path, "there is no caller"),
+        (route("[]"), path, "names nothing"),
+        (
+            with(&format!("a: {{ key: {KEY}, labels: {{ \"\": x }} }}"), ""),
+            "callers.a.labels",
+            "has a name",
+        ),
+    ]);
+    let loaded = good(&route("\"team-*\""));
+    let shown = redacted(&loaded.config);
+    for part in [
+        "caller: [\"team-*\"]",
+        "labels: { \"cost_center\": \"42\", \"team\": \"a\" }",
+    ] {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+}
+
+#[test]
 fn every_rate_may_have_a_burst_which_is_shown() {
     let limits = "per_ip: { rate: 300/min, burst: 5 }, global: 5000/s, per_model: { \"x*\": { rate: 10/hour, burst: 2 } }, \
                   per_user: { rate: 20/day, burst: 3 }";

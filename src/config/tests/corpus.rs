@@ -437,7 +437,12 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
     ("targets: [main]", "targets: main", "8:38", "must be a list"),
     (", targets: [main]", "", "8:5", "has no `targets`"),
     ("match: {}", "strategy: weighted", "8:18", "not built yet"),
-    ("match: {}", "match: { caller: x }", "8:27", "not built yet"),
+    (
+        "match: {}",
+        "match: { caller: x }",
+        "8:35",
+        "there is no caller `x`",
+    ),
     (
         "match: {}",
         "match: { path: v1 }",

@@ -38,6 +38,8 @@ pub struct Caller {
     pub surfaces: Option<Vec<Operation>>,
     /// The pages that may use its key; empty is all, and all who are no page.
     pub origins: Vec<OriginPattern>,
+    /// What its log lines say of it, in file order.
+    pub labels: Vec<(String, String)>,
 }
 
 /// What proves who is calling.
