@@ -11,6 +11,7 @@ pub mod jwks;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
+mod pieces;
 pub mod probe;
 pub mod reload;
 mod routing;
