@@ -85,6 +85,8 @@ pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
+#[cfg(any(feature = "concurrency", feature = "rate_limit"))]
+mod sync;
 
 #[cfg(feature = "auth")]
 pub mod auth;
