@@ -7,6 +7,7 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use serde_json::{Value, json};
+use tollgate_middleware::clock::{Clock, SystemClock};
 use tollgate_testing::{
     client::{Message, call},
     upstream::{Framing, Refusing, Script, Upstream},
@@ -35,7 +36,7 @@ impl Signer {
 
     /// A token that names this caller for ten minutes, by the key of this name.
     fn token(&self, kid: &str, caller: &str) -> String {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = SystemClock.wall().duration_since(SystemTime::UNIX_EPOCH);
         let ends = now.expect("after 1970").as_secs() + 600;
         self.signs(
             &json!({"alg": "EdDSA", "kid": kid}),

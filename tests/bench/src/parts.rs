@@ -2,6 +2,8 @@
 //!
 //! Each part is measured in turns with the same work without it; what is told is the difference of the medians.
 
+mod guards;
+
 use std::hint::black_box;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -28,6 +30,9 @@ pub(crate) fn run() {
     let (request, event) = wire();
     println!("| wire | {request:.0} | {event:.0} |");
     println!("| hygiene | {:.0} | none of its code runs |", hygiene());
+    for (part, request) in guards::rows() {
+        println!("| {part} | {request:.0} | none of its code runs |");
+    }
 }
 
 /// A head and its body as a client sends them.

@@ -12,6 +12,7 @@ use tollgate_middleware::clock::{Clock, Timer};
 pub(crate) struct Still(Instant);
 
 impl Still {
+    #[expect(clippy::disallowed_methods, reason = "it only has to be some moment")]
     pub(crate) fn now() -> Self {
         Self(Instant::now())
     }
