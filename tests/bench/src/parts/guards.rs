@@ -30,27 +30,25 @@ use super::{Inside, added, head};
 /// Callers of the gateway that is measured.
 const CALLERS: usize = 1000;
 
-/// The rows of the table: the part, and what it costs a request.
-pub(super) fn rows() -> Vec<(&'static str, f64)> {
+/// Tells of each part what it costs a request.
+pub(super) fn each(mut tell: impl FnMut(&str, f64)) {
     // Peek and permits make timers, which need a runtime to be made in.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
     let runtime = runtime.expect("a runtime of this thread");
     let _inside = runtime.enter();
-    vec![
-        ("auth, one of 1000 keys", auth()),
-        ("rate_limit by caller and in all", rate_limit()),
-        ("rate_limit by address", by_address()),
-        ("rate_limit without a limit", cost(RateLimitLayer::new([]))),
-        ("concurrency, a permit", concurrency()),
-        ("token_cap, a number clamped", token_cap(10)),
-        ("token_cap, a number that fits", token_cap(1_000_000)),
-        ("token_cap without a cap", token_cap(0)),
-        ("models, another question", models()),
-        ("cors without pages", cost(CorsLayer::default())),
-        ("cors, no page asks", cors()),
-    ]
+    tell("auth, one of 1000 keys", auth());
+    tell("rate_limit by caller and in all", rate_limit());
+    tell("rate_limit by address", by_address());
+    tell("rate_limit without a limit", cost(RateLimitLayer::new([])));
+    tell("concurrency, a permit", concurrency());
+    tell("token_cap, a number clamped", token_cap(10));
+    tell("token_cap, a number that fits", token_cap(1_000_000));
+    tell("token_cap without a cap", token_cap(0));
+    tell("models, another question", models());
+    tell("cors without pages", cost(CorsLayer::default()));
+    tell("cors, no page asks", cors());
 }
 
 /// What a future gives that never waits.
@@ -183,4 +181,17 @@ fn token_cap(most: u64) -> f64 {
             drop(black_box(answer));
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_part_lets_its_requests_in() {
+        let mut parts = Vec::new();
+        super::each(|part, cost| {
+            assert!(cost.is_finite(), "{part}");
+            parts.push(part.to_owned());
+        });
+        assert_eq!(parts.len(), 11);
+    }
 }
