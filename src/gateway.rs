@@ -361,6 +361,8 @@ fn scrape(live: &Live, tally: &Tally) -> String {
         generation: live.renewer.generation(),
         reload_failed: live.failures.count(),
         last_reload_failed: live.failures.last(),
+        permits_held: live.counts.permits().held() as u64,
+        permits_awaited: live.counts.permits().queued() as u64,
     })
 }
 

@@ -198,6 +198,9 @@ impl Sink for Told {
             bytes_in: record.bytes_in(),
             bytes_out: record.bytes_out(),
         });
+        if let Some(refused) = record.refused() {
+            self.0.counters.refused(&refused);
+        }
         let Inner {
             lines,
             generation,

@@ -398,6 +398,18 @@ async fn a_caller_with_as_many_streams_as_it_may_have_waits_for_its_own() {
     assert_eq!(second.status(), 429);
     assert_eq!(second.header("tollgate-refused-by"), Some("concurrency"));
     assert!(second.header("retry-after").is_some());
+    let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+    for line in [
+        "tollgate_concurrency_held 1",
+        "tollgate_concurrency_queued 0",
+        "tollgate_limited_total{limit=\"concurrency\",kind=\"rate_limit_exceeded\"} 1",
+    ] {
+        assert!(
+            page.text().contains(line),
+            "{line} is not in {}",
+            page.text()
+        );
+    }
     assert_eq!(ask(&stage, "other", OTHER, BODY).await.status(), 200);
     gate.open();
     assert_eq!(conn.response().await.status(), 200);
