@@ -62,13 +62,20 @@ mod charge;
 mod estimate;
 mod inject;
 mod outline;
+mod said;
 mod service;
+#[cfg(feature = "tokenizer")]
+mod tokens;
 mod told;
+#[cfg(not(feature = "tokenizer"))]
+mod untold;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "tokenizer")]
+pub use self::tokens::{Counting, Tokenizer};
 pub use self::{
     body::ResponseBody,
     inject::{Inject, InjectLayer},
