@@ -19,3 +19,5 @@ pub mod server;
 pub mod show;
 pub mod stack;
 pub mod telemetry;
+#[cfg(feature = "tokenizer")]
+mod tokens;

@@ -7,6 +7,7 @@ mod configs;
 mod dependencies;
 mod edges;
 mod endings;
+mod fuzzed;
 mod harness;
 mod inside;
 mod load;
@@ -18,4 +19,6 @@ mod reload;
 mod sdk;
 mod sources;
 mod timing;
+#[cfg(feature = "tokenizer")]
+mod tokens;
 mod wire;
