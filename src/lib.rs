@@ -20,3 +20,5 @@ pub mod server;
 pub mod show;
 pub mod stack;
 pub mod telemetry;
+#[cfg(feature = "tokenizer")]
+mod tokens;
