@@ -52,8 +52,8 @@
 //!
 //! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing
 //! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
-//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`prices`], [`record`] (the record
-//! itself) and [`sse`].
+//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`prices`], [`record`] (the
+//! record itself) and [`sse`].
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
 //! to add a layer: the pages of `docs`.
@@ -79,6 +79,7 @@ pub mod dialect;
 pub mod error;
 pub mod executor;
 pub mod facts;
+pub mod health;
 pub mod json;
 pub mod prices;
 pub mod record;
