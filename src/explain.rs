@@ -4,15 +4,18 @@ use std::fmt::Write as _;
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use tollgate_middleware::{
+    clock::{Clock as _, SystemClock},
     dialect::{self, Recognised, Surface},
     error::Rejection,
+    health::{Board, Wallet},
     json, peek,
+    prices::Prices,
     route::Ask,
 };
 
 use crate::{
     config::{Clock, Config, Meter, Timeout, show},
-    routing,
+    routing::{self, Place, Way},
 };
 
 /// The request to explain.
@@ -149,20 +152,92 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
             format_args!("none is configured: the provider that lists it"),
         ),
     }
-    let place = routing::places(config).swap_remove(chosen.index);
-    let provider = &config.providers[place.provider];
-    match &provider.base_url {
-        Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
-        None => say(out, "target", format_args!("{}, built in", provider.name)),
+    let mut ways = routing::ways(config, &Wallet::new());
+    // The implicit routes lead to one way.
+    let way = ways.swap_remove(chosen.index.min(ways.len() - 1));
+    let seats = way.places.iter().map(|place| {
+        let board = Board::new(SystemClock.now());
+        routing::seat(config, place, &board, &Prices::built_in(), ())
+    });
+    let balance = routing::balanced(&way, seats);
+    let (model, pin) = (chosen.model.as_deref(), chosen.pin.as_deref());
+    let bound = match intent {
+        Some(intent) => intent.continues(),
+        None => surface.is_none(),
+    };
+    let eligible = balance.eligible(model, pin, bound);
+    if way.places.len() > 1 {
+        let sticky = way.sticky.map_or("", |on| on.word());
+        let sticky = if sticky.is_empty() {
+            String::new()
+        } else {
+            format!(", the same one for the same {sticky}")
+        };
+        say(
+            out,
+            "strategy",
+            format_args!("{}{sticky}", way.strategy.word()),
+        );
     }
+    if bound && way.places.len() > 1 {
+        say(
+            out,
+            "",
+            format_args!("it is about what a provider keeps: only the state target is asked"),
+        );
+    }
+    for (place, eligible) in way.places.iter().zip(eligible) {
+        told_target(config, place, chosen.model.as_deref(), eligible, out);
+    }
+    let first = way
+        .places
+        .iter()
+        .zip(balance.eligible(model, pin, bound))
+        .find(|(_, why)| why.is_ok());
+    let place = first.map_or(&way.places[0], |(place, _)| place);
     place.target.takes(surface, intent)?;
-    if let Some(asked) = place.target.asked_for(chosen.model.as_deref()) {
+    let meter = way.meter.over(config.layers.meter);
+    layers(out, config, &way, &place.timeout, &meter);
+    Ok(())
+}
+
+/// One target, what it would be asked for, and why it would not be asked at all.
+fn told_target(
+    config: &Config,
+    place: &Place,
+    model: Option<&str>,
+    eligible: Result<(), &'static str>,
+    out: &mut String,
+) {
+    let provider = &config.providers[place.provider];
+    let name = place.target.name();
+    let label = place
+        .target
+        .label_word()
+        .map_or(String::new(), |label| format!(" ({label})"));
+    let weight = if place.weight == 1 {
+        String::new()
+    } else {
+        format!(", weight {}", place.weight)
+    };
+    let why = eligible
+        .err()
+        .map_or(String::new(), |why| format!("; not asked: {why}"));
+    match &provider.base_url {
+        Some(url) => say(
+            out,
+            "target",
+            format_args!("{name}{label} at {url}{weight}{why}"),
+        ),
+        None => say(
+            out,
+            "target",
+            format_args!("{name}{label}, built in{weight}{why}"),
+        ),
+    }
+    if let (Some(asked), Ok(())) = (place.target.asked_for(model), eligible) {
         say(out, "asked for", format_args!("{asked}"));
     }
-    let own = provider.timeout.over(config.layers.timeout);
-    let meter = place.meter.over(config.layers.meter);
-    layers(out, config, &place.timeout.over(own), &meter);
-    Ok(())
 }
 
 /// The surface that a path has; says what it is.
@@ -188,7 +263,7 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
 }
 
 /// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
+fn layers(out: &mut String, config: &Config, way: &Way, clocks: &Timeout, meter: &Meter) {
     let limits = &config.server.limits;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
@@ -208,6 +283,14 @@ fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
         ),
     );
     say(out, "", format_args!("route"));
+    say(
+        out,
+        "",
+        format_args!("timeout of the whole: {}", shown(way.total)),
+    );
+    let retry = show::choice::retry(&way.retry);
+    say(out, "", format_args!("retry: {retry}"));
+    say(out, "", format_args!("balance: {}", way.strategy.word()));
     say(
         out,
         "",

@@ -7,8 +7,10 @@ use std::{
 
 use tollgate_middleware::{
     auth::{AuthLayer, Digest, Grant, Keys},
+    clock::{Clock, SystemClock},
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
+    health::{Board, Wallet},
     rate_limit::{
         ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quotas, RateLimitLayer,
         UserSource,
@@ -33,6 +35,8 @@ struct Inner {
     // By pattern: one that goes and comes again goes on.
     models: Mutex<HashMap<String, Cells>>,
     permits: Permits,
+    board: Board,
+    wallet: Wallet,
 }
 
 impl Counts {
@@ -46,12 +50,24 @@ impl Counts {
             users: Cells::new(STRANGERS),
             models: Mutex::default(),
             permits: Permits::new(limits(config)),
+            board: Board::new(SystemClock.now()),
+            wallet: Wallet::new(),
         }))
     }
 
     /// Bounds from now on what runs as this configuration says.
     pub fn adopt(&self, config: &Config) {
         self.0.permits.set(limits(config));
+    }
+
+    /// What is known of the targets.
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
+    }
+
+    /// What is known of the credentials.
+    pub(crate) fn wallet(&self) -> &Wallet {
+        &self.0.wallet
     }
 
     pub(crate) fn permits(&self) -> Permits {
@@ -131,6 +147,7 @@ fn grant(caller: &config::Caller) -> Grant {
     let terms = Terms {
         priority: caller.priority,
         models: models.map(|all| all.iter().map(|it| it.to_string().into()).collect()),
+        credential: caller.credential.as_deref().map(Into::into),
         ..Terms::default()
     };
     let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))

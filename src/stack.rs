@@ -14,6 +14,7 @@ use http::{Request, Response, Uri, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tollgate_middleware::{
     auth::Auth,
+    balance::{self, Balance},
     body::{Guarded, Held, Reply, Room},
     client::{Client, Heads, Pool},
     clock::SystemClock,
@@ -26,6 +27,7 @@ use tollgate_middleware::{
     rate_limit::{RateLimit, RateLimitLayer},
     record::{self, Drain, DrainLayer, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
+    retry::{self, Retry, RetryLayer},
     route::Router,
     seal::{self, Seal, SealLayer},
     timeout::{self, TimeoutLayer, Timeouts},
@@ -39,10 +41,11 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
+    gateway,
     guards::{self, Counts},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
-    routing,
+    routing::{self, Way},
     server::looks,
 };
 
@@ -51,8 +54,8 @@ pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming,
 
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
 pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
-/// One route; with one target, until there is a balancer.
-pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
+/// One route: its targets, and what chooses between them and tries again.
+pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<Retry<Balance<TargetStack>>>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
@@ -117,7 +120,13 @@ fn hygiene(config: &Config) -> HygieneLayer {
 }
 
 /// One route.
-fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStack) -> RouteStack {
+fn route(
+    total: config::Clock,
+    asked: RateLimitLayer,
+    caps: Caps,
+    retry: retry::Policy,
+    targets: Balance<TargetStack>,
+) -> RouteStack {
     ServiceBuilder::new()
         // The end user and the model are known here, and nothing has been spent yet.
         .layer(asked)
@@ -125,11 +134,13 @@ fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStac
         .layer(TokenCapLayer::new(caps))
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
-            total: limits.total,
+            total: total.limit(),
             ..Timeouts::off()
         }))
+        // Before the first byte has gone out: what failed is made once more, here or elsewhere.
+        .layer(RetryLayer::new(retry))
         // Everything inside exists once per target.
-        .service(target)
+        .service(targets)
 }
 
 /// One target of a route; `event` is how many bytes of one event are kept.
@@ -143,13 +154,7 @@ fn target(
 ) -> TargetStack {
     ServiceBuilder::new()
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
-        .layer(
-            TimeoutLayer::new(Timeouts {
-                total: None,
-                ..limits
-            })
-            .event(event),
-        )
+        .layer(TimeoutLayer::new(limits).event(event))
         // Next to the provider: whether its answer is whole is known before anybody judges it.
         .layer(
             TruncationLayer::new()
@@ -275,16 +280,34 @@ impl<K: Sink> Stack<K> {
             Leaf::Mock(_) => None,
         });
         let clients = clients.collect();
-        let routes = routing::places(config).into_iter().map(|place| {
-            let provider = &config.providers[place.provider];
-            let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
-            let marks = provider.end == End::Transport;
-            let leaf = leaves[place.provider].clone();
-            let meter = meter(&place.meter.over(config.layers.meter), provider);
-            let inside = target(limits, event, marks, meter, place.target, leaf);
-            route(limits, counts.asked(config), place.caps, inside)
-        });
-        let routes = Router::new(routing::table(config), routes);
+        let prices = gateway::prices(config);
+        let stack = |way: &Way| {
+            let seats = way.places.iter().map(|place| {
+                let provider = &config.providers[place.provider];
+                let limits = timeouts(&place.timeout);
+                let marks = provider.end == End::Transport;
+                let leaf = leaves[place.provider].clone();
+                let meter = meter(&way.meter.over(config.layers.meter), provider);
+                let inside = target(limits, event, marks, meter, place.target.clone(), leaf);
+                routing::seat(config, place, counts.board(), &prices, inside)
+            });
+            let targets = routing::balanced(way, seats);
+            route(
+                way.total,
+                counts.asked(config),
+                way.caps.clone(),
+                way.retry.clone(),
+                targets,
+            )
+        };
+        let table = routing::table(config);
+        let ways = routing::ways(config, counts.wallet());
+        let mut stacks: Vec<_> = ways.iter().map(stack).collect();
+        // The implicit routes lead to one way.
+        if let [shared] = &*stacks {
+            stacks = vec![shared.clone(); table.len()];
+        }
+        let routes = Router::new(table, stacks);
         Self {
             edge: edge(config, sink, room.clone(), &counts, routes),
             clients,
@@ -316,10 +339,11 @@ type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
 type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
+type ChosenBody = retry::ResponseBody<balance::ResponseBody<TargetBody, SystemClock>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>, SystemClock>,
+        seal::ResponseBody<Reply<Guarded<Reply<TimedBody<ChosenBody>>, Hold>>, SystemClock>,
         K,
         SystemClock,
     >,

@@ -72,7 +72,9 @@ pub mod docs {
     pub mod order {}
 }
 
+pub mod attempt;
 pub mod body;
+pub mod chance;
 pub mod clock;
 pub mod conn;
 pub mod dialect;
@@ -87,6 +89,8 @@ pub mod sse;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "balance")]
+pub mod balance;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "concurrency")]
@@ -103,6 +107,8 @@ pub mod peek;
 pub mod rate_limit;
 #[cfg(feature = "respond")]
 pub mod respond;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "route")]
 pub mod route;
 #[cfg(feature = "seal")]

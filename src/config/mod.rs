@@ -12,6 +12,7 @@ mod aliases;
 mod build;
 mod callers;
 mod check;
+mod choice;
 mod decode;
 mod excerpt;
 mod expand;
@@ -26,6 +27,7 @@ mod parse;
 mod problem;
 mod provider_parts;
 mod providers;
+mod retry;
 mod routes;
 mod schema;
 mod secret;
@@ -52,8 +54,9 @@ pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
     Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
     Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
-    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route, Runtime, Scheme, Server,
-    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
+    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, RetryOverride, Route, Runtime,
+    Scheme, Server, ServerTls, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride,
+    TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -41,17 +41,17 @@ fn one(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry) -> Provider {
     needs_url(decoder, entry, &path, dialect);
     let dialect = dialect.unwrap_or(Dialect::Raw);
     let base_url = parsed(Some(node), "base_url", value::base_url);
-    let credential = parts::credential(decoder, node, &path);
+    let credentials = parts::credentials(decoder, node, &path);
     let auth = word("auth")
         .and_then(Auth::from_word)
         .unwrap_or_else(|| Auth::of(dialect));
-    if credential.is_some() {
+    if !credentials.is_empty() {
         credential_is_safe(decoder, node, &path, base_url.as_ref(), auth);
     }
     Provider {
         name: entry.key.clone(),
         dialect,
-        credential,
+        credentials,
         auth,
         models: parts::models(decoder, node, &path),
         headers: parts::headers(decoder, node, &path),

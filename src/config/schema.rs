@@ -216,18 +216,18 @@ const CALLER: &[Key] = &[
     later("labels", Kind::Table(&Kind::Text)),
     key("surfaces", TEXTS),
     key("origins", TEXTS),
-    later("credential", Kind::Text),
+    key("credential", Kind::Text),
 ];
 
 const ROUTE: &[Key] = &[
     key("name", Kind::Text),
     key("match", Kind::Map(MATCH)),
-    later(
+    key(
         "sticky",
         Kind::Layer(&[key("on", Kind::Word(&["caller", "session", "user"]))]),
     ),
-    later("state_target", Kind::Text),
-    later("strategy", Kind::Word(STRATEGIES)),
+    key("state_target", Kind::Text),
+    key("strategy", Kind::Word(STRATEGIES)),
     needed(
         "targets",
         Kind::List(&Kind::Either(&[Kind::Text, Kind::Map(TARGET)])),
@@ -272,12 +272,18 @@ const TARGET: &[Key] = &[
     needed("provider", Kind::Text),
     key("model", Kind::Text),
     key("label", Kind::Text),
-    later("weight", NATURAL),
-    later("retry", Kind::Layer(RETRY)),
+    key("weight", WEIGHT),
+    key("retry", Kind::Layer(TARGET_RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
-    later("timeout", Kind::Layer(TIMEOUT)),
-    later("credential", Kind::Text),
+    key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
+    key("credential", Kind::Text),
 ];
+
+/// Sums of weights are to stay exact.
+const WEIGHT: Kind = Kind::Integer {
+    least: 0,
+    most: 1_000_000,
+};
 
 const LAYERS: &[Key] = &[
     // No layer that can be turned off: `open` says who is served.
@@ -295,7 +301,7 @@ const LAYERS: &[Key] = &[
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
-    later("retry", Kind::Layer(RETRY)),
+    key("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
@@ -311,7 +317,7 @@ const ROUTE_LAYERS: &[Key] = &[
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
-    later("retry", Kind::Layer(RETRY)),
+    key("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
     key("meter", Kind::Layer(METER)),
@@ -399,8 +405,17 @@ const BUDGET: &[Key] = &[
     key("waste", Kind::Text),
 ];
 
+/// Of one target there is a number of its own; the rest is decided for the whole route.
+const TARGET_RETRY: &[Key] = &[key("attempts", ATTEMPTS)];
+
+/// Calls of one request.
+const ATTEMPTS: Kind = Kind::Integer {
+    least: 1,
+    most: 100,
+};
+
 const RETRY: &[Key] = &[
-    key("attempts", COUNT),
+    key("attempts", ATTEMPTS),
     key("on", TEXTS),
     key("base", TIME),
     key("max_retry_after", TIME),

@@ -9,12 +9,13 @@ use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
-    Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
-    Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout,
-    TimeoutOverride, Webhook, Workers,
+    Admin, Clock, Config, Connections, Credential, End, Expose, ExtraMember, HeldBodies, Limits,
+    LogTo, Match, Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server,
+    Timeout, TimeoutOverride, Webhook, Workers,
 };
 
 mod callers;
+pub(crate) mod choice;
 
 use self::callers::{caller, concurrency, rate_limit, token_cap};
 
@@ -64,6 +65,8 @@ pub fn redacted(config: &Config) -> String {
         1,
         &format!("timeout: {}", all_clocks(&config.layers.timeout)),
     );
+    let retry = choice::retry(&config.layers.retry);
+    line(&mut out, 1, &format!("retry: {retry}"));
     line(
         &mut out,
         1,
@@ -141,12 +144,16 @@ pub fn summary(config: &Config) -> String {
         line(&mut out, 0, &provider_in_short(p));
     }
     for r in &config.routes {
-        let model = r
-            .target
-            .model
-            .as_ref()
-            .map(|m| format!(" as {m}"))
-            .unwrap_or_default();
+        let targets = r.targets.iter().map(|target| match &target.model {
+            Some(model) => format!("{} as {model}", target.provider),
+            None => target.provider.clone(),
+        });
+        let targets: Vec<_> = targets.collect();
+        let how = match &*targets {
+            [_] => String::new(),
+            _ => format!("{} of ", r.strategy.word()),
+        };
+        let targets = targets.join(", ");
         let matches = match matches(&r.matches) {
             m if m == "{}" => "everything".to_owned(),
             m => m,
@@ -154,10 +161,7 @@ pub fn summary(config: &Config) -> String {
         line(
             &mut out,
             0,
-            &format!(
-                "route {}: {matches} -> {}{model}",
-                r.name, r.target.provider
-            ),
+            &format!("route {}: {matches} -> {how}{targets}", r.name),
         );
     }
     if config.routes.is_empty() {
@@ -178,11 +182,11 @@ fn provider_in_short(p: &Provider) -> String {
         .base_url
         .as_ref()
         .map_or_else(|| "built in".to_owned(), ToString::to_string);
-    let key = p
-        .credential
-        .as_ref()
-        .map(|c| format!("credential {}", c.secret));
-    let key = key.unwrap_or_else(|| "no credential".to_owned());
+    let key = match &*p.credentials {
+        [] => "no credential".to_owned(),
+        [only] => format!("credential {}", only.secret),
+        several => format!("{} credentials", several.len()),
+    };
     let models = match &p.models {
         Models::Any => "any model".to_owned(),
         Models::Listed(models) if models.len() == 1 => "1 model".to_owned(),
@@ -312,7 +316,7 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(url) = &p.base_url {
         line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
     }
-    line(out, 2, &format!("credentials: [{}]", credential(p)));
+    line(out, 2, &format!("credentials: [{}]", credentials(p)));
     line(out, 2, &format!("auth: {}", p.auth.word()));
     tables(out, p);
     if let Some(clocks) = some_clocks(&p.timeout) {
@@ -334,15 +338,16 @@ fn provider(out: &mut String, p: &Provider) {
     );
 }
 
-fn credential(p: &Provider) -> String {
-    let Some(credential) = &p.credential else {
-        return String::new();
+fn credentials(p: &Provider) -> String {
+    let shown = |credential: &Credential| {
+        let key = quoted(&credential.secret.to_string());
+        match &credential.name {
+            Some(name) => format!("{{ name: {}, key: {key} }}", quoted(name)),
+            None => key,
+        }
     };
-    let key = quoted(&credential.secret.to_string());
-    match &credential.name {
-        Some(name) => format!("{{ name: {}, key: {key} }}", quoted(name)),
-        None => key,
-    }
+    let all: Vec<_> = p.credentials.iter().map(shown).collect();
+    all.join(", ")
 }
 
 /// The maps of a provider whose keys are names.
@@ -405,16 +410,14 @@ fn header(name: &str, value: &Secret) -> String {
 fn route(out: &mut String, r: &Route) {
     line(out, 1, &format!("- name: {}", quoted(&r.name)));
     line(out, 2, &format!("match: {}", matches(&r.matches)));
-    let mut target = format!("provider: {}", quoted(&r.target.provider));
-    if let Some(model) = &r.target.model {
-        let _ = write!(target, ", model: {}", quoted(model));
+    for text in choice::strategy(r) {
+        line(out, 2, &text);
     }
-    if let Some(label) = &r.target.label {
-        let _ = write!(target, ", label: {}", quoted(label));
-    }
-    line(out, 2, &format!("targets: [{{ {target} }}]"));
+    let targets: Vec<_> = r.targets.iter().map(choice::target).collect();
+    line(out, 2, &format!("targets: [{}]", targets.join(", ")));
     let clocks = some_clocks(&r.timeout).map(|clocks| format!("timeout: {clocks}"));
     let clocks = clocks.into_iter().chain(own_meter(&r.meter));
+    let clocks = clocks.chain(choice::own_retry(&r.retry));
     let layers: Vec<_> = clocks.chain(token_cap(&r.token_cap)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));

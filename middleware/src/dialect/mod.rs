@@ -14,6 +14,7 @@ pub mod eventstream;
 pub mod framing;
 pub mod multipart;
 pub mod pieces;
+pub mod refusal;
 pub mod request;
 pub mod surface;
 pub mod usage;
@@ -27,6 +28,7 @@ pub use self::{
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
+    refusal::Refusal,
     request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},

@@ -10,6 +10,7 @@ use http::Extensions;
 use super::{
     circuit::{Changes, Circuit, Pass, Seen, Verdict},
     policy::{Policy, Tries},
+    pulse::Pulse,
 };
 use crate::facts::{Intent, Route};
 
@@ -47,7 +48,12 @@ struct Value {
     provider: Arc<str>,
     model: Option<Arc<str>>,
     circuit: Circuit,
+    pulse: Pulse,
 }
+
+/// A request that runs at a target.
+#[derive(Debug)]
+pub struct Load(Health);
 
 /// The state of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +216,7 @@ impl Provider {
                 provider: self.name.clone(),
                 model: (!key.is_empty()).then(|| key.clone()),
                 circuit: Circuit::new(),
+                pulse: Pulse::default(),
             }))
         };
         models.entry(key.clone()).or_insert_with(fresh).clone()
@@ -230,6 +237,22 @@ impl Health {
     /// The model, in the provider's words; `None` for requests that name none. `*` stands for all that found no room.
     pub fn model(&self) -> Option<&Arc<str>> {
         self.0.model.as_ref()
+    }
+
+    /// How it has been doing.
+    pub fn pulse(&self) -> &Pulse {
+        &self.0.pulse
+    }
+
+    /// A request runs there until the value is dropped.
+    pub fn load(&self) -> Load {
+        self.0.pulse.come();
+        Load(self.clone())
+    }
+
+    /// Whether the circuit is closed; what is asked without the time.
+    pub fn is_closed(&self) -> bool {
+        self.0.circuit.is_closed()
     }
 
     /// The state of the circuit.
@@ -330,7 +353,7 @@ impl Health {
 
     /// Whether nobody holds it but the board, and nothing is known that would be missed.
     fn is_blank(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.0.circuit.is_blank()
+        Arc::strong_count(&self.0) == 1 && self.0.circuit.is_blank() && self.0.pulse.is_blank()
     }
 }
 
@@ -368,11 +391,28 @@ impl Source {
         };
         let routed = facts.get().and_then(|route: &Route| route.model.as_deref());
         let asked = || facts.get().and_then(Intent::model);
-        let model = routed.or_else(asked);
+        self.named(own, routed.or_else(asked))
+    }
+
+    /// The health that a request for this model is about, by the name that callers ask for.
+    pub fn of_model(&self, model: Option<&str>) -> Health {
+        match &self.names {
+            Names::Fixed(health) => health.clone(),
+            Names::Asked(own) => self.named(own, model),
+        }
+    }
+
+    fn named(&self, own: &Arc<Own>, model: Option<&str>) -> Health {
         match model.and_then(|model| own(model)) {
             Some(own) => self.provider.health(Some(&own)),
             None => self.provider.health(model),
         }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.pulse().leave();
     }
 }
 

@@ -108,6 +108,10 @@ impl Circuit {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        unpack(self.word.load(Ordering::Acquire)) == Seen::Closed
+    }
+
     /// The state at this moment.
     pub(super) fn seen(&self, now: u64, changes: &mut Changes) -> Seen {
         let seen = unpack(self.word.load(Ordering::Acquire));

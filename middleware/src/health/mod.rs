@@ -6,6 +6,8 @@
 //! | part | writer | readers |
 //! |---|---|---|
 //! | the circuit | `breaker` | whoever picks targets; metrics |
+//! | its [`Pulse`]: load, speed, failures, until when it is parked; the budget for second attempts | `balance` | `balance`, and `retry` through it |
+//! | its [`Keys`]: which credentials are parked | `upstream` | `upstream`, `balance` |
 //!
 //! Reading is lock-free, but for the one moment in which a probe has run out of its time: whoever asks next settles it.
 //! Writing takes a lock of this one value, twice in the life of a request at the most.
@@ -29,15 +31,21 @@
 
 mod board;
 mod circuit;
+mod keys;
 mod policy;
+mod pulse;
 mod sync;
+mod wait;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    board::{Board, Change, Health, Source, State},
+    board::{Board, Change, Health, Load, Source, State},
     circuit::{Pass, Verdict},
+    keys::{Key, Keys, Refused, Wallet, Want},
     policy::{Policy, Tries},
+    pulse::{Parked, Pulse, Ratio, Reading},
+    wait::wait,
 };

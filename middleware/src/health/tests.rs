@@ -216,6 +216,7 @@ fn a_request_is_about_the_model_that_the_provider_is_asked_for() {
         facts.insert(Route {
             name: None,
             model: model.map(Into::into),
+            pin: None,
         });
         source.of(&facts).model().cloned()
     };

@@ -124,6 +124,8 @@ pub struct Choice {
     pub name: Option<Arc<str>>,
     /// The model after aliases and `provider/model` were resolved.
     pub model: Option<Arc<str>>,
+    /// The provider, where the request names it.
+    pub pin: Option<Arc<str>>,
 }
 
 /// Routes, aliases and what the providers serve.
@@ -187,6 +189,7 @@ impl Table {
             index,
             name,
             model: model.map(Into::into),
+            pin: pin.map(|at| self.providers[at].provider.clone()),
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Contract
 //! - *Reads*: [`Intent`](crate::facts::Intent): whether a stream was asked for (absent: a document).
-//! - *Writes*: [`Record`]: the word `timeout` into the attempt that was running.
+//! - *Writes*: [`Deadline`](crate::facts::Deadline), where the whole has a limit; into the [`Record`] the word `timeout` of the
+//!   attempt that was running.
 //! - *Refuses*: [`UpstreamTimeout`](crate::error::Reason::UpstreamTimeout), before the head as an error, after it as a
 //!   failure of the body. What was running inside is dropped at once.
 //! - *Bodies*: watched; for `first_token` the bytes are read until the first output has been seen.

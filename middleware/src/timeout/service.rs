@@ -16,7 +16,7 @@ use crate::{
     clock::{Clock, SystemClock},
     dialect::{self, Judge},
     error::BoxError,
-    facts::Intent,
+    facts::{Deadline, Intent},
     record::Record,
     sse::CAP,
 };
@@ -95,7 +95,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
         let limits = self.limits;
         if limits == Timeouts::off() {
             // Nothing to measure: the time is not asked for.
@@ -123,6 +123,12 @@ where
         ];
         let start = self.clock.now();
         let deadline = head.into_iter().flatten().min().map(|limit| start + limit);
+        if let Some(total) = limits.total {
+            let sooner = req.extensions().get().map(|Deadline(at)| *at);
+            let own = start + total;
+            let at = sooner.map_or(own, |sooner| sooner.min(own));
+            req.extensions_mut().insert(Deadline(at));
+        }
         ResponseFuture {
             inner: Some(self.inner.call(req)),
             limit: deadline.map(|at| self.clock.sleep_until(at)),

@@ -132,7 +132,7 @@ fn mistakes_that_a_schema_can_see_are_refused_as_by_the_program() {
         "server: { cors: { origins: [] } }",
         "state: { dir: x }",
         "callers: { a: { key: x, budget: 5usd } }",
-        "layers: { retry: { attempts: 2 } }",
+        "layers: { word_filter: { words: [x] } }",
         "layers: { timeout: { idel: 3s } }",
         "layers: { timeout: { connect: off } }",
         "aliases: [a]",

@@ -37,6 +37,8 @@ pub struct Caller {
     pub surfaces: Option<Vec<Operation>>,
     /// The pages that may use its key; empty is all, and all who are no page.
     pub origins: Vec<OriginPattern>,
+    /// The credential that is sent for it, by its name, where a provider has one of that name.
+    pub credential: Option<String>,
 }
 
 /// What proves who is calling.

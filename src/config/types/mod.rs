@@ -5,6 +5,7 @@ mod clocks;
 mod meter;
 mod network;
 mod provider;
+mod retry;
 mod route;
 
 use std::path::PathBuf;
@@ -18,7 +19,8 @@ pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
 };
-pub use route::{Alias, Match, Pattern, Route, Target};
+pub use retry::RetryOverride;
+pub use route::{Alias, Match, Pattern, Route, StickyOn, Strategy, Target};
 
 use super::secret::Secret;
 
@@ -225,6 +227,8 @@ pub struct Layers {
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// What is tried again.
+    pub retry: tollgate_middleware::retry::Policy,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.

@@ -17,8 +17,8 @@ pub struct Provider {
     pub dialect: Dialect,
     /// Where it is; `None` for the mock only.
     pub base_url: Option<BaseUrl>,
-    /// What it is paid with; `None` sends no credential.
-    pub credential: Option<Credential>,
+    /// What it is paid with, in turn; without any, no credential is sent.
+    pub credentials: Vec<Credential>,
     /// The header slot of the credential.
     pub auth: Auth,
     /// The models it serves.
@@ -35,6 +35,15 @@ pub struct Provider {
     pub tls: Option<ProviderTls>,
     /// How its streams show that they are complete.
     pub end: End,
+}
+
+impl Provider {
+    /// Whether one of its credentials has this name.
+    #[must_use]
+    pub fn has_credential(&self, name: &str) -> bool {
+        let mut credentials = self.credentials.iter();
+        credentials.any(|it| it.name.as_deref() == Some(name))
+    }
 }
 
 /// The header slot of a credential.
