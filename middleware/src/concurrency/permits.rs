@@ -61,9 +61,10 @@ type Place = (Reverse<i32>, u64);
 type Who = (Arc<str>, Arc<str>);
 
 /// Whose request it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Whose {
-    pub(super) who: Who,
+    /// None: it counts in all only.
+    pub(super) who: Option<Who>,
     pub(super) class: i32,
 }
 
@@ -141,11 +142,11 @@ impl Permits {
         self.lock().queue.len()
     }
 
-    pub(super) fn enter(&self, whose: Option<&Whose>) -> Result<Entry, Full> {
+    pub(super) fn enter(&self, whose: &Whose) -> Result<Entry, Full> {
         let mut state = self.lock();
-        let caller = whose.map(|whose| whose.who.clone());
-        if let Some(whose) = whose {
-            state.count(whose)?;
+        let caller = whose.who.clone();
+        if let Some(who) = &caller {
+            state.count(who)?;
         }
         if state.held < state.limits.most {
             state.held += 1;
@@ -155,7 +156,7 @@ impl Permits {
                 caller,
             }));
         }
-        let place = (Reverse(whose.map_or(0, |whose| whose.class)), state.next);
+        let place = (Reverse(whose.class), state.next);
         state.next += 1;
         state.queue.insert(place, Waker::noop().clone());
         let mut woken = None;
@@ -204,15 +205,15 @@ impl Permits {
 }
 
 impl State {
-    fn count(&mut self, whose: &Whose) -> Result<(), Full> {
+    fn count(&mut self, who: &Who) -> Result<(), Full> {
         let limits = &self.limits;
-        let own = limits.callers.get(&whose.who.0);
+        let own = limits.callers.get(&who.0);
         let most = own.copied().unwrap_or(limits.per_caller);
-        let running = self.callers.get(&whose.who).copied().unwrap_or(0);
+        let running = self.callers.get(who).copied().unwrap_or(0);
         if running >= most {
             return Err(Full::Caller);
         }
-        self.callers.insert(whose.who.clone(), running + 1);
+        self.callers.insert(who.clone(), running + 1);
         Ok(())
     }
 
