@@ -12,7 +12,7 @@ use tollgate_middleware::{
 
 use crate::{
     config::{Clock, Config, Meter, Timeout, show},
-    routing,
+    routing::{self, Place},
 };
 
 /// The request to explain.
@@ -161,7 +161,7 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
     }
     let own = provider.timeout.over(config.layers.timeout);
     let meter = place.meter.over(config.layers.meter);
-    layers(out, config, &place.timeout.over(own), &meter);
+    layers(out, config, &place, &place.timeout.over(own), &meter);
     Ok(())
 }
 
@@ -188,7 +188,7 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
 }
 
 /// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
+fn layers(out: &mut String, config: &Config, place: &Place, clocks: &Timeout, meter: &Meter) {
     let limits = &config.server.limits;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
@@ -208,6 +208,16 @@ fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
         ),
     );
     say(out, "", format_args!("route"));
+    if let Some(share) = &config.providers[place.provider].concurrency {
+        let share = show::targets::share(share);
+        say(
+            out,
+            "",
+            format_args!("concurrency of the provider: {share}"),
+        );
+    }
+    let breaker = show::targets::breaker(&place.breaker);
+    say(out, "", format_args!("breaker: {breaker}"));
     say(
         out,
         "",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
+    health::{Board, Source},
     models::Listed,
     route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
     token_cap::Caps,
@@ -11,7 +12,7 @@ use tollgate_middleware::{
 };
 
 use crate::config::{
-    self, Auth, Config, Dialect, MeterOverride, Provider, TimeoutOverride, TokenCap,
+    self, Auth, Breaker, Config, Dialect, MeterOverride, Provider, TimeoutOverride, TokenCap,
 };
 
 /// What leads to one target: the router wants one for each rule, or, without routes, for each
@@ -20,10 +21,14 @@ use crate::config::{
 pub(crate) struct Place {
     /// Which provider, by its index.
     pub(crate) provider: usize,
+    /// The model that this target always asks for.
+    pub(crate) model: Option<String>,
     /// The provider as this target asks it.
     pub(crate) target: Target,
-    /// The route's own clocks.
+    /// The clocks of the target and of the route.
     pub(crate) timeout: TimeoutOverride,
+    /// When the target is not asked any more.
+    pub(crate) breaker: Breaker,
     /// How the route's answers are metered.
     pub(crate) meter: MeterOverride,
     /// What a request may ask for on this route.
@@ -36,8 +41,10 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
     if config.routes.is_empty() {
         let place = |(at, provider)| Place {
             provider: at,
+            model: None,
             target: target(provider),
             timeout: TimeoutOverride::default(),
+            breaker: config.layers.breaker,
             meter: MeterOverride::default(),
             caps: TokenCap::default().over(caps),
         };
@@ -56,8 +63,13 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
         }
         Place {
             provider: at,
+            model: route.target.model.clone(),
             target,
-            timeout: route.timeout,
+            timeout: route.target.timeout.or(route.timeout),
+            breaker: route
+                .target
+                .breaker
+                .over(route.breaker.over(config.layers.breaker)),
             meter: route.meter,
             caps: route.token_cap.over(caps),
         }
@@ -149,6 +161,17 @@ fn pattern(pattern: &config::Pattern) -> Pattern {
     } else {
         Pattern::exactly(&pattern.text)
     }
+}
+
+/// Whose circuit a request meets at a target.
+pub(crate) fn source(board: &Board, provider: &Provider, model: Option<&str>) -> Source {
+    if let Some(model) = model {
+        return Source::fixed(board, &provider.name, model);
+    }
+    let names = models(&provider.models);
+    Source::by_model(board, &provider.name, move |model| {
+        names.own_name(model).cloned()
+    })
 }
 
 fn target(provider: &Provider) -> Target {

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tollgate_middleware::{
     auth::Auth,
     body::{Guarded, Held, Reply, Room},
+    breaker::{self, Breaker, BreakerLayer},
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
@@ -39,18 +40,20 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
-    guards::{self, Counts},
+    guards::{self as callers, Counts},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
-    routing,
+    routing::{self, Place},
     server::looks,
 };
 
 /// A request body on its way through the stack.
 pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
-/// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
-pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
+/// What stands behind a target: its bounds, its circuit, clocks, the judge of endings, the meter, the rewriting, the client.
+pub type TargetStack = Concurrency<Breaker<timeout::Timeout<AnswerStack>>>;
+/// Inside the clocks of a target.
+type AnswerStack = Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>;
 /// One route; with one target, until there is a balancer.
 pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
 /// Who may come in, how often, and how much at once.
@@ -81,7 +84,7 @@ fn edge<K: Sink>(
         // A stranger is bounded before anybody looks for its key: it can exhaust nothing that others share.
         .layer(counts.strangers(config))
         // Everything inside asks who is calling.
-        .layer(guards::auth(config))
+        .layer(callers::auth(config))
         // The head alone is asked, so that a flood costs nothing; the caller before what all share.
         .layer(counts.known(config))
         // A place in the queue costs no body: what waits has not been read.
@@ -134,6 +137,7 @@ fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStac
 
 /// One target of a route; `event` is how many bytes of one event are kept.
 fn target(
+    (share, breaker): (ConcurrencyLayer, BreakerLayer),
     limits: Timeouts,
     event: usize,
     transport_marks: bool,
@@ -142,6 +146,10 @@ fn target(
     leaf: Leaf<RequestStream>,
 ) -> TargetStack {
     ServiceBuilder::new()
+        // A place at the provider, before its clocks run: a wait for one is no failure of its own.
+        .layer(share)
+        // Judges what the clocks end, too.
+        .layer(breaker.event(event))
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
         .layer(
             TimeoutLayer::new(Timeouts {
@@ -163,6 +171,21 @@ fn target(
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)
+}
+
+/// The bound and the circuit of a target, over what is known for the whole process.
+fn guards(
+    counts: &Counts,
+    provider: &Provider,
+    place: &Place,
+    clocks: &config::Timeout,
+) -> (ConcurrencyLayer, BreakerLayer) {
+    let (targets, target) = (counts.targets(), &place.target);
+    let source = routing::source(targets.board(), provider, place.model.as_deref());
+    (
+        targets.share(provider, target),
+        targets.breaker(&place.breaker, source, target, clocks),
+    )
 }
 
 /// The meter of a target, and what asks for what it reads.
@@ -277,11 +300,13 @@ impl<K: Sink> Stack<K> {
         let clients = clients.collect();
         let routes = routing::places(config).into_iter().map(|place| {
             let provider = &config.providers[place.provider];
-            let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
+            let clocks = place.timeout.over(provider.timeout.over(clocks));
+            let limits = timeouts(&clocks);
             let marks = provider.end == End::Transport;
             let leaf = leaves[place.provider].clone();
             let meter = meter(&place.meter.over(config.layers.meter), provider);
-            let inside = target(limits, event, marks, meter, place.target, leaf);
+            let guards = guards(&counts, provider, &place, &clocks);
+            let inside = target(guards, limits, event, marks, meter, place.target, leaf);
             route(limits, counts.asked(config), place.caps, inside)
         });
         let routes = Router::new(routing::table(config), routes);
@@ -315,7 +340,9 @@ impl<K: Clone> Clone for Stack<K> {
 type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
-type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
+type JudgedBody =
+    Guarded<TimedBody<truncation::ResponseBody<MeteredBody>>, breaker::Attempt<SystemClock>>;
+type TargetBody = Guarded<JudgedBody, Hold>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
@@ -437,7 +464,7 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 690,
+            size_of::<Body<Told>>() <= 760,
             "{}",
             size_of::<Body<Told>>()
         );

@@ -14,7 +14,7 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
     TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, providers, routes, server, value};
+use super::{aliases, callers, providers, routes, server, targets, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -99,6 +99,8 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
         concurrency: callers::concurrency(layer("concurrency")),
         token_cap: callers::token_cap(layer("token_cap")),
+        breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
+            .over(Layers::default().breaker),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
     };

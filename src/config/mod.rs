@@ -32,6 +32,7 @@ mod secret;
 mod server;
 pub(crate) mod show;
 mod starter;
+mod targets;
 mod tree;
 mod types;
 mod value;
@@ -49,11 +50,12 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
-    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
-    Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
-    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route, Runtime, Scheme, Server,
-    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Caller, CallerKey, Clock,
+    Concurrency, Config, Connections, Credential, Dialect, Drain, End, Expose, ExtraMember,
+    HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model,
+    Models, Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits,
+    Route, Runtime, Scheme, Server, ServerTls, Share, Target, Telemetry, Timeout, TimeoutOverride,
+    TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

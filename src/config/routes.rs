@@ -7,6 +7,7 @@ use super::decode::{Decoder, meter, timeouts};
 use super::nearest::nearest;
 use super::problem::{At, Fault};
 use super::provider_parts::header_name;
+use super::targets;
 use super::tree::{Node, Value};
 use super::types::{Match, Pattern, Provider, Route, Target};
 use super::value::{self, shown, shown_node};
@@ -44,12 +45,14 @@ pub(crate) fn decode(
         let target = target(decoder, node, &path, &title, &known);
         let layer = |name| node.member("layers").and_then(|l| l.member(name));
         let (timeout, meter) = (timeouts(layer("timeout")), meter(layer("meter")));
+        let breaker = targets::breaker(decoder, layer("breaker"), &format!("{path}.layers"));
         let token_cap = callers::token_cap(layer("token_cap"));
         all.push(Route {
             name,
             matches,
             target,
             timeout,
+            breaker,
             meter,
             token_cap,
         });
@@ -164,11 +167,14 @@ fn target(
     }
     let first = items.first();
     let text = |key| first.and_then(|item| member_text(item, key));
+    let member = |key| first.and_then(|item| item.member(key));
     let bare = first.and_then(Node::text).map(str::to_owned);
     Target {
         provider: bare.or_else(|| text("provider")).unwrap_or_default(),
         model: text("model"),
         label: text("label"),
+        breaker: targets::breaker(decoder, member("breaker"), &format!("{path}[0]")),
+        timeout: timeouts(member("timeout")),
     }
 }
 

@@ -158,9 +158,13 @@ const PROVIDER: &[Key] = &[
     key("headers", Kind::Table(&Kind::Secret)),
     key("extra_body", Kind::Table(&Kind::Any)),
     key("timeout", Kind::Map(TIMEOUT)),
-    later(
+    key(
         "concurrency",
-        Kind::Layer(&[key("max", COUNT), key("queue", NATURAL), key("wait", TIME)]),
+        Kind::Layer(&[
+            needed("max", COUNT),
+            key("queue", NATURAL),
+            key("wait", TIME),
+        ]),
     ),
     later_but("http2", Kind::Bool, "false"),
     key(
@@ -274,8 +278,8 @@ const TARGET: &[Key] = &[
     key("label", Kind::Text),
     later("weight", NATURAL),
     later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
-    later("timeout", Kind::Layer(TIMEOUT)),
+    key("breaker", Kind::Layer(BREAKER)),
+    key("timeout", Kind::Layer(TARGET_TIMEOUT)),
     later("credential", Kind::Text),
 ];
 
@@ -296,7 +300,7 @@ const LAYERS: &[Key] = &[
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
     later("keepalive", Kind::Layer(KEEPALIVE)),
@@ -312,7 +316,7 @@ const ROUTE_LAYERS: &[Key] = &[
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
     key("meter", Kind::Layer(METER)),
     misplaced("keepalive", OUTSIDE),
@@ -415,7 +419,13 @@ const BREAKER: &[Key] = &[
     key("window", TIME),
     key("min_requests", COUNT),
     key("open_for", TIME),
-    key("probes", COUNT),
+    key(
+        "probes",
+        Kind::Integer {
+            least: 1,
+            most: 255,
+        },
+    ),
     key("successes", COUNT),
 ];
 
@@ -433,12 +443,25 @@ const TIMEOUT: &[Key] = &[
     later_but("min_rate", Kind::Text, "off"),
 ];
 
+const CONNECTIONS: &str =
+    "connections belong to a provider: set it there, or under `layers` for all";
+
+/// Of one target: its clocks run for each attempt.
+const TARGET_TIMEOUT: &[Key] = &[
+    misplaced("connect", CONNECTIONS),
+    key("first_byte", FIRST_BYTE),
+    key("first_token", TIME_OR_OFF),
+    key("idle", TIME_OR_OFF),
+    misplaced(
+        "total",
+        "it is one deadline over all attempts: set it for the route",
+    ),
+    later_but("min_rate", Kind::Text, "off"),
+];
+
 /// Connections belong to a provider, whatever routes lead to it.
 const ROUTE_TIMEOUT: &[Key] = &[
-    misplaced(
-        "connect",
-        "connections belong to a provider: set it there, or under `layers` for all",
-    ),
+    misplaced("connect", CONNECTIONS),
     key("first_byte", FIRST_BYTE),
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),

@@ -15,8 +15,10 @@ use super::types::{
 };
 
 mod callers;
+pub(crate) mod targets;
 
 use self::callers::{caller, concurrency, rate_limit, token_cap};
+use self::targets::own_breaker;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -59,6 +61,8 @@ pub fn redacted(config: &Config) -> String {
     if let Some(caps) = token_cap(&config.layers.token_cap) {
         line(&mut out, 1, &caps);
     }
+    let breaker = targets::breaker(&config.layers.breaker);
+    line(&mut out, 1, &format!("breaker: {breaker}"));
     line(
         &mut out,
         1,
@@ -318,6 +322,9 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(clocks) = some_clocks(&p.timeout) {
         line(out, 2, &format!("timeout: {clocks}"));
     }
+    if let Some(share) = &p.concurrency {
+        line(out, 2, &format!("concurrency: {}", targets::share(share)));
+    }
     let (idle, max_age) = (time(p.pool.idle), time(p.pool.max_age));
     let max_idle = p.pool.max_idle;
     line(
@@ -412,9 +419,16 @@ fn route(out: &mut String, r: &Route) {
     if let Some(label) = &r.target.label {
         let _ = write!(target, ", label: {}", quoted(label));
     }
+    let timeout = |own| some_clocks(own).map(|clocks| format!("timeout: {clocks}"));
+    let own = own_breaker(&r.target.breaker).into_iter();
+    for part in own.chain(timeout(&r.target.timeout)) {
+        let _ = write!(target, ", {part}");
+    }
     line(out, 2, &format!("targets: [{{ {target} }}]"));
-    let clocks = some_clocks(&r.timeout).map(|clocks| format!("timeout: {clocks}"));
-    let clocks = clocks.into_iter().chain(own_meter(&r.meter));
+    let clocks = own_breaker(&r.breaker)
+        .into_iter()
+        .chain(timeout(&r.timeout));
+    let clocks = clocks.chain(own_meter(&r.meter));
     let layers: Vec<_> = clocks.chain(token_cap(&r.token_cap)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));

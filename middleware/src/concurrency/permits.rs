@@ -45,7 +45,7 @@ struct State {
     limits: Arc<Limits>,
     held: usize,
     // Requests of each caller that run or wait; none has none.
-    callers: HashMap<Who, usize>,
+    callers: HashMap<Arc<Who>, usize>,
     // Ordered as they are served: the highest class first, in it the one that came first.
     queue: BTreeMap<Place, Waker>,
     // Those who have left the queue and do not know it yet.
@@ -80,7 +80,7 @@ pub(super) enum Full {
 /// A permit, given back when it is dropped.
 pub(super) struct Permit {
     permits: Permits,
-    caller: Option<Who>,
+    caller: Option<Arc<Who>>,
 }
 
 /// A place in the queue, given up when it is dropped.
@@ -88,7 +88,7 @@ pub(super) struct Waiting {
     permits: Permits,
     place: Place,
     // Given to the permit, if there is one.
-    caller: Option<Who>,
+    caller: Option<Arc<Who>>,
     over: bool,
 }
 
@@ -144,10 +144,8 @@ impl Permits {
 
     pub(super) fn enter(&self, whose: &Whose) -> Result<Entry, Full> {
         let mut state = self.lock();
-        let caller = whose.who.clone();
-        if let Some(who) = &caller {
-            state.count(who)?;
-        }
+        let caller = whose.who.as_ref();
+        let caller = caller.map(|who| state.count(who)).transpose()?;
         if state.held < state.limits.most {
             state.held += 1;
             drop(state);
@@ -192,7 +190,7 @@ impl Permits {
     }
 
     /// Gives a permit to the next who waits, or back.
-    fn release(&self, caller: Option<&Who>) {
+    fn release(&self, caller: Option<&Arc<Who>>) {
         let mut state = self.lock();
         state.held -= 1;
         state.uncount(caller);
@@ -205,19 +203,22 @@ impl Permits {
 }
 
 impl State {
-    fn count(&mut self, who: &Who) -> Result<(), Full> {
+    /// One more of this caller; the name is shared by all that run.
+    fn count(&mut self, who: &Who) -> Result<Arc<Who>, Full> {
         let limits = &self.limits;
         let own = limits.callers.get(&who.0);
         let most = own.copied().unwrap_or(limits.per_caller);
-        let running = self.callers.get(who).copied().unwrap_or(0);
+        let known = self.callers.get_key_value(who);
+        let running = known.map_or(0, |(_, running)| *running);
         if running >= most {
             return Err(Full::Caller);
         }
+        let who = known.map_or_else(|| Arc::new(who.clone()), |(who, _)| who.clone());
         self.callers.insert(who.clone(), running + 1);
-        Ok(())
+        Ok(who)
     }
 
-    fn uncount(&mut self, caller: Option<&Who>) {
+    fn uncount(&mut self, caller: Option<&Arc<Who>>) {
         let Some(who) = caller else { return };
         if let Some(running) = self.callers.get_mut(who) {
             *running -= 1;

@@ -141,12 +141,15 @@ where
                 let fresh = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, fresh);
                 let until = self.policy.clock.now() + limit;
-                Step::Waiting {
-                    waiting: Some(waiting),
+                let wait = Wait {
+                    waiting,
                     call: Some((inner, req)),
                     timer: self.policy.clock.sleep_until(until),
                     toll,
                     clock: self.policy.clock.clone(),
+                };
+                Step::Waiting {
+                    wait: Box::pin(wait),
                 }
             }
             Err(full) => Step::Refused { full, toll: toll() },
@@ -220,23 +223,34 @@ pin_project! {
         C: Clock,
     {
         #[pin]
-        step: Step<S, S::Future, B, C>,
+        step: Step<S, B, C>,
+    }
+}
+
+pin_project! {
+    /// What waits for a permit, and what it is for.
+    struct Wait<S, B, C: Clock> {
+        waiting: Waiting,
+        call: Option<(S, Request<B>)>,
+        #[pin]
+        timer: C::Sleep,
+        toll: Option<Toll>,
+        clock: C,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, F, B, C: Clock> {
+    enum Step<S, B, C>
+    where
+        S: Service<Request<B>>,
+        C: Clock,
+    {
         // → Called with a permit, Refused without
-        Waiting {
-            waiting: Option<Waiting>,
-            call: Option<(S, Request<B>)>,
-            #[pin] timer: C::Sleep,
-            toll: Option<Toll>,
-            clock: C,
-        },
+        // Boxed: few wait, and each future would be as large.
+        Waiting { wait: Pin<Box<Wait<S, B, C>>> },
         // The permit last: what runs inside is let go of before it is given back.
-        Called { #[pin] inner: F, permit: Option<Permit> },
+        Called { #[pin] inner: S::Future, permit: Option<Permit> },
         Refused { full: Full, toll: Option<Toll> },
     }
 }
@@ -254,28 +268,23 @@ where
         let mut step = self.project().step;
         loop {
             match step.as_mut().project() {
-                StepProj::Waiting {
-                    waiting,
-                    call,
-                    timer,
-                    toll,
-                    clock,
-                } => {
-                    let place = waiting.as_mut().expect("taken only when the step changes");
-                    let got = match place.poll(cx.waker()) {
+                StepProj::Waiting { wait } => {
+                    let wait = wait.as_mut().project();
+                    let got = match wait.waiting.poll(cx.waker()) {
                         Poll::Ready(got) => got,
-                        Poll::Pending if timer.poll(cx).is_ready() => Err(Full::Queue),
+                        Poll::Pending if wait.timer.poll(cx).is_ready() => Err(Full::Queue),
                         Poll::Pending => return Poll::Pending,
                     };
-                    let (mut inner, req) = call.take().expect("taken only when the step changes");
-                    let toll = toll.take();
+                    let call = wait.call.take();
+                    let (mut inner, req) = call.expect("taken only when the step changes");
+                    let toll = wait.toll.take();
                     if let Some(Toll {
                         record: Some(record),
                         since,
                         ..
                     }) = &toll
                     {
-                        record.add_waited(clock.now().saturating_duration_since(*since));
+                        record.add_waited(wait.clock.now().saturating_duration_since(*since));
                     }
                     match got {
                         Ok(permit) => step.set(Step::Called {

@@ -181,6 +181,16 @@ impl Target {
         self
     }
 
+    /// Its name: the provider, or `provider/model` where it always asks for one.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The label under which it appears in the log.
+    pub fn label_word(&self) -> Option<&Arc<str>> {
+        self.label.as_ref()
+    }
+
     /// The model that the provider is asked for when `model` is, after aliases.
     pub fn asked_for(&self, model: Option<&str>) -> Option<Arc<str>> {
         let own = model.and_then(|model| self.own_name(model));

@@ -81,6 +81,19 @@ impl TimeoutOverride {
         total: Some(Clock::Off),
     };
 
+    /// This one, and what it does not set from the one below.
+    #[must_use]
+    pub fn or(&self, below: Self) -> Self {
+        Self {
+            connect: self.connect.or(below.connect),
+            first_byte_stream: self.first_byte_stream.or(below.first_byte_stream),
+            first_byte_document: self.first_byte_document.or(below.first_byte_document),
+            first_token: self.first_token.or(below.first_token),
+            idle: self.idle.or(below.idle),
+            total: self.total.or(below.total),
+        }
+    }
+
     /// `base` with what is set here put over it.
     #[must_use]
     pub fn over(&self, base: Timeout) -> Timeout {

@@ -6,6 +6,7 @@ mod meter;
 mod network;
 mod provider;
 mod route;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use provider::{
     ProviderTls, Scheme,
 };
 pub use route::{Alias, Match, Pattern, Route, Target};
+pub use targets::{Breaker, BreakerOverride, Share};
 
 use super::secret::Secret;
 
@@ -225,6 +227,8 @@ pub struct Layers {
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// When a target is not asked any more.
+    pub breaker: Breaker,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.

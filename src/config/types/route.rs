@@ -1,6 +1,6 @@
 //! Routes and aliases: which requests go where.
 
-use super::{Dialect, MeterOverride, TimeoutOverride, TokenCap};
+use super::{BreakerOverride, Dialect, MeterOverride, TimeoutOverride, TokenCap};
 
 /// A model name that stands for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Route {
     pub target: Target,
     /// Its own clocks, over those of the provider.
     pub timeout: TimeoutOverride,
+    /// Its own circuit breaker, over that of all routes.
+    pub breaker: BreakerOverride,
     /// How its answers are metered, over what holds for all.
     pub meter: MeterOverride,
     /// Its own caps, over those of all routes.
@@ -52,6 +54,10 @@ pub struct Target {
     pub model: Option<String>,
     /// A word for the log.
     pub label: Option<String>,
+    /// Its own circuit breaker, over that of its route.
+    pub breaker: BreakerOverride,
+    /// Its own clocks, over those of its route.
+    pub timeout: TimeoutOverride,
 }
 
 /// An exact word, or a beginning (`gpt-4o*`).
