@@ -168,7 +168,7 @@ fn the_attempts_of_one_request_at_one_target_count_as_one() {
     };
     let request = Tries::new();
     settle(&health, &request, Verdict::Failure);
-    settle(&health, &request.clone(), Verdict::Failure);
+    settle(&health, &request, Verdict::Failure);
     settle(&other, &request, Verdict::Failure);
     assert!(health.admits(now) && other.admits(now));
     settle(&health, &Tries::new(), Verdict::Failure);
