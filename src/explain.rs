@@ -14,7 +14,7 @@ use tollgate_middleware::{
 };
 
 use crate::{
-    config::{Clock, Config, Meter, Timeout, show},
+    config::{Clock, Config, Meter, show},
     routing::{self, Place, Way},
 };
 
@@ -197,7 +197,7 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
     let place = first.map_or(&way.places[0], |(place, _)| place);
     place.target.takes(surface, intent)?;
     let meter = way.meter.over(config.layers.meter);
-    layers(out, config, &way, &place.timeout, &meter);
+    layers(out, config, &way, place, &meter);
     Ok(())
 }
 
@@ -263,7 +263,8 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
 }
 
 /// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, way: &Way, clocks: &Timeout, meter: &Meter) {
+fn layers(out: &mut String, config: &Config, way: &Way, place: &Place, meter: &Meter) {
+    let clocks = &place.timeout;
     let limits = &config.server.limits;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
@@ -291,6 +292,16 @@ fn layers(out: &mut String, config: &Config, way: &Way, clocks: &Timeout, meter:
     let retry = show::choice::retry(&way.retry);
     say(out, "", format_args!("retry: {retry}"));
     say(out, "", format_args!("balance: {}", way.strategy.word()));
+    if let Some(share) = &config.providers[place.provider].concurrency {
+        let share = show::targets::share(share);
+        say(
+            out,
+            "",
+            format_args!("concurrency of the provider: {share}"),
+        );
+    }
+    let breaker = show::targets::breaker(&place.breaker);
+    say(out, "", format_args!("breaker: {breaker}"));
     say(
         out,
         "",

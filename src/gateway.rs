@@ -6,7 +6,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tollgate_middleware::{attempt::TARGETS, body::Room, clock::SystemClock, prices::Prices};
+use tollgate_middleware::{
+    attempt::TARGETS,
+    body::Room,
+    clock::{Clock, SystemClock},
+    health::Change,
+    prices::Prices,
+};
 
 use crate::{
     admin::{self, Admin, Pages, Token},
@@ -21,6 +27,7 @@ use crate::{
     },
     stack::{Body, Connectors, Stack},
     telemetry::{
+        circuits::{self, Circuits},
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
         series::Place,
@@ -103,7 +110,8 @@ impl Gateway {
             config.telemetry.metrics.label_values,
             &OUTCOMES,
         );
-        let counts = Counts::new(config);
+        let hook = poster.as_ref().map(|poster| poster.hook().clone());
+        let counts = Counts::telling(config, move |change| told(change, hook.as_ref()));
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -370,7 +378,27 @@ fn scrape(live: &Live, tally: &Tally) -> String {
         generation: live.renewer.generation(),
         reload_failed: live.failures.count(),
         last_reload_failed: live.failures.last(),
+        circuits: {
+            let config = live.config().clone();
+            let board = live.counts.targets().board();
+            Circuits::of(board, places(&config), SystemClock.now())
+        },
     })
+}
+
+/// A circuit has changed: for whoever watches standard error, and for the webhook.
+fn told(change: &Change, hook: Option<&Hook>) {
+    let (provider, model) = (change.health.provider(), change.health.model());
+    tracing::info!(
+        provider = &**provider,
+        model = model.map(|model| &**model),
+        from = circuits::word(change.from),
+        to = circuits::word(change.to),
+        "a circuit has changed"
+    );
+    if let Some(hook) = hook {
+        hook.put(circuits::event(change, SystemClock.wall()));
+    }
 }
 
 /// The names of the routes, as the metrics know them.

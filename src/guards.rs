@@ -7,17 +7,19 @@ use std::{
 
 use tollgate_middleware::{
     auth::{AuthLayer, Digest, Grant, Keys},
-    clock::{Clock, SystemClock},
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
-    health::{Board, Wallet},
+    health::{Change, Wallet},
     rate_limit::{
         ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quotas, RateLimitLayer,
         UserSource,
     },
 };
 
-use crate::config::{self, CallerKey, Config};
+use crate::{
+    config::{self, CallerKey, Config},
+    targets::Targets,
+};
 
 /// So many addresses, and so many end users, have a cell of their own.
 const STRANGERS: usize = 65_536;
@@ -35,14 +37,20 @@ struct Inner {
     // By pattern: one that goes and comes again goes on.
     models: Mutex<HashMap<String, Cells>>,
     permits: Permits,
-    board: Board,
     wallet: Wallet,
+    targets: Targets,
 }
 
 impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        Self::telling(config, |_| {})
+    }
+
+    /// Nothing counted yet; `told` hears of each change of a circuit.
+    #[must_use]
+    pub fn telling(config: &Config, told: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
@@ -50,19 +58,19 @@ impl Counts {
             users: Cells::new(STRANGERS),
             models: Mutex::default(),
             permits: Permits::new(limits(config)),
-            board: Board::new(SystemClock.now()),
             wallet: Wallet::new(),
+            targets: Targets::new(told),
         }))
     }
 
     /// Bounds from now on what runs as this configuration says.
     pub fn adopt(&self, config: &Config) {
         self.0.permits.set(limits(config));
+        self.0.targets.adopt(config);
     }
 
-    /// What is known of the targets.
-    pub(crate) fn board(&self) -> &Board {
-        &self.0.board
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.0.targets
     }
 
     /// What is known of the credentials.

@@ -17,4 +17,5 @@ pub mod run;
 pub mod server;
 pub mod show;
 pub mod stack;
+mod targets;
 pub mod telemetry;

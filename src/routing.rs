@@ -20,7 +20,7 @@ use tollgate_middleware::{
 };
 
 use crate::config::{
-    self, Auth, Config, Dialect, MeterOverride, Provider, TimeoutOverride, TokenCap,
+    self, Auth, Breaker, Config, Dialect, MeterOverride, Provider, TimeoutOverride, TokenCap,
 };
 
 /// What stands behind one rule, or, without routes, behind the implicit ones.
@@ -55,6 +55,8 @@ pub(crate) struct Place {
     pub(crate) target: Target,
     /// The clocks that hold here; `total` only where it is shorter than that of the whole.
     pub(crate) timeout: config::Timeout,
+    /// When it is not asked any more.
+    pub(crate) breaker: Breaker,
     /// How much of the traffic it gets.
     pub(crate) weight: u32,
     /// How often it is asked for one request at the most.
@@ -111,6 +113,7 @@ pub(crate) fn ways(config: &Config, wallet: &Wallet) -> Vec<Way> {
             Place {
                 listed: own.model.is_none(),
                 model: own.model.clone(),
+                breaker: own.breaker.over(route.breaker.over(config.layers.breaker)),
                 weight: own.weight,
                 attempts: own.attempts,
                 ..place
@@ -153,6 +156,7 @@ fn place(config: &Config, wallet: &Wallet, at: usize, timeout: TimeoutOverride) 
         model: None,
         target: target(provider, wallet),
         timeout: timeout.over(provider.timeout.over(config.layers.timeout)),
+        breaker: config.layers.breaker,
         weight: 1,
         attempts: None,
         listed: true,
@@ -190,12 +194,11 @@ pub(crate) fn seat<S>(
         return seat;
     }
     let names = models(&provider.models);
-    // On an implicit route, a provider that lists nothing is asked only by its name.
-    let any = !config.routes.is_empty();
-    seat.serves(move |model| match &names {
-        Models::Any => any,
-        listed => listed.serves(model),
-    })
+    match &names {
+        // On the implicit routes, one that lists nothing is asked only by its name.
+        Models::Any if config.routes.is_empty() => seat.only_by_name(),
+        _ => seat.serves(move |model| names.serves(model)),
+    }
 }
 
 /// How the targets of a way are chosen from.
@@ -226,7 +229,7 @@ pub(crate) fn balanced<S>(
 }
 
 /// Whose circuit a request meets at a target.
-fn source(board: &Board, provider: &Provider, model: Option<&str>) -> Source {
+pub(crate) fn source(board: &Board, provider: &Provider, model: Option<&str>) -> Source {
     if let Some(model) = model {
         return Source::fixed(board, &provider.name, model);
     }

@@ -16,6 +16,7 @@ use tollgate_middleware::{
     auth::Auth,
     balance::{self, Balance},
     body::{Guarded, Held, Reply, Room},
+    breaker::{self, Breaker, BreakerLayer},
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
@@ -42,10 +43,10 @@ use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
     gateway,
-    guards::{self, Counts},
+    guards::{self as callers, Counts},
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
-    routing::{self, Way},
+    routing::{self, Place, Way},
     server::looks,
 };
 
@@ -53,7 +54,9 @@ use crate::{
 pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
-pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
+pub type TargetStack = Concurrency<Breaker<timeout::Timeout<AnswerStack>>>;
+/// Inside the clocks of a target.
+type AnswerStack = Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>;
 /// One route: its targets, and what chooses between them and tries again.
 pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<Retry<Balance<TargetStack>>>>>;
 /// Who may come in, how often, and how much at once.
@@ -84,7 +87,7 @@ fn edge<K: Sink>(
         // A stranger is bounded before anybody looks for its key: it can exhaust nothing that others share.
         .layer(counts.strangers(config))
         // Everything inside asks who is calling.
-        .layer(guards::auth(config))
+        .layer(callers::auth(config))
         // The head alone is asked, so that a flood costs nothing; the caller before what all share.
         .layer(counts.known(config))
         // A place in the queue costs no body: what waits has not been read.
@@ -145,6 +148,7 @@ fn route(
 
 /// One target of a route; `event` is how many bytes of one event are kept.
 fn target(
+    (share, breaker): (ConcurrencyLayer, BreakerLayer),
     limits: Timeouts,
     event: usize,
     transport_marks: bool,
@@ -153,6 +157,10 @@ fn target(
     leaf: Leaf<RequestStream>,
 ) -> TargetStack {
     ServiceBuilder::new()
+        // A place at the provider, before its clocks run: a wait for one is no failure of its own.
+        .layer(share)
+        // Judges what the clocks end, too.
+        .layer(breaker.event(event))
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
         .layer(TimeoutLayer::new(limits).event(event))
         // Next to the provider: whether its answer is whole is known before anybody judges it.
@@ -168,6 +176,16 @@ fn target(
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)
+}
+
+/// The bound and the circuit of a target, over what is known for the whole process.
+fn guards(counts: &Counts, provider: &Provider, place: &Place) -> (ConcurrencyLayer, BreakerLayer) {
+    let (targets, target) = (counts.targets(), &place.target);
+    let source = routing::source(targets.board(), provider, place.model.as_deref());
+    (
+        targets.share(provider, target),
+        targets.breaker(&place.breaker, source, target, &place.timeout),
+    )
 }
 
 /// The meter of a target, and what asks for what it reads.
@@ -288,8 +306,11 @@ impl<K: Sink> Stack<K> {
                 let marks = provider.end == End::Transport;
                 let leaf = leaves[place.provider].clone();
                 let meter = meter(&way.meter.over(config.layers.meter), provider);
-                let inside = target(limits, event, marks, meter, place.target.clone(), leaf);
-                routing::seat(config, place, counts.board(), &prices, inside)
+                let guards = guards(&counts, provider, place);
+                let own = place.target.clone();
+                let inside = target(guards, limits, event, marks, meter, own, leaf);
+                let board = counts.targets().board();
+                routing::seat(config, place, board, &prices, inside)
             });
             let targets = routing::balanced(way, seats);
             route(
@@ -338,7 +359,9 @@ impl<K: Clone> Clone for Stack<K> {
 type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
-type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
+type JudgedBody =
+    Guarded<TimedBody<truncation::ResponseBody<MeteredBody>>, breaker::Attempt<SystemClock>>;
+type TargetBody = Guarded<JudgedBody, Hold>;
 type ChosenBody = retry::ResponseBody<balance::ResponseBody<TargetBody, SystemClock>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
@@ -461,11 +484,11 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 690,
+            size_of::<Body<Told>>() <= 760,
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 950, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 1050, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

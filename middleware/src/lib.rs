@@ -44,6 +44,7 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |
@@ -91,6 +92,8 @@ pub mod sse;
 pub mod auth;
 #[cfg(feature = "balance")]
 pub mod balance;
+#[cfg(feature = "breaker")]
+pub mod breaker;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "concurrency")]

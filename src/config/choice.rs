@@ -8,6 +8,7 @@ use super::decode::{Decoder, is_word, number, parsed, timeouts};
 use super::nearest::nearest;
 use super::problem::Fault;
 use super::routes::member_text;
+use super::targets;
 use super::tree::{Node, Value};
 use super::types::{Provider, StickyOn, Strategy, Target};
 use super::value::shown_node;
@@ -47,7 +48,7 @@ pub(crate) fn decode(
     for (i, item) in items.iter().enumerate() {
         let path = format!("{path}[{i}]");
         judge_target(decoder, item, &path, title, &known);
-        all.push(target(item));
+        all.push(target(decoder, item, &path));
         judge_credential(decoder, item, &path, providers);
     }
     if !all.is_empty() && all.iter().all(|target| target.weight == 0) {
@@ -58,7 +59,7 @@ pub(crate) fn decode(
     all
 }
 
-fn target(item: &Node) -> Target {
+fn target(decoder: &mut Decoder<'_, '_, '_>, item: &Node, path: &str) -> Target {
     let text = |key| member_text(item, key);
     let retry = item.member("retry");
     let attempts = if is_word(retry, "off") {
@@ -75,6 +76,7 @@ fn target(item: &Node) -> Target {
             .map_or(1, |it| u32::try_from(it).unwrap_or(u32::MAX)),
         credential: text("credential"),
         attempts,
+        breaker: targets::breaker(decoder, item.member("breaker"), path),
         timeout: timeouts(item.member("timeout")),
     }
 }

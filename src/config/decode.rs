@@ -14,7 +14,7 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
     TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, providers, retry, routes, server, value};
+use super::{aliases, callers, providers, retry, routes, server, targets, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -101,6 +101,8 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         token_cap: callers::token_cap(layer("token_cap")),
         retry: retry::retry(&mut decoder, layer("retry"), "layers.retry")
             .over(&Layers::default().retry),
+        breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
+            .over(Layers::default().breaker),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
     };

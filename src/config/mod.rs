@@ -34,6 +34,7 @@ mod secret;
 mod server;
 pub(crate) mod show;
 mod starter;
+mod targets;
 mod tree;
 mod types;
 mod value;
@@ -51,12 +52,12 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
-    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
-    Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
-    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, RetryOverride, Route, Runtime,
-    Scheme, Server, ServerTls, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride,
-    TokenCap, Webhook, Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Caller, CallerKey, Clock,
+    Concurrency, Config, Connections, Credential, Dialect, Drain, End, Expose, ExtraMember,
+    HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model,
+    Models, Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits,
+    RetryOverride, Route, Runtime, Scheme, Server, ServerTls, Share, StickyOn, Strategy, Target,
+    Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::check::is_misspelt;
 use super::decode::{Decoder, number, parsed, timeouts};
 use super::provider_parts as parts;
+use super::targets;
 use super::tree::{Entry, Node, Value};
 use super::types::{Auth, BaseUrl, Dialect, End, Models, Pool, Provider, Scheme};
 use super::value::{self, push_key, shown};
@@ -57,6 +58,7 @@ fn one(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry) -> Provider {
         headers: parts::headers(decoder, node, &path),
         extra_body: parts::extra_body(decoder, node, &path),
         timeout: timeouts(node.member("timeout")),
+        concurrency: targets::share(node.member("concurrency")),
         pool: pool(node.member("pool")),
         tls: parts::tls(decoder, node, &path, base_url.as_ref()),
         end: if word("end") == Some("transport") {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::decode::{Decoder, meter, timeouts};
 use super::problem::At;
 use super::provider_parts::header_name;
+use super::targets;
 use super::tree::{Node, Value};
 use super::types::{Match, Pattern, Provider, Route};
 use super::value::{self, shown, shown_node};
@@ -41,6 +42,7 @@ pub(crate) fn decode(
         let layer = |name| node.member("layers").and_then(|l| l.member(name));
         let retry = retry::retry(decoder, layer("retry"), &format!("{path}.layers.retry"));
         let (timeout, meter) = (timeouts(layer("timeout")), meter(layer("meter")));
+        let breaker = targets::breaker(decoder, layer("breaker"), &format!("{path}.layers"));
         let token_cap = callers::token_cap(layer("token_cap"));
         all.push(Route {
             name,
@@ -51,6 +53,7 @@ pub(crate) fn decode(
             state_target: chosen.state_target,
             retry,
             timeout,
+            breaker,
             meter,
             token_cap,
         });

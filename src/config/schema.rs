@@ -158,9 +158,13 @@ const PROVIDER: &[Key] = &[
     key("headers", Kind::Table(&Kind::Secret)),
     key("extra_body", Kind::Table(&Kind::Any)),
     key("timeout", Kind::Map(TIMEOUT)),
-    later(
+    key(
         "concurrency",
-        Kind::Layer(&[key("max", COUNT), key("queue", NATURAL), key("wait", TIME)]),
+        Kind::Layer(&[
+            needed("max", COUNT),
+            key("queue", NATURAL),
+            key("wait", TIME),
+        ]),
     ),
     later_but("http2", Kind::Bool, "false"),
     key(
@@ -274,8 +278,8 @@ const TARGET: &[Key] = &[
     key("label", Kind::Text),
     key("weight", WEIGHT),
     key("retry", Kind::Layer(TARGET_RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
-    key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
+    key("breaker", Kind::Layer(BREAKER)),
+    key("timeout", Kind::Layer(TARGET_TIMEOUT)),
     key("credential", Kind::Text),
 ];
 
@@ -302,7 +306,7 @@ const LAYERS: &[Key] = &[
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     key("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
     later("keepalive", Kind::Layer(KEEPALIVE)),
@@ -318,7 +322,7 @@ const ROUTE_LAYERS: &[Key] = &[
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     key("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
     key("meter", Kind::Layer(METER)),
     misplaced("keepalive", OUTSIDE),
@@ -430,7 +434,13 @@ const BREAKER: &[Key] = &[
     key("window", TIME),
     key("min_requests", COUNT),
     key("open_for", TIME),
-    key("probes", COUNT),
+    key(
+        "probes",
+        Kind::Integer {
+            least: 1,
+            most: 255,
+        },
+    ),
     key("successes", COUNT),
 ];
 
@@ -448,12 +458,25 @@ const TIMEOUT: &[Key] = &[
     later_but("min_rate", Kind::Text, "off"),
 ];
 
+const CONNECTIONS: &str =
+    "connections belong to a provider: set it there, or under `layers` for all";
+
+/// Of one target: its clocks run for each attempt.
+const TARGET_TIMEOUT: &[Key] = &[
+    misplaced("connect", CONNECTIONS),
+    key("first_byte", FIRST_BYTE),
+    key("first_token", TIME_OR_OFF),
+    key("idle", TIME_OR_OFF),
+    misplaced(
+        "total",
+        "it is one deadline over all attempts: set it for the route",
+    ),
+    later_but("min_rate", Kind::Text, "off"),
+];
+
 /// Connections belong to a provider, whatever routes lead to it.
 const ROUTE_TIMEOUT: &[Key] = &[
-    misplaced(
-        "connect",
-        "connections belong to a provider: set it there, or under `layers` for all",
-    ),
+    misplaced("connect", CONNECTIONS),
     key("first_byte", FIRST_BYTE),
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),

@@ -16,8 +16,10 @@ use super::types::{
 
 mod callers;
 pub(crate) mod choice;
+pub(crate) mod targets;
 
 use self::callers::{caller, concurrency, rate_limit, token_cap};
+use self::targets::own_breaker;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -60,6 +62,8 @@ pub fn redacted(config: &Config) -> String {
     if let Some(caps) = token_cap(&config.layers.token_cap) {
         line(&mut out, 1, &caps);
     }
+    let breaker = targets::breaker(&config.layers.breaker);
+    line(&mut out, 1, &format!("breaker: {breaker}"));
     line(
         &mut out,
         1,
@@ -322,6 +326,9 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(clocks) = some_clocks(&p.timeout) {
         line(out, 2, &format!("timeout: {clocks}"));
     }
+    if let Some(share) = &p.concurrency {
+        line(out, 2, &format!("concurrency: {}", targets::share(share)));
+    }
     let (idle, max_age) = (time(p.pool.idle), time(p.pool.max_age));
     let max_idle = p.pool.max_idle;
     line(
@@ -417,7 +424,9 @@ fn route(out: &mut String, r: &Route) {
     line(out, 2, &format!("targets: [{}]", targets.join(", ")));
     let clocks = some_clocks(&r.timeout).map(|clocks| format!("timeout: {clocks}"));
     let clocks = clocks.into_iter().chain(own_meter(&r.meter));
-    let clocks = clocks.chain(choice::own_retry(&r.retry));
+    let clocks = clocks
+        .chain(choice::own_retry(&r.retry))
+        .chain(own_breaker(&r.breaker));
     let layers: Vec<_> = clocks.chain(token_cap(&r.token_cap)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));

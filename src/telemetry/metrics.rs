@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::series;
+use super::{circuits::Circuits, series};
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub struct Ended {
 }
 
 /// What others count, for one scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Others {
     /// Lines of the request log that were not written.
     pub log_lines_dropped: u64,
@@ -67,6 +67,8 @@ pub struct Others {
     pub reload_failed: u64,
     /// Whether the last reload was one of them.
     pub last_reload_failed: bool,
+    /// The states of the circuits.
+    pub circuits: Circuits,
 }
 
 #[derive(Debug)]
@@ -316,6 +318,7 @@ impl Collector for Scraped {
             "1 unless the last reload was refused",
             i64::from(!others.last_reload_failed),
         )?;
+        others.circuits.encode(to)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         // A gauge and not an info: the older text format knows no such type.
         to.encode_descriptor(

@@ -49,7 +49,8 @@ impl Field {
             _ if bound => Err("it is not the state target"),
             _ if seat.weight == 0 => Err("its weight is 0"),
             Some(pin) if **seat.endpoint.provider() != *pin => Err("another provider was named"),
-            None if !seat.takes(model) => Err("it does not list the model"),
+            None if seat.only_by_name => Err("it lists no models, and was not named"),
+            _ if !seat.takes(model) => Err("it does not list the model"),
             _ => Ok(()),
         }
     }

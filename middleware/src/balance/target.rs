@@ -20,6 +20,7 @@ pub(super) struct Seat {
     pub(super) attempts: Option<u32>,
     pub(super) keys: Option<Keys>,
     pub(super) pin: Option<Box<str>>,
+    pub(super) only_by_name: bool,
     source: Source,
     serves: Option<Box<Serves>>,
     prices: Option<Box<Prices>>,
@@ -39,6 +40,7 @@ impl<S> Target<S> {
                 attempts: None,
                 keys: None,
                 pin: None,
+                only_by_name: false,
                 source,
                 serves: None,
                 prices: None,
@@ -74,6 +76,13 @@ impl<S> Target<S> {
     #[must_use]
     pub fn serves(mut self, serves: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.seat.serves = Some(Box::new(serves));
+        self
+    }
+
+    /// It is asked only by requests that name its provider.
+    #[must_use]
+    pub fn only_by_name(mut self) -> Self {
+        self.seat.only_by_name = true;
         self
     }
 

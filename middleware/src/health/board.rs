@@ -9,10 +9,13 @@ use http::Extensions;
 
 use super::{
     circuit::{Changes, Circuit, Pass, Seen, Verdict},
-    policy::{Policy, Tries},
+    policy::Policy,
     pulse::Pulse,
 };
-use crate::facts::{Intent, Route};
+use crate::{
+    attempt::Attempt,
+    facts::{Intent, Route},
+};
 
 /// The health of every target: one value per provider and upstream model. Clones are the same board.
 ///
@@ -313,14 +316,14 @@ impl Health {
         &self,
         pass: Pass,
         verdict: Verdict,
-        tries: Option<&Tries>,
+        tries: Option<&Attempt>,
         policy: &Policy,
         now: Instant,
     ) {
         let place = Arc::as_ptr(&self.0).addr();
         let repeated = tries.is_some_and(|tries| tries.has_failed(place));
         if let (Verdict::Failure, Some(tries)) = (verdict, tries) {
-            tries.fail(place);
+            let _ = tries.fail(place);
         }
         let moment = self.0.common.micros(now);
         let (judged, mut changes) = ((verdict, repeated), Changes::new());

@@ -2,7 +2,7 @@
 //!
 //! Its state is mirrored in one word, which readers load. Writers hold the lock.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{num::NonZeroU64, sync::PoisonError, time::Duration};
 
 use super::{
     policy::Policy,
@@ -15,7 +15,7 @@ use super::{
 #[must_use = "a pass that is not settled may hold the place of a probe until its time is up"]
 pub struct Pass {
     turn: u64,
-    probe: Option<u64>,
+    probe: Option<NonZeroU64>,
 }
 
 impl Pass {
@@ -82,13 +82,13 @@ enum At {
         probes: Vec<Probe>,
         most: u32,
         succeeded: u32,
-        next: u64,
+        last: u64,
     },
 }
 
 #[derive(Debug)]
 struct Probe {
-    id: u64,
+    id: NonZeroU64,
     due: u64,
     open_for: u64,
 }
@@ -211,13 +211,13 @@ impl Inner {
                 probes: Vec::new(),
                 most: policy.probes.clamp(1, MOST_PROBES),
                 succeeded: 0,
-                next: 0,
+                last: 0,
             };
             self.change(half, changes);
         }
         let turn = self.turn;
         let At::HalfOpen {
-            probes, most, next, ..
+            probes, most, last, ..
         } = &mut self.at
         else {
             return Ok(Pass { turn, probe: None });
@@ -225,8 +225,8 @@ impl Inner {
         if probes.len() >= *most as usize {
             return Err(later(now, micros(SOON)));
         }
-        let id = *next;
-        *next += 1;
+        *last += 1;
+        let id = NonZeroU64::MIN.saturating_add(*last);
         probes.push(Probe {
             id,
             due: clock.map_or(NEVER, |clock| later(now, micros(clock))),

@@ -45,7 +45,7 @@ pub use self::{
     board::{Board, Change, Health, Load, Source, State},
     circuit::{Pass, Verdict},
     keys::{Key, Keys, Refused, Wallet, Want},
-    policy::{Policy, Tries},
+    policy::Policy,
     pulse::{Parked, Pulse, Ratio, Reading},
     wait::wait,
 };

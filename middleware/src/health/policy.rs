@@ -1,7 +1,4 @@
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// When a circuit opens, and when it closes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,34 +31,5 @@ impl Default for Policy {
             probes: 1,
             successes: 1,
         }
-    }
-}
-
-/// The failures of one request, so that its attempts at one target count as one.
-///
-/// Whoever may ask a target more than once for a request puts one into its extensions, before the first attempt; clones are the
-/// same. Absent: each attempt counts by itself.
-#[derive(Clone, Debug, Default)]
-pub struct Tries(Arc<Mutex<Vec<usize>>>);
-
-impl Tries {
-    /// A request that has not failed anywhere.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub(super) fn has_failed(&self, at: usize) -> bool {
-        self.lock().contains(&at)
-    }
-
-    pub(super) fn fail(&self, at: usize) {
-        let mut failed = self.lock();
-        if !failed.contains(&at) {
-            failed.push(at);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,8 +5,8 @@ use std::{
 
 use http::Extensions;
 
-use super::{Board, Health, Policy, Source, State, Tries, Verdict};
-use crate::facts::Route;
+use super::{Board, Health, Policy, Source, State, Verdict};
+use crate::{attempt::Attempt, facts::Route};
 
 mod model;
 mod races;
@@ -162,19 +162,19 @@ fn the_attempts_of_one_request_at_one_target_count_as_one() {
     let (now, policy) = (start(), in_a_row(2));
     let board = Board::new(now);
     let (health, other) = (board.health("a", None), board.health("b", None));
-    let settle = |health: &Health, tries: &Tries, verdict| {
+    let settle = |health: &Health, tries: &Attempt, verdict| {
         let pass = health.enter(&policy, None, now).unwrap();
         health.settle_one_of(pass, verdict, Some(tries), &policy, now);
     };
-    let request = Tries::new();
+    let request = Attempt::new();
     settle(&health, &request, Verdict::Failure);
-    settle(&health, &request.clone(), Verdict::Failure);
+    settle(&health, &request, Verdict::Failure);
     settle(&other, &request, Verdict::Failure);
     assert!(health.admits(now) && other.admits(now));
-    settle(&health, &Tries::new(), Verdict::Failure);
+    settle(&health, &Attempt::new(), Verdict::Failure);
     assert!(!health.admits(now));
     // It has failed at the other one, too: a second request is one more.
-    settle(&other, &Tries::new(), Verdict::Failure);
+    settle(&other, &Attempt::new(), Verdict::Failure);
     assert!(!other.admits(now));
 }
 

@@ -46,6 +46,8 @@ struct Cell {
     edited: AtomicBool,
     edited_by: Mutex<Vec<&'static str>>,
     marks: [AtomicU64; Mark::COUNT],
+    // Nanoseconds.
+    waited: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
@@ -112,6 +114,7 @@ impl Record {
             edited: AtomicBool::new(false),
             edited_by: Mutex::default(),
             marks: Default::default(),
+            waited: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
@@ -363,13 +366,21 @@ impl Record {
     pub fn gateway_time(&self) -> Option<Duration> {
         let head = self.at(Mark::Head)?;
         let read = self.at(Mark::BodyRead).unwrap_or_default().min(head);
+        let read = read + Duration::from_nanos(self.0.waited.load(Ordering::Relaxed));
         match (self.at(Mark::Sent), self.at(Mark::UpstreamHead)) {
             (Some(sent), Some(answered)) => {
                 Some(sent.saturating_sub(read) + head.saturating_sub(answered))
             }
             (Some(sent), None) => Some(sent.saturating_sub(read)),
-            (None, _) => Some(head - read),
+            (None, _) => Some(head.saturating_sub(read)),
         }
+    }
+
+    /// Adds time in which a request whose body had been read waited for somebody else before it went to the client: it is no
+    /// [`gateway_time`](Self::gateway_time).
+    pub fn add_waited(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.waited.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Body bytes received from the client.

@@ -44,6 +44,9 @@ pub(super) fn target(target: &Target) -> String {
     if let Some(attempts) = target.attempts {
         let _ = write!(text, ", retry: {{ attempts: {attempts} }}");
     }
+    if let Some(breaker) = super::own_breaker(&target.breaker) {
+        let _ = write!(text, ", {breaker}");
+    }
     if let Some(clocks) = some_clocks(&target.timeout) {
         let _ = write!(text, ", timeout: {clocks}");
     }

@@ -130,7 +130,7 @@ error: unknown key `base_ulr`
    |
  5 |     base_ulr: https://api.example/v1
    |     ^^^^^^^^ did you mean `base_url`?
-   = keys here: dialect, base_url, credentials, auth, models, headers, extra_body, timeout, pool, tls, end
+   = keys here: dialect, base_url, credentials, auth, models, headers, extra_body, timeout, concurrency, pool, tls, end
 ";
     assert!(
         shown.contains(want) && shown.contains("1 error,"),

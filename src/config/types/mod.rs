@@ -7,6 +7,7 @@ mod network;
 mod provider;
 mod retry;
 mod route;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use provider::{
 };
 pub use retry::RetryOverride;
 pub use route::{Alias, Match, Pattern, Route, StickyOn, Strategy, Target};
+pub use targets::{Breaker, BreakerOverride, Share};
 
 use super::secret::Secret;
 
@@ -229,6 +231,8 @@ pub struct Layers {
     pub token_cap: TokenCap,
     /// What is tried again.
     pub retry: tollgate_middleware::retry::Policy,
+    /// When a target is not asked any more.
+    pub breaker: Breaker,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 pub use tollgate_middleware::dialect::Dialect;
 
-use super::{Pattern, TimeoutOverride};
+use super::{Pattern, Share, TimeoutOverride};
 use crate::config::secret::Secret;
 
 /// Somebody who answers.
@@ -29,6 +29,8 @@ pub struct Provider {
     pub extra_body: Vec<ExtraMember>,
     /// Its own clocks, over those of `layers`.
     pub timeout: TimeoutOverride,
+    /// What it runs for us at once; `None` is without bound.
+    pub concurrency: Option<Share>,
     /// Its idle connections, per worker.
     pub pool: Pool,
     /// Its certificates; `None` trusts the system's roots and shows nothing.

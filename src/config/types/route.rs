@@ -1,6 +1,6 @@
 //! Routes and aliases: which requests go where.
 
-use super::{Dialect, MeterOverride, RetryOverride, TimeoutOverride, TokenCap};
+use super::{BreakerOverride, Dialect, MeterOverride, RetryOverride, TimeoutOverride, TokenCap};
 
 /// A model name that stands for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Route {
     pub retry: RetryOverride,
     /// Its own clocks, over those of the provider.
     pub timeout: TimeoutOverride,
+    /// Its own circuit breaker, over that of all routes.
+    pub breaker: BreakerOverride,
     /// How its answers are metered, over what holds for all.
     pub meter: MeterOverride,
     /// Its own caps, over those of all routes.
@@ -66,6 +68,8 @@ pub struct Target {
     pub credential: Option<String>,
     /// How often it is asked for one request at the most.
     pub attempts: Option<u32>,
+    /// Its own circuit breaker, over that of the route.
+    pub breaker: BreakerOverride,
     /// Its own clocks, over those of the route.
     pub timeout: TimeoutOverride,
 }
