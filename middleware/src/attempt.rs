@@ -12,7 +12,9 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{Extensions, Method, Request, request::Parts};
+use http_body::Body;
 
 use crate::{
     body::{Held, Spare},
@@ -192,11 +194,17 @@ impl Attempt {
 
     /// Keeps a request for another attempt; false if its body cannot be sent again, or is longer than so many bytes. Its facts are
     /// kept as they are now.
-    pub fn keep<B>(&self, req: &Request<Held<B>>, most: u64) -> bool {
-        if req.body().held_len() > most {
+    pub fn keep<B>(&self, req: &Request<Held<B>>, most: u64) -> bool
+    where
+        B: Body<Data = Bytes>,
+    {
+        let body = req.body();
+        if body.held_len() > most {
             return false;
         }
-        let Some(body) = req.body().spare() else {
+        // What has no body was not read, and need not be.
+        let empty = || body.is_end_stream().then(Spare::empty);
+        let Some(body) = body.spare().or_else(empty) else {
             return false;
         };
         let (mut head, ()) = Request::new(()).into_parts();

@@ -44,6 +44,8 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `retry` | second chances and fallback, before the first byte |
+//! | `balance` | picks the target, and holds its load to the end of the stream |
 //! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
@@ -52,7 +54,7 @@
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
 //! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing
-//! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
+//! else. The modules without a feature are the floor that the layers stand on: [`attempt`], [`body`], [`chance`], [`clock`],
 //! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`prices`], [`record`] (the
 //! record itself) and [`sse`].
 //!

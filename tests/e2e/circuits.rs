@@ -14,7 +14,7 @@ use crate::{
 
 /// Opens with the second failure in a row.
 fn layers(open_for: &str) -> String {
-    format!("layers: {{ breaker: {{ consecutive: 2, open_for: {open_for} }} }}")
+    format!("layers: {{ breaker: {{ consecutive: 2, open_for: {open_for} }}, retry: off }}")
 }
 
 async fn ask(inside: &Inside, stream: bool, script: &str) -> Message {

@@ -3,6 +3,7 @@
 mod allocations;
 mod binary;
 mod callers;
+mod choice;
 mod circuits;
 mod configs;
 mod dependencies;

@@ -59,14 +59,10 @@ impl Field {
     pub(super) fn first(&self, ask: &Ask, now: impl Fn() -> Instant) -> Result<Chosen, Nobody> {
         let model = ask.model.as_deref();
         if ask.eligible.is_power_of_two() {
+            // There is no choice: what stands in front of the target has the last word.
             let index = ask.eligible.trailing_zeros() as usize;
             let health = self.seats[index].health(model);
-            // A closed circuit is known without the time.
-            if health.is_closed() || health.admits(now()) {
-                return Ok(self.seats[index].chosen(index, health));
-            }
-            let until = health.next_probe(now());
-            return Err(Nobody { until });
+            return Ok(self.seats[index].chosen(index, health));
         }
         let now = now();
         let free = self.candidates(ask, ask.eligible, now, |candidate| {

@@ -233,6 +233,17 @@ pub struct Spare {
 }
 
 impl Spare {
+    /// A body of nothing.
+    pub fn empty() -> Self {
+        Self {
+            frames: Frames::None,
+            edits: Vec::new(),
+            whole: 0,
+            left: 0,
+            taken: None,
+        }
+    }
+
     /// The body.
     pub fn into_body<B>(self) -> Held<B> {
         Held(Box::pin(Inner {

@@ -61,7 +61,10 @@ pub(super) enum Verdict {
 
 impl<C: Clock> Course<C> {
     /// The first attempt of this request begins; `None` if it is not to be made once more.
-    pub(super) fn begin<B>(layer: &RetryLayer<C>, req: &mut Request<Held<B>>) -> Option<Self> {
+    pub(super) fn begin<B>(layer: &RetryLayer<C>, req: &mut Request<Held<B>>) -> Option<Self>
+    where
+        B: Body<Data = Bytes>,
+    {
         let policy = &layer.shared.policy;
         if policy.is_off() {
             return None;

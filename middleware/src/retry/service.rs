@@ -101,6 +101,7 @@ where
     S: Service<Request<Held<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
     R: Body<Data = Bytes, Error = BoxError>,
+    B: Body<Data = Bytes>,
     C: Clock,
 {
     type Response = Response<ResponseBody<R>>;
