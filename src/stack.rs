@@ -141,7 +141,8 @@ fn route(
             ..Timeouts::off()
         }))
         // Before the first byte has gone out: what failed is made once more, here or elsewhere.
-        .layer(RetryLayer::new(retry))
+        // All that is inside gives the facts of a request back.
+        .layer(RetryLayer::new(retry).facts_come_back())
         // Everything inside exists once per target.
         .service(targets)
 }

@@ -57,6 +57,8 @@ pub struct Course {
 struct Kept {
     head: Parts,
     body: Spare,
+    /// The facts are with the attempt that runs, which has not given them back yet.
+    awaits_facts: bool,
 }
 
 /// What a request asks for, as far as picking a target goes.
@@ -193,8 +195,8 @@ impl Attempt {
     }
 
     /// Keeps a request for another attempt; false if its body cannot be sent again, or is longer than so many bytes. Its facts are
-    /// kept as they are now.
-    pub fn keep<B>(&self, req: &Request<Held<B>>, most: u64) -> bool
+    /// kept as they are now; or, with `given_back`, not at all until an attempt [gives them back](Self::give_back).
+    pub fn keep<B>(&self, req: &Request<Held<B>>, most: u64, given_back: bool) -> bool
     where
         B: Body<Data = Bytes>,
     {
@@ -212,21 +214,44 @@ impl Attempt {
         head.uri = req.uri().clone();
         head.version = req.version();
         head.headers = req.headers().clone();
-        head.extensions = req.extensions().clone();
-        self.lock().kept = Some(Kept { head, body });
+        if !given_back {
+            head.extensions = req.extensions().clone();
+        }
+        self.lock().kept = Some(Kept {
+            head,
+            body,
+            awaits_facts: given_back,
+        });
         true
     }
 
-    /// The request that was kept, to be made once more; `last`: not again after that.
-    pub fn again<B>(&self, last: bool) -> Option<Request<Held<B>>> {
-        let mut course = self.lock();
-        let (head, body) = if last {
-            let kept = course.kept.take()?;
-            (kept.head, kept.body)
-        } else {
-            let kept = course.kept.as_ref()?;
-            (kept.head.clone(), kept.body.clone())
+    /// Gives the facts of a request back to whoever may make it once more, if that one waits for them: by the last one who reads
+    /// them, and by whoever refuses a request that may be made elsewhere. What has no facts any more is not made once more.
+    pub fn give_back(facts: &mut Extensions) {
+        let Some(attempt) = facts.get::<Self>().cloned() else {
+            return;
         };
+        let mut course = attempt.lock();
+        let Some(kept) = course.kept.as_mut().filter(|kept| kept.awaits_facts) else {
+            return;
+        };
+        // Not the attempt itself: it would hold itself.
+        facts.remove::<Self>();
+        kept.head.extensions = std::mem::take(facts);
+        kept.awaits_facts = false;
+    }
+
+    /// Whether the request can be made once more.
+    pub fn is_repeatable(&self) -> bool {
+        let course = self.lock();
+        course.kept.as_ref().is_some_and(|kept| !kept.awaits_facts)
+    }
+
+    /// The request that was kept, once more.
+    pub fn again<B>(&self) -> Option<Request<Held<B>>> {
+        let course = self.lock();
+        let kept = course.kept.as_ref()?;
+        let (head, body) = (kept.head.clone(), kept.body.clone());
         Some(Request::from_parts(head, body.into_body()))
     }
 

@@ -140,13 +140,15 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
         let clock = self.policy.clock.clone();
         let attempt = match &self.policy.rule {
             None => Attempt::unjudged(clock),
             Some(rule) => match rule.enter(req.extensions(), clock.now()) {
                 Ok(passed) => Attempt::new(rule.clone(), passed, &req, clock),
                 Err(refused) => {
+                    // It may be made elsewhere.
+                    crate::attempt::Attempt::give_back(req.extensions_mut());
                     let error = Some(refused.into());
                     let step = Step::Refused { error };
                     return ResponseFuture { step };

@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use super::permits::{Entry, Full, Permit, Permits, Waiting, Whose};
 use crate::{
+    attempt,
     body::{Ending, Guard, Guarded},
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
@@ -105,7 +106,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
         let Some(permits) = &self.policy.permits else {
             let inner = self.inner.call(req);
             let step = Step::Called {
@@ -152,7 +153,12 @@ where
                     wait: Box::pin(wait),
                 }
             }
-            Err(full) => Step::Refused { full, toll: toll() },
+            Err(full) => {
+                let toll = toll();
+                // It may be made elsewhere.
+                attempt::Attempt::give_back(req.extensions_mut());
+                Step::Refused { full, toll }
+            }
         };
         ResponseFuture { step }
     }
@@ -276,7 +282,7 @@ where
                         Poll::Pending => return Poll::Pending,
                     };
                     let call = wait.call.take();
-                    let (mut inner, req) = call.expect("taken only when the step changes");
+                    let (mut inner, mut req) = call.expect("taken only when the step changes");
                     let toll = wait.toll.take();
                     if let Some(Toll {
                         record: Some(record),
@@ -291,7 +297,10 @@ where
                             inner: inner.call(req),
                             permit: Some(permit),
                         }),
-                        Err(full) => step.set(Step::Refused { full, toll }),
+                        Err(full) => {
+                            attempt::Attempt::give_back(req.extensions_mut());
+                            step.set(Step::Refused { full, toll });
+                        }
                     }
                 }
                 StepProj::Called { inner, permit } => {

@@ -69,6 +69,9 @@ where
     fn call(&mut self, mut req: Request<Held<B>>) -> S::Future {
         if self.on && asks_for_it(&req) && ask(req.body_mut()) {
             req.extensions_mut().insert(Injected);
+        } else {
+            // Of an attempt before, at a target that does ask.
+            req.extensions_mut().remove::<Injected>();
         }
         self.inner.call(req)
     }

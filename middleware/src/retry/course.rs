@@ -70,7 +70,7 @@ impl<C: Clock> Course<C> {
             return None;
         }
         let attempt = Attempt::new();
-        if !attempt.keep(req, policy.replay) {
+        if !attempt.keep(req, policy.replay, layer.given_back) {
             // It is passed on as if nobody were here.
             return None;
         }
@@ -91,8 +91,7 @@ impl<C: Clock> Course<C> {
 
     /// The request once more.
     pub(super) fn request<B>(&mut self) -> Option<Request<Held<B>>> {
-        let last = self.calls + 1 >= self.policy().attempts;
-        let mut req = self.attempt.again(last)?;
+        let mut req = self.attempt.again()?;
         self.calls += 1;
         self.attempt.begin();
         req.extensions_mut().insert(self.attempt.clone());
@@ -243,7 +242,8 @@ impl<C: Clock> Course<C> {
         }
         let now = self.layer.clock.now();
         let late = |at| self.deadline.is_some_and(|deadline| deadline <= at);
-        if self.calls >= self.policy().attempts || late(now) {
+        let again = self.calls < self.policy().attempts && self.attempt.is_repeatable();
+        if !again || late(now) {
             return None;
         }
         let next = self.next(failure, answer, now)?;

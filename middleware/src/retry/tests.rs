@@ -564,3 +564,40 @@ async fn u05_a_dead_provider_costs_a_tenth_more() {
         assert_eq!(answer.status(), 200);
     }
 }
+
+/// Facts that are not copied have to come back; a request that lost them is not made once more.
+#[tokio::test(start_paused = true)]
+async fn facts_that_do_not_come_back_end_the_trying() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Mine(&'static str);
+    for (gives, calls) in [(true, 2), (false, 1)] {
+        let stage = Stage::of([status(500), OK]);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (inner, facts) = (stage.clone(), seen.clone());
+        let between = tower::service_fn(move |mut req: Sent| {
+            facts
+                .lock()
+                .unwrap()
+                .push(req.extensions().get::<Mine>().cloned());
+            if gives {
+                crate::attempt::Attempt::give_back(req.extensions_mut());
+            }
+            inner.clone().oneshot(req)
+        });
+        let mut req = post("hello");
+        req.extensions_mut().insert(Mine("a fact"));
+        let answer = layer(Policy::default())
+            .facts_come_back()
+            .layer(between)
+            .oneshot(req)
+            .await
+            .unwrap();
+        assert_eq!((answer.status() == 200, stage.calls()), (gives, calls));
+        assert!(
+            seen.lock()
+                .unwrap()
+                .iter()
+                .all(|fact| *fact == Some(Mine("a fact")))
+        );
+    }
+}

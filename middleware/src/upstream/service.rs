@@ -278,6 +278,8 @@ where
         if let Some(record) = &record {
             record.mark(Mark::Sent, self.clock.now());
         }
+        // Nobody inside reads facts; who is outside may want to make the request once more.
+        attempt::Attempt::give_back(req.extensions_mut());
         let step = Step::Called {
             inner: self.inner.call(req),
         };

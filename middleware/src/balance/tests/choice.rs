@@ -47,7 +47,7 @@ async fn u15_every_circuit_open_is_answered_at_once_with_the_next_probe() {
     assert!(rig.asked().is_empty());
     tokio::time::advance(seconds(25)).await;
     assert!(ask(&balance, chat()).await.is_ok(), "the probe may go");
-    rig.asked();
+    let rig = Rig::new();
     rig.open("two", seconds(30));
     let sole = in_order([rig.target("two", 200)]);
     assert!(
