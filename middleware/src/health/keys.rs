@@ -15,7 +15,10 @@ use super::pulse::{Parked, doubled};
 /// The credentials that this process has ever used, by provider and what tells them apart: what is known of one survives a
 /// reload. Clones are the same. Of the credentials themselves it knows nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Wallet(Arc<Mutex<HashMap<(Box<str>, u64), Key>>>);
+pub struct Wallet(Arc<Mutex<Known>>);
+
+/// By provider and id.
+type Known = HashMap<(Box<str>, u64), Key>;
 
 /// What is known of one credential. Clones are the same.
 #[derive(Clone, Debug, Default)]

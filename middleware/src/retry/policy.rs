@@ -110,7 +110,7 @@ impl On {
         let code = status.as_u16();
         let again = self.statuses.iter().any(|range| range.contains(&code));
         match code {
-            401 | 402 | 403 if ours => Some(Failure::Credential { limited: false }),
+            401..=403 if ours => Some(Failure::Credential { limited: false }),
             429 if ours => Some(Failure::Credential { limited: again }),
             _ if status.is_success() => None,
             _ => again.then_some(Failure::Retryable),
