@@ -10,6 +10,7 @@ pub mod guards;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
+mod pieces;
 pub mod probe;
 pub mod reload;
 mod routing;
@@ -19,3 +20,5 @@ pub mod show;
 pub mod stack;
 mod targets;
 pub mod telemetry;
+#[cfg(feature = "tokenizer")]
+mod tokens;
