@@ -222,13 +222,14 @@ fn layers(out: &mut String, config: &Config, place: &Place, clocks: &Timeout, me
         out,
         "",
         format_args!(
-            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}",
+            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}, min_rate {}",
             clocks.connect,
             shown(clocks.first_byte_stream),
             shown(clocks.first_byte_document),
             shown(clocks.first_token),
             shown(clocks.idle),
             shown(clocks.total),
+            show::speed(clocks.min_rate),
         ),
     );
     say(out, "", format_args!("truncation"));

@@ -449,6 +449,7 @@ fn timeouts(limits: &config::Timeout) -> Timeouts {
         first_byte_document: limits.first_byte_document.limit(),
         first_token: limits.first_token.limit(),
         idle: limits.idle.limit(),
+        min_rate: limits.min_rate.least(),
         total: limits.total.limit(),
     }
 }

@@ -54,8 +54,8 @@ pub use types::{
     Concurrency, Config, Connections, Credential, Dialect, Drain, End, Expose, ExtraMember,
     HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model,
     Models, Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits,
-    Route, Runtime, Scheme, Server, ServerTls, Share, Target, Telemetry, Timeout, TimeoutOverride,
-    TokenCap, Webhook, Workers,
+    Route, Runtime, Scheme, Server, ServerTls, Share, Speed, Target, Telemetry, Timeout,
+    TimeoutOverride, TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -440,7 +440,7 @@ const TIMEOUT: &[Key] = &[
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 const CONNECTIONS: &str =
@@ -456,7 +456,7 @@ const TARGET_TIMEOUT: &[Key] = &[
         "total",
         "it is one deadline over all attempts: set it for the route",
     ),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 /// Connections belong to a provider, whatever routes lead to it.
@@ -466,7 +466,7 @@ const ROUTE_TIMEOUT: &[Key] = &[
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 const METER: &[Key] = &[

@@ -10,7 +10,7 @@ use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
-    Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout,
+    Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Speed, Timeout,
     TimeoutOverride, Webhook, Workers,
 };
 
@@ -472,13 +472,14 @@ fn matches(m: &Match) -> String {
 fn all_clocks(t: &Timeout) -> String {
     let c = clock;
     format!(
-        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {} }}",
+        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {}, min_rate: {} }}",
         time(t.connect),
         c(t.first_byte_stream),
         c(t.first_byte_document),
         c(t.first_token),
         c(t.idle),
-        c(t.total)
+        c(t.total),
+        speed(t.min_rate)
     )
 }
 
@@ -501,7 +502,13 @@ fn some_clocks(t: &TimeoutOverride) -> Option<String> {
     ] {
         parts.extend(value.map(|c| format!("{key}: {}", clock(c))));
     }
+    parts.extend(t.min_rate.map(|it| format!("min_rate: {}", speed(it))));
     (!parts.is_empty()).then(|| format!("{{ {} }}", parts.join(", ")))
+}
+
+pub(crate) fn speed(speed: Speed) -> String {
+    let per_second = |bytes| format!("{}/s", size(bytes));
+    speed.least().map_or_else(|| "off".to_owned(), per_second)
 }
 
 fn clock(clock: Clock) -> String {

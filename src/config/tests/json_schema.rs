@@ -101,6 +101,8 @@ fn what_the_program_takes_the_schema_takes() {
         "server: { proxy_protocol: false }",
         "layers: { timeout: off }",
         "layers: { timeout: { first_byte: { stream: off, document: 1h }, min_rate: off } }",
+        "layers: { timeout: { min_rate: 64B/s }, breaker: { error_rate: 12.5%, probes: 3 } }",
+        "layers: { breaker: off }",
         "aliases: { a: 4 }",
         "telemetry:",
         "admin: { token: { env: CANARY } }",

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
-pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
