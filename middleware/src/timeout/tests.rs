@@ -406,6 +406,27 @@ async fn a_rate_that_is_kept_hides_no_other_clock() {
 
 // ===== together =====
 
+/// Row S21: a comment every ten seconds, for forty minutes.
+#[tokio::test(start_paused = true)]
+async fn what_drips_is_no_silence_and_is_cut_when_the_whole_time_is_up() {
+    let limits = Timeouts {
+        idle: Some(seconds(11)),
+        total: Some(seconds(1805)),
+        ..Timeouts::off()
+    };
+    let drips: Vec<_> = (1..=240).map(|n| (10 * n, PING)).collect();
+    let (seen, took) = whole(limits, 0, Timed::new(&drips)).await;
+    timed_out(seen.error);
+    assert_eq!((seen.frames.len(), took), (180, seconds(1805)));
+    let unlimited = Timeouts {
+        total: None,
+        ..limits
+    };
+    let (seen, took) = whole(unlimited, 0, Timed::new(&drips)).await;
+    assert!(seen.error.is_none());
+    assert_eq!((seen.frames.len(), took), (240, seconds(2400)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_several_clocks_the_first_to_run_out_decides() {
     let limits = Timeouts {
