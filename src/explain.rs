@@ -199,6 +199,9 @@ fn layers(out: &mut String, config: &Config, place: &Place, clocks: &Timeout, me
         "layers",
         format_args!("record, seal, respond, hygiene"),
     );
+    if let Some(every) = config.layers.keepalive {
+        say(out, "", format_args!("keepalive of seal: every {every:?}"));
+    }
     say(
         out,
         "",

@@ -76,7 +76,7 @@ fn edge<K: Sink>(
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
-        .layer(SealLayer::new())
+        .layer(SealLayer::new().keepalive(config.layers.keepalive))
         // Everything inside may refuse; nothing outside can.
         .layer(RespondLayer::new().root(true))
         // Before anybody decides by path, names or addresses: what passes means the same to all.

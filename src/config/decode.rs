@@ -103,6 +103,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
             .over(Layers::default().breaker),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
+        keepalive: parsed(layer("keepalive"), "every", value::duration),
     };
     let log = Log {
         to: log_to(&mut decoder, root),

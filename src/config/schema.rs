@@ -303,7 +303,7 @@ const LAYERS: &[Key] = &[
     key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
-    later("keepalive", Kind::Layer(KEEPALIVE)),
+    key("keepalive", Kind::Layer(KEEPALIVE)),
 ];
 
 const OUTSIDE: &str = "it stands outside `route`: set it under `layers`, for all routes";

@@ -73,6 +73,13 @@ pub fn redacted(config: &Config) -> String {
         1,
         &format!("meter: {}", meter(&config.layers.meter)),
     );
+    if let Some(every) = config.layers.keepalive {
+        line(
+            &mut out,
+            1,
+            &format!("keepalive: {{ every: {} }}", time(every)),
+        );
+    }
     if !config.prices.is_empty() {
         line(&mut out, 0, "prices:");
         line(&mut out, 1, "overrides:");

@@ -233,6 +233,8 @@ pub struct Layers {
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.
     pub meter: Meter,
+    /// After how long a silent stream gets a frame; `None` is never.
+    pub keepalive: Option<Duration>,
 }
 
 /// Who is served.
