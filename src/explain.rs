@@ -132,7 +132,16 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
     if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
-    let chosen = routing::table(config).choose(&ask)?;
+    let table = routing::table(config);
+    for (name, condition) in table.passed_over(&ask) {
+        let name = name.as_deref().unwrap_or_default();
+        let why = match condition {
+            "targets" => "none of its targets is the provider that the model names".to_owned(),
+            condition => format!("its `match.{condition}` does not hold"),
+        };
+        say(out, "not", format_args!("{name}: {why}"));
+    }
+    let chosen = table.choose(&ask)?;
     if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
         let why = "after aliases and provider names";
         say(out, "resolved", format_args!("{resolved}, {why}"));

@@ -11,6 +11,7 @@ pub mod leaf;
 pub mod listen;
 pub mod mock;
 pub mod probe;
+mod regex;
 pub mod reload;
 mod routing;
 pub mod run;

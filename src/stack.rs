@@ -97,6 +97,7 @@ fn edge<K: Sink>(
                 .timeout(server.limits.body_timeout)
                 .silence(server.limits.body_silence)
                 .json(json(&server.limits))
+                .user_texts(routing::asks_for_texts(config))
                 .room(room),
         )
         // Everything inside differs from route to route.

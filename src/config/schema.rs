@@ -259,10 +259,10 @@ const MATCH: &[Key] = &[
     later("caller", PATTERNS),
     key("dialect", Kind::OneOrMany(&DIALECTS)),
     key("stream", Kind::Bool),
-    later("tools", Kind::Bool),
+    key("tools", Kind::Bool),
     key("header", Kind::Table(&Kind::Pattern)),
-    later("metadata", Kind::Table(&Kind::Pattern)),
-    later(
+    key("metadata", Kind::Table(&Kind::Pattern)),
+    key(
         "prompt",
         Kind::Map(&[
             key("contains", Kind::OneOrMany(&Kind::Text)),

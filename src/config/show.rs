@@ -467,6 +467,9 @@ fn matches(m: &Match) -> String {
         ),
         m.stream.map(|s| format!("stream: {s}")),
         (!headers.is_empty()).then(|| format!("header: {{ {} }}", headers.join(", "))),
+        m.tools.map(|it| format!("tools: {it}")),
+        targets::metadata(&m.metadata),
+        m.prompt.as_ref().map(targets::prompt),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     if parts.is_empty() {

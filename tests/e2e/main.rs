@@ -11,6 +11,7 @@ mod endings;
 mod harness;
 mod inside;
 mod load;
+mod matching;
 mod metering;
 mod operations;
 mod program;

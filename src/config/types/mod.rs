@@ -19,7 +19,7 @@ pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
 };
-pub use route::{Alias, Match, Pattern, Route, Target};
+pub use route::{Alias, Match, Pattern, Prompt, Route, Target};
 pub use targets::{Breaker, BreakerOverride, Share};
 
 use super::secret::Secret;
