@@ -135,7 +135,16 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
     if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
-    let chosen = routing::table(config).choose(&ask)?;
+    let table = routing::table(config);
+    for (name, condition) in table.passed_over(&ask) {
+        let name = name.as_deref().unwrap_or_default();
+        let why = match condition {
+            "targets" => "none of its targets is the provider that the model names".to_owned(),
+            condition => format!("its `match.{condition}` does not hold"),
+        };
+        say(out, "not", format_args!("{name}: {why}"));
+    }
+    let chosen = table.choose(&ask)?;
     if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
         let why = "after aliases and provider names";
         say(out, "resolved", format_args!("{resolved}, {why}"));
@@ -275,6 +284,9 @@ fn layers(out: &mut String, config: &Config, way: &Way, place: &Place, meter: &M
         "layers",
         format_args!("record, seal, respond, hygiene"),
     );
+    if let Some(every) = config.layers.keepalive {
+        say(out, "", format_args!("keepalive of seal: every {every:?}"));
+    }
     say(
         out,
         "",
@@ -306,13 +318,14 @@ fn layers(out: &mut String, config: &Config, way: &Way, place: &Place, meter: &M
         out,
         "",
         format_args!(
-            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}",
+            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}, min_rate {}",
             clocks.connect,
             shown(clocks.first_byte_stream),
             shown(clocks.first_byte_document),
             shown(clocks.first_token),
             shown(clocks.idle),
             shown(clocks.total),
+            show::speed(clocks.min_rate),
         ),
     );
     say(out, "", format_args!("truncation"));

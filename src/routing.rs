@@ -14,7 +14,7 @@ use tollgate_middleware::{
     models::Listed,
     prices::Prices,
     retry::Policy,
-    route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
+    route::{Catalogue, Matcher, Models, Pattern, Prompt, Rule, Table, Taken},
     token_cap::Caps,
     upstream::{Credential, Target},
 };
@@ -22,6 +22,7 @@ use tollgate_middleware::{
 use crate::config::{
     self, Auth, Breaker, Config, Dialect, MeterOverride, Provider, TimeoutOverride, TokenCap,
 };
+use crate::regex;
 
 /// What stands behind one rule, or, without routes, behind the implicit ones.
 #[derive(Debug)]
@@ -318,7 +319,36 @@ fn matcher(matches: &config::Match) -> Matcher {
         dialect: matches.dialect.clone(),
         stream: matches.stream,
         header: headers.collect(),
+        tools: matches.tools,
+        metadata: {
+            let members = matches.metadata.iter();
+            members
+                .map(|(name, value)| (name.as_str().into(), pattern(value)))
+                .collect()
+        },
+        prompt: matches.prompt.as_ref().map(prompt),
     }
+}
+
+fn prompt(prompt: &config::Prompt) -> Prompt {
+    let words = |words: &[String]| words.iter().map(|it| it.as_str().into()).collect();
+    Prompt {
+        contains: words(&prompt.contains),
+        not_contains: words(&prompt.not_contains),
+        taken: prompt.regex.as_ref().map(|source| {
+            let regex = regex::Regex::new(source)
+                .expect("what cannot be compiled is refused when the file is read");
+            Taken::new(source.as_str(), move |text| regex.is_match(text))
+        }),
+    }
+}
+
+/// Whether a route asks what the user says.
+pub(crate) fn asks_for_texts(config: &Config) -> bool {
+    config
+        .routes
+        .iter()
+        .any(|route| route.matches.prompt.is_some())
 }
 
 fn pattern(pattern: &config::Pattern) -> Pattern {

@@ -79,7 +79,7 @@ fn edge<K: Sink>(
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
-        .layer(SealLayer::new())
+        .layer(SealLayer::new().keepalive(config.layers.keepalive))
         // Everything inside may refuse; nothing outside can.
         .layer(RespondLayer::new().root(true))
         // Before anybody decides by path, names or addresses: what passes means the same to all.
@@ -100,6 +100,7 @@ fn edge<K: Sink>(
                 .timeout(server.limits.body_timeout)
                 .silence(server.limits.body_silence)
                 .json(json(&server.limits))
+                .user_texts(routing::asks_for_texts(config))
                 .room(room),
         )
         // Everything inside differs from route to route.
@@ -476,6 +477,7 @@ fn timeouts(limits: &config::Timeout) -> Timeouts {
         first_byte_document: limits.first_byte_document.limit(),
         first_token: limits.first_token.limit(),
         idle: limits.idle.limit(),
+        min_rate: limits.min_rate.least(),
         total: limits.total.limit(),
     }
 }

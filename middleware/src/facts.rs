@@ -164,6 +164,7 @@ struct Inner {
     prompt: (u64, u64),
     cache_key: Option<Box<str>>,
     continues: bool,
+    user_texts: Option<Box<[Box<str>]>>,
 }
 
 impl Intent {
@@ -190,7 +191,17 @@ impl Intent {
             prompt: asked.prompt,
             cache_key: asked.cache_key.as_deref().map(Into::into),
             continues: asked.continues,
+            user_texts: None,
         }))
+    }
+
+    /// Keeps these texts of the user. Before it is given to anybody.
+    #[must_use]
+    pub fn with_user_texts(mut self, texts: impl IntoIterator<Item = Box<str>>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.user_texts = Some(texts.into_iter().collect());
+        }
+        self
     }
 
     /// What is known of a body that is not JSON and names no model: at most the model that the path
@@ -221,6 +232,7 @@ impl Intent {
             prompt: (0, 0),
             cache_key: None,
             continues: false,
+            user_texts: None,
         }))
     }
 
@@ -287,6 +299,11 @@ impl Intent {
     /// How much text a JSON body holds: its bytes without images and files in base64, and how many of these it holds.
     pub fn prompt(&self) -> (u64, u64) {
         self.0.prompt
+    }
+
+    /// The texts of the user, in their order, if `peek` was asked for them and the body is JSON.
+    pub fn user_texts(&self) -> Option<&[Box<str>]> {
+        self.0.user_texts.as_deref()
     }
 
     /// Where the JSON object of the body lies; `None` if the body is not JSON.

@@ -22,6 +22,7 @@ mod json;
 mod json_schema;
 mod kind;
 mod mask;
+mod matches;
 mod nearest;
 mod parse;
 mod problem;
@@ -55,9 +56,9 @@ pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Caller, CallerKey, Clock,
     Concurrency, Config, Connections, Credential, Dialect, Drain, End, Expose, ExtraMember,
     HeldBodies, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model,
-    Models, Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits,
-    RetryOverride, Route, Runtime, Scheme, Server, ServerTls, Share, StickyOn, Strategy, Target,
-    Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
+    Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt, Provider, ProviderTls,
+    RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls, Share, Speed, StickyOn,
+    Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

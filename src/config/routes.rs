@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::decode::{Decoder, meter, timeouts};
+use super::matches;
 use super::problem::At;
 use super::provider_parts::header_name;
 use super::targets;
@@ -110,6 +111,9 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
         dialect: dialects.filter_map(|word| word.parse().ok()).collect(),
         stream: member_text(node, "stream").and_then(|t| t.parse().ok()),
         header,
+        tools: member_text(node, "tools").and_then(|t| t.parse().ok()),
+        metadata: matches::metadata(decoder, node.member("metadata"), path),
+        prompt: matches::prompt(decoder, node.member("prompt"), path),
     }
 }
 

@@ -259,10 +259,10 @@ const MATCH: &[Key] = &[
     later("caller", PATTERNS),
     key("dialect", Kind::OneOrMany(&DIALECTS)),
     key("stream", Kind::Bool),
-    later("tools", Kind::Bool),
+    key("tools", Kind::Bool),
     key("header", Kind::Table(&Kind::Pattern)),
-    later("metadata", Kind::Table(&Kind::Pattern)),
-    later(
+    key("metadata", Kind::Table(&Kind::Pattern)),
+    key(
         "prompt",
         Kind::Map(&[
             key("contains", Kind::OneOrMany(&Kind::Text)),
@@ -309,7 +309,7 @@ const LAYERS: &[Key] = &[
     key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
-    later("keepalive", Kind::Layer(KEEPALIVE)),
+    key("keepalive", Kind::Layer(KEEPALIVE)),
 ];
 
 const OUTSIDE: &str = "it stands outside `route`: set it under `layers`, for all routes";
@@ -455,7 +455,7 @@ const TIMEOUT: &[Key] = &[
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 const CONNECTIONS: &str =
@@ -471,7 +471,7 @@ const TARGET_TIMEOUT: &[Key] = &[
         "total",
         "it is one deadline over all attempts: set it for the route",
     ),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 /// Connections belong to a provider, whatever routes lead to it.
@@ -481,7 +481,7 @@ const ROUTE_TIMEOUT: &[Key] = &[
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 const METER: &[Key] = &[

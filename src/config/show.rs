@@ -11,7 +11,7 @@ use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, Credential, End, Expose, ExtraMember, HeldBodies, Limits,
     LogTo, Match, Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server,
-    Timeout, TimeoutOverride, Webhook, Workers,
+    Speed, Timeout, TimeoutOverride, Webhook, Workers,
 };
 
 mod callers;
@@ -76,6 +76,13 @@ pub fn redacted(config: &Config) -> String {
         1,
         &format!("meter: {}", meter(&config.layers.meter)),
     );
+    if let Some(every) = config.layers.keepalive {
+        line(
+            &mut out,
+            1,
+            &format!("keepalive: {{ every: {} }}", time(every)),
+        );
+    }
     if !config.prices.is_empty() {
         line(&mut out, 0, "prices:");
         line(&mut out, 1, "overrides:");
@@ -458,6 +465,9 @@ fn matches(m: &Match) -> String {
         ),
         m.stream.map(|s| format!("stream: {s}")),
         (!headers.is_empty()).then(|| format!("header: {{ {} }}", headers.join(", "))),
+        m.tools.map(|it| format!("tools: {it}")),
+        targets::metadata(&m.metadata),
+        m.prompt.as_ref().map(targets::prompt),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     if parts.is_empty() {
@@ -470,13 +480,14 @@ fn matches(m: &Match) -> String {
 fn all_clocks(t: &Timeout) -> String {
     let c = clock;
     format!(
-        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {} }}",
+        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {}, min_rate: {} }}",
         time(t.connect),
         c(t.first_byte_stream),
         c(t.first_byte_document),
         c(t.first_token),
         c(t.idle),
-        c(t.total)
+        c(t.total),
+        speed(t.min_rate)
     )
 }
 
@@ -499,7 +510,13 @@ fn some_clocks(t: &TimeoutOverride) -> Option<String> {
     ] {
         parts.extend(value.map(|c| format!("{key}: {}", clock(c))));
     }
+    parts.extend(t.min_rate.map(|it| format!("min_rate: {}", speed(it))));
     (!parts.is_empty()).then(|| format!("{{ {} }}", parts.join(", ")))
+}
+
+pub(crate) fn speed(speed: Speed) -> String {
+    let per_second = |bytes| format!("{}/s", size(bytes));
+    speed.least().map_or_else(|| "off".to_owned(), per_second)
 }
 
 fn clock(clock: Clock) -> String {

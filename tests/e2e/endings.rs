@@ -1,6 +1,7 @@
 //! How answers end: every way in which one can break off shows at the client, at the provider and in the log.
 
 mod clients;
+mod clocks;
 mod cuts;
 mod drain;
 mod faults;

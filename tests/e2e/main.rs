@@ -13,6 +13,7 @@ mod fuzzed;
 mod harness;
 mod inside;
 mod load;
+mod matching;
 mod metering;
 mod operations;
 mod program;

@@ -7,6 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
+pub mod alive;
 pub mod ending;
 pub mod errors;
 pub mod events;
@@ -23,6 +24,7 @@ pub mod usage;
 mod recordings;
 
 pub use self::{
+    alive::keep_alive,
     ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
     events::{Event, Events},

@@ -424,6 +424,17 @@ impl Record {
             .unwrap_or_else(PoisonError::into_inner) = Some(data);
     }
 
+    /// Says of the next data that they are the provider's own, unless a layer further inside has said what they were, or that it
+    /// adds some: for `layer`, which puts frames of its own between others, and leaves these as they are.
+    pub fn set_unchanged(&self, data: &Bytes, layer: &'static str) {
+        let lock = self.0.edited_by.lock();
+        let edited = lock.unwrap_or_else(PoisonError::into_inner);
+        if edited.iter().any(|other| *other != layer) {
+            return;
+        }
+        self.set_original(data.clone());
+    }
+
     /// The digest of the body as the provider sent it, from a layer that takes whole pieces out of it.
     pub fn upstream_digest(&self) -> Option<u128> {
         let digest = self.0.upstream_digest.lock();

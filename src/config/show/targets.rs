@@ -1,7 +1,10 @@
-//! What stands in front of a target, as the file writes it.
+//! What leads to a target, and what stands in front of it, as the file writes it.
 
 use super::time;
-use crate::config::types::{Breaker, BreakerOverride, Share};
+use crate::config::{
+    json::quoted,
+    types::{Breaker, BreakerOverride, Pattern, Prompt, Share},
+};
 
 pub(crate) fn breaker(breaker: &Breaker) -> String {
     if !breaker.on {
@@ -43,6 +46,31 @@ pub(super) fn own_breaker(own: &BreakerOverride) -> Option<String> {
 pub(crate) fn share(share: &Share) -> String {
     let Share { max, queue, wait } = share;
     format!("{{ max: {max}, queue: {queue}, wait: {} }}", time(*wait))
+}
+
+pub(super) fn metadata(members: &[(String, Pattern)]) -> Option<String> {
+    let one = |(name, value): &(String, Pattern)| {
+        format!("{}: {}", quoted(name), quoted(&value.to_string()))
+    };
+    let all: Vec<_> = members.iter().map(one).collect();
+    (!all.is_empty()).then(|| format!("metadata: {{ {} }}", all.join(", ")))
+}
+
+pub(super) fn prompt(prompt: &Prompt) -> String {
+    let list = |key: &str, words: &[String]| {
+        let words: Vec<_> = words.iter().map(|it| quoted(it)).collect();
+        (!words.is_empty()).then(|| format!("{key}: [{}]", words.join(", ")))
+    };
+    let parts = [
+        list("contains", &prompt.contains),
+        list("not_contains", &prompt.not_contains),
+        prompt
+            .regex
+            .as_ref()
+            .map(|it| format!("regex: {}", quoted(it))),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    format!("prompt: {{ {} }}", parts.join(", "))
 }
 
 fn percent(hundredths: u32) -> String {

@@ -37,8 +37,18 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     ),
     (
         "layers: { timeout: { min_rate: 10 } }",
-        "9:22",
-        "`layers.timeout.min_rate` is not built yet",
+        "9:32",
+        "write a size per second",
+    ),
+    (
+        "layers: { breaker: { error_rate: 0% } }",
+        "9:34",
+        "would open a circuit with any failure",
+    ),
+    (
+        "layers: { breaker: { probes: 256 } }",
+        "9:30",
+        "at most 255",
     ),
     (
         "server: { cors: { origins: [\"*\"] } }",

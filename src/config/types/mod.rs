@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
-pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
@@ -21,7 +21,7 @@ pub use provider::{
     ProviderTls, Scheme,
 };
 pub use retry::RetryOverride;
-pub use route::{Alias, Match, Pattern, Route, StickyOn, Strategy, Target};
+pub use route::{Alias, Match, Pattern, Prompt, Route, StickyOn, Strategy, Target};
 pub use targets::{Breaker, BreakerOverride, Share};
 
 use super::secret::Secret;
@@ -237,6 +237,8 @@ pub struct Layers {
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.
     pub meter: Meter,
+    /// After how long a silent stream gets a frame; `None` is never.
+    pub keepalive: Option<Duration>,
 }
 
 /// Who is served.

@@ -51,6 +51,23 @@ pub struct Match {
     pub stream: Option<bool>,
     /// Each of these headers with such a value.
     pub header: Vec<(http::HeaderName, Pattern)>,
+    /// Whether the caller offers tools.
+    pub tools: Option<bool>,
+    /// Each of these members of the metadata with such a value.
+    pub metadata: Vec<(String, Pattern)>,
+    /// What the user says.
+    pub prompt: Option<Prompt>,
+}
+
+/// What the user says: something of it that is not empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// One of these stands in a text.
+    pub contains: Vec<String>,
+    /// None of these stands in any.
+    pub not_contains: Vec<String>,
+    /// A text has a place that this fits; it can be compiled.
+    pub regex: Option<String>,
 }
 
 /// Who answers.
