@@ -46,11 +46,14 @@ fn status(code: u16) -> Act {
     Act::Status(code, &[], "no")
 }
 
+/// When a call came, its body, and its headers.
+type Call = (Instant, Vec<u8>, HeaderMap);
+
 /// A service that does one act after the other, the last one again and again; and when it was called, with what.
 #[derive(Clone, Default)]
 struct Stage {
     acts: Arc<Mutex<VecDeque<Act>>>,
-    calls: Arc<Mutex<Vec<(Instant, Vec<u8>, HeaderMap)>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Stage {
@@ -142,15 +145,14 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The service inside takes any body; the layer wants one that is held.
-fn over(
-    policy: Policy,
-) -> impl Fn(
-    laws::Inner,
-) -> tower::util::MapRequest<
+/// The layer over a service, for a body that is not held yet.
+type Over = tower::util::MapRequest<
     super::Retry<laws::Inner>,
     fn(Request<Script>) -> Request<Held<Script>>,
-> {
+>;
+
+/// The service inside takes any body; the layer wants one that is held.
+fn over(policy: Policy) -> impl Fn(laws::Inner) -> Over {
     move |inner| {
         let hold: fn(Request<Script>) -> Request<Held<Script>> = |req| req.map(Held::unread);
         ServiceBuilder::new()
@@ -305,7 +307,8 @@ async fn what_was_tried_once_does_not_say_so() {
 /// U06: each form of Retry-After, and what follows from it.
 #[tokio::test(start_paused = true)]
 async fn u06_retry_after_is_waited_for_within_its_bound_and_else_passed_on() {
-    let cases: [(&[(&str, &str)], Option<Duration>); 7] = [
+    type Case = (&'static [(&'static str, &'static str)], Option<Duration>);
+    let cases: [Case; 7] = [
         (&[("retry-after", "1")], Some(seconds(1))),
         (&[("retry-after", "30")], Some(seconds(30))),
         (
@@ -330,7 +333,6 @@ async fn u06_retry_after_is_waited_for_within_its_bound_and_else_passed_on() {
         ),
     ];
     for (headers, expected) in cases {
-        let headers: &'static [_] = headers;
         let stage = Stage::of([Act::Status(429, headers, "busy"), OK]);
         let answer = ask(Policy::default(), &stage).await.unwrap();
         match expected {
@@ -535,16 +537,17 @@ async fn u05_a_dead_provider_costs_a_tenth_more() {
     let layer = layer(Policy::default());
     let stage = Stage::of([status(500)]);
     let (mut requests, start) = (0, Instant::now());
+    let mut running = tokio::task::JoinSet::new();
     for second in 0..60 {
         for _ in 0..1000 {
             requests += 1;
             let mut service = layer.layer(stage.clone());
             // Waits run beside each other: here they must not hold up the arrivals.
-            tokio::spawn(async move { service.ready().await.unwrap().call(post("hello")).await });
+            running.spawn(async move { service.ready().await.unwrap().call(post("hello")).await });
         }
         tokio::time::sleep_until(start + seconds(second + 1)).await;
     }
-    tokio::time::sleep(seconds(5)).await;
+    while running.join_next().await.is_some() {}
     let attempts = stage.calls();
     println!("{requests} requests, {attempts} attempts");
     let floor = 10 + 65;

@@ -28,9 +28,7 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         },
     )
     .expect_err("parts are missing");
-    let errors = problems
-        .iter()
-        .filter(|it| it.severity == Severity::Error);
+    let errors = problems.iter().filter(|it| it.severity == Severity::Error);
     for problem in errors {
         let line = EXAMPLE.lines().nth(problem.line - 1).unwrap_or_default();
         let last = problem

@@ -358,7 +358,7 @@ impl Theatre {
         }
         match run.kind {
             kind if kind.retryable().is_some() => {
-                assert_eq!(Some(status), kind.retryable(), "{what}")
+                assert_eq!(Some(status), kind.retryable(), "{what}");
             }
             Status400 => assert_eq!(status, 400, "{what}"),
             Status404 => assert_eq!(status, 404, "{what}"),

@@ -33,7 +33,7 @@ const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 
 /// The share of each target, under one arrival a millisecond.
 fn shares(
-    strategy: Strategy,
+    strategy: &Strategy,
     servers: &[Server],
     shape: impl Fn(usize, Target<Stub>) -> Target<Stub>,
 ) -> Vec<f64> {
@@ -85,7 +85,7 @@ fn same(_: usize, target: Target<Stub>) -> Target<Stub> {
 
 #[tokio::test(start_paused = true)]
 async fn weights_are_kept_within_two_percent() {
-    let shares = shares(Strategy::Weighted, &[serves(10); 3], |at, target| {
+    let shares = shares(&Strategy::Weighted, &[serves(10); 3], |at, target| {
         target.weight([5, 3, 2][at])
     });
     for (share, weight) in shares.iter().zip([0.5, 0.3, 0.2]) {
@@ -119,7 +119,7 @@ async fn weights_are_kept_within_two_percent_where_the_choice_sticks() {
 #[tokio::test(start_paused = true)]
 async fn turns_are_equal() {
     for share in shares(
-        Strategy::RoundRobin,
+        &Strategy::RoundRobin,
         &[serves(10), serves(20), serves(30)],
         same,
     ) {
@@ -135,11 +135,7 @@ async fn a_slow_one_of_three_gets_little() {
         Strategy::P2c,
         Strategy::LeastLatency,
     ] {
-        let shares = shares(
-            strategy.clone(),
-            &[serves(20), serves(200), serves(20)],
-            same,
-        );
+        let shares = shares(&strategy, &[serves(20), serves(200), serves(20)], same);
         assert!(shares[1] <= 0.15, "{strategy:?}: {shares:?}");
         assert!(
             shares[1] > 0.0,
@@ -156,7 +152,7 @@ async fn one_that_fails_fast_gets_no_more_than_its_share() {
         Strategy::P2c,
         Strategy::LeastLatency,
     ] {
-        let shares = shares(strategy.clone(), &[serves(50), fails(1), serves(50)], same);
+        let shares = shares(&strategy, &[serves(50), fails(1), serves(50)], same);
         assert!(shares[1] <= 1.0 / 3.0, "{strategy:?}: {shares:?}");
     }
 }
@@ -164,7 +160,7 @@ async fn one_that_fails_fast_gets_no_more_than_its_share() {
 #[tokio::test(start_paused = true)]
 async fn equal_ones_share_equally() {
     for strategy in [Strategy::LeastInflight, Strategy::P2c] {
-        for share in shares(strategy.clone(), &[serves(40); 4], same) {
+        for share in shares(&strategy, &[serves(40); 4], same) {
             assert!((share - 0.25).abs() <= 0.05, "{strategy:?}: {share}");
         }
     }
@@ -174,7 +170,7 @@ async fn equal_ones_share_equally() {
 #[tokio::test(start_paused = true)]
 async fn the_fastest_gets_all_but_what_explores() {
     let shares = shares(
-        Strategy::LeastLatency,
+        &Strategy::LeastLatency,
         &[serves(30), serves(10), serves(20)],
         same,
     );
@@ -194,7 +190,7 @@ async fn the_cheapest_gets_all_and_the_unpriced_is_last() {
         })
     };
     // 1000 tokens in and 500 out: 5500 and 3000 millionths.
-    let shares = shares(Strategy::Cheapest, &[serves(10); 3], priced);
+    let shares = shares(&Strategy::Cheapest, &[serves(10); 3], priced);
     assert_eq!(shares, [0.0, 0.0, 1.0]);
 }
 

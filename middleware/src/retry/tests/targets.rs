@@ -178,15 +178,16 @@ async fn u05_a_dead_pair_costs_a_tenth_more() {
     let stages = [Stage::of([status(500)]), Stage::of([status(502)])];
     let whole = two(Policy::default(), &stages[0], &stages[1]);
     let (mut requests, start) = (0, Instant::now());
+    let mut running = tokio::task::JoinSet::new();
     for second in 0..30 {
         for _ in 0..200 {
             requests += 1;
             let whole = whole.clone();
-            tokio::spawn(async move { whole.oneshot(post("hello")).await.map(|_| ()) });
+            running.spawn(async move { whole.oneshot(post("hello")).await.map(|_| ()) });
         }
         tokio::time::sleep_until(start + seconds(second + 1)).await;
     }
-    tokio::time::sleep(seconds(2)).await;
+    while running.join_next().await.is_some() {}
     let attempts = stages[0].calls() + stages[1].calls();
     println!("{requests} requests, {attempts} attempts at two dead providers");
     // Each target has a floor, and the second is found out after five answers.
