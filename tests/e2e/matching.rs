@@ -107,7 +107,10 @@ fn explained(config: &Config, body: &str, rows: Rows, hits: bool) {
         request += &format!("{name}: {value}\r\n");
     }
     request += &format!("content-type: application/json\r\n\r\n{body}");
-    let (told, served) = explain(config, &Question::of_text(request.as_bytes()).unwrap());
+    let (told, served) = explain(
+        config,
+        &Question::of_text(request.as_bytes()).expect("a request"),
+    );
     assert!(served, "{told}");
     let route = if hits { "hit" } else { "rest" };
     assert!(told.contains(&format!("route     {route},")), "{told}");
