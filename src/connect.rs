@@ -36,6 +36,7 @@ use crate::{
     config::{ProviderTls, Scheme},
     dial::Dial,
     names::Names,
+    pieces,
 };
 
 /// What a connection to a provider is.
@@ -260,7 +261,7 @@ impl Write for Io {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Plain(tcp) => pieces::poll_write(tcp.inner_mut(), cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }

@@ -12,6 +12,7 @@ pub mod leaf;
 pub mod listen;
 pub mod mock;
 mod names;
+mod pieces;
 pub mod probe;
 mod regex;
 pub mod reload;
@@ -22,3 +23,5 @@ pub mod show;
 pub mod stack;
 mod targets;
 pub mod telemetry;
+#[cfg(feature = "tokenizer")]
+mod tokens;

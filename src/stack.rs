@@ -201,7 +201,13 @@ fn meter(policy: &config::Meter, provider: &Provider) -> (InjectLayer, MeterLaye
         return (inject, MeterLayer::off());
     }
     let drains = policy.on_disconnect == OnDisconnect::Drain;
-    (inject, MeterLayer::new().drain(drains))
+    let meter = MeterLayer::new().drain(drains);
+    #[cfg(feature = "tokenizer")]
+    let (inject, meter) = (
+        inject.keep_prompts(true),
+        meter.tokenizer(crate::tokens::tokenizer()),
+    );
+    (inject, meter)
 }
 
 /// The stack of one worker, and its clients.

@@ -47,11 +47,11 @@
 //! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
-//! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |
+//! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output; with the feature `tokenizer` it counts what it would guess |
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
-//! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing
+//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and changes nothing
 //! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
 //! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`prices`], [`record`] (the
 //! record itself) and [`sse`].

@@ -18,7 +18,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Shared;
-use crate::listen::{self, Listener};
+use crate::{
+    listen::{self, Listener},
+    pieces,
+};
 
 /// A listener of one worker, in its runtime.
 #[derive(Debug)]
@@ -221,8 +224,10 @@ impl AsyncRead for Stream {
             this.lookout = None;
         }
         let read = ready!(polled);
+        let bytes = buf.filled().len() - before;
+        this.shared.has_read(bytes);
         let over = match &read {
-            Ok(()) => buf.filled().len() == before && room > 0,
+            Ok(()) => bytes == 0 && room > 0,
             // A reset, or the end of a TLS connection without its farewell.
             Err(error) => matches!(
                 error.kind(),
@@ -274,9 +279,9 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.socket().get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tcp(stream) => pieces::poll_write(stream, cx, bufs),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Unix(stream) => pieces::poll_write(stream, cx, bufs),
         }
     }
 

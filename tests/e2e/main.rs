@@ -8,6 +8,7 @@ mod configs;
 mod dependencies;
 mod edges;
 mod endings;
+mod fuzzed;
 mod harness;
 mod inside;
 mod load;
@@ -20,4 +21,6 @@ mod reload;
 mod sdk;
 mod sources;
 mod timing;
+#[cfg(feature = "tokenizer")]
+mod tokens;
 mod wire;
