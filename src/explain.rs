@@ -6,16 +6,19 @@ use std::fmt::Write as _;
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use tollgate_middleware::{
+    clock::{Clock as _, SystemClock},
     dialect::{self, Recognised, Surface},
     error::Rejection,
+    health::{Board, Wallet},
     json, peek,
+    prices::Prices,
     route::Ask,
     token_cap::Caps,
 };
 
 use crate::{
-    config::{Clock, Config, Meter, Timeout, show},
-    routing,
+    config::{Clock, Config, Meter, show},
+    routing::{self, Place, Way},
 };
 
 /// The request to explain.
@@ -156,7 +159,16 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
-    let chosen = routing::table(config).choose(&ask)?;
+    let table = routing::table(config);
+    for (name, condition) in table.passed_over(&ask) {
+        let name = name.as_deref().unwrap_or_default();
+        let why = match condition {
+            "targets" => "none of its targets is the provider that the model names".to_owned(),
+            condition => format!("its `match.{condition}` does not hold"),
+        };
+        say(out, "not", format_args!("{name}: {why}"));
+    }
+    let chosen = table.choose(&ask)?;
     if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
         let why = "after aliases and provider names";
         say(out, "resolved", format_args!("{resolved}, {why}"));
@@ -173,31 +185,66 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
             format_args!("none is configured: the provider that lists it"),
         ),
     }
-    let place = routing::places(config).swap_remove(chosen.index);
-    let provider = &config.providers[place.provider];
-    match &provider.base_url {
-        Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
-        None => say(out, "target", format_args!("{}, built in", provider.name)),
+    let mut ways = routing::ways(config, &Wallet::new());
+    // The implicit routes lead to one way.
+    let way = ways.swap_remove(chosen.index.min(ways.len() - 1));
+    let seats = way.places.iter().map(|place| {
+        let board = Board::new(SystemClock.now());
+        routing::seat(config, place, &board, &Prices::built_in(), ())
+    });
+    let balance = routing::balanced(&way, seats);
+    let (model, pin) = (chosen.model.as_deref(), chosen.pin.as_deref());
+    let bound = match intent {
+        Some(intent) => intent.continues(),
+        None => surface.is_none(),
+    };
+    let eligible = balance.eligible(model, pin, bound);
+    if way.places.len() > 1 {
+        let sticky = way.sticky.map_or("", |on| on.word());
+        let sticky = if sticky.is_empty() {
+            String::new()
+        } else {
+            format!(", the same one for the same {sticky}")
+        };
+        say(
+            out,
+            "strategy",
+            format_args!("{}{sticky}", way.strategy.word()),
+        );
     }
-    if provider.passthrough {
+    if bound && way.places.len() > 1 {
+        say(
+            out,
+            "",
+            format_args!("it is about what a provider keeps: only the state target is asked"),
+        );
+    }
+    for (place, eligible) in way.places.iter().zip(eligible) {
+        told_target(config, place, chosen.model.as_deref(), eligible, out);
+    }
+    let first = way
+        .places
+        .iter()
+        .zip(balance.eligible(model, pin, bound))
+        .find(|(_, why)| why.is_ok());
+    let place = first.map_or(&way.places[0], |(place, _)| place);
+    place.target.takes(surface, intent)?;
+    let meter = way.meter.over(config.layers.meter);
+    if config.providers[place.provider].passthrough {
         say(
             out,
             "",
             format_args!("paid with the caller's own credential"),
         );
     }
-    place.target.takes(surface, intent)?;
-    if let Some(asked) = place.target.asked_for(chosen.model.as_deref()) {
-        say(out, "asked for", format_args!("{asked}"));
-    }
-    let own = provider.timeout.over(config.layers.timeout);
-    let meter = place.meter.over(config.layers.meter);
-    let clocks = place.timeout.over(own);
     say(
         out,
         "layers",
         format_args!("record, seal, cors, respond, hygiene"),
     );
+    if let Some(every) = config.layers.keepalive {
+        say(out, "", format_args!("keepalive of seal: every {every:?}"));
+    }
     caller::limits(config, caller, out);
     say(
         out,
@@ -209,11 +256,50 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     );
     say(out, "", format_args!("route"));
     caller::asked(config, chosen.model.as_deref(), out);
-    if place.caps != Caps::off() {
-        say(out, "", format_args!("{}", show::caps(&place.caps)));
+    if way.caps != Caps::off() {
+        say(out, "", format_args!("{}", show::caps(&way.caps)));
     }
-    layers(out, &clocks, &meter);
+    layers(out, config, &way, place, &meter);
     Ok(())
+}
+
+/// One target, what it would be asked for, and why it would not be asked at all.
+fn told_target(
+    config: &Config,
+    place: &Place,
+    model: Option<&str>,
+    eligible: Result<(), &'static str>,
+    out: &mut String,
+) {
+    let provider = &config.providers[place.provider];
+    let name = place.target.name();
+    let label = place
+        .target
+        .label_word()
+        .map_or(String::new(), |label| format!(" ({label})"));
+    let weight = if place.weight == 1 {
+        String::new()
+    } else {
+        format!(", weight {}", place.weight)
+    };
+    let why = eligible
+        .err()
+        .map_or(String::new(), |why| format!("; not asked: {why}"));
+    match &provider.base_url {
+        Some(url) => say(
+            out,
+            "target",
+            format_args!("{name}{label} at {url}{weight}{why}"),
+        ),
+        None => say(
+            out,
+            "target",
+            format_args!("{name}{label}, built in{weight}{why}"),
+        ),
+    }
+    if let (Some(asked), Ok(())) = (place.target.asked_for(model), eligible) {
+        say(out, "asked for", format_args!("{asked}"));
+    }
 }
 
 /// The surface that a path has; says what it is.
@@ -239,7 +325,8 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
 }
 
 /// The layers behind the limits, in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, clocks: &Timeout, meter: &Meter) {
+fn layers(out: &mut String, config: &Config, way: &Way, place: &Place, meter: &Meter) {
+    let clocks = &place.timeout;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
         None => "off".to_owned(),
@@ -247,14 +334,33 @@ fn layers(out: &mut String, clocks: &Timeout, meter: &Meter) {
     say(
         out,
         "",
+        format_args!("timeout of the whole: {}", shown(way.total)),
+    );
+    let retry = show::choice::retry(&way.retry);
+    say(out, "", format_args!("retry: {retry}"));
+    say(out, "", format_args!("balance: {}", way.strategy.word()));
+    if let Some(share) = &config.providers[place.provider].concurrency {
+        let share = show::targets::share(share);
+        say(
+            out,
+            "",
+            format_args!("concurrency of the provider: {share}"),
+        );
+    }
+    let breaker = show::targets::breaker(&place.breaker);
+    say(out, "", format_args!("breaker: {breaker}"));
+    say(
+        out,
+        "",
         format_args!(
-            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}",
+            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}, min_rate {}",
             clocks.connect,
             shown(clocks.first_byte_stream),
             shown(clocks.first_byte_document),
             shown(clocks.first_token),
             shown(clocks.idle),
             shown(clocks.total),
+            show::speed(clocks.min_rate),
         ),
     );
     say(out, "", format_args!("truncation"));

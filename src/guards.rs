@@ -12,6 +12,7 @@ use tollgate_middleware::{
     },
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
+    health::{Change, Wallet},
     rate_limit::{
         ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quotas, RateLimitLayer,
         UserSource,
@@ -21,6 +22,7 @@ use tollgate_middleware::{
 use crate::{
     config::{self, CallerKey, Config, Jwt},
     jwks::{KeySets, StartError},
+    targets::Targets,
 };
 
 /// So many addresses, and so many end users, have a cell of their own.
@@ -40,12 +42,20 @@ struct Inner {
     models: Mutex<HashMap<String, Cells>>,
     permits: Permits,
     key_sets: KeySets,
+    wallet: Wallet,
+    targets: Targets,
 }
 
 impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        Self::telling(config, |_| {})
+    }
+
+    /// Nothing counted yet; `told` hears of each change of a circuit.
+    #[must_use]
+    pub fn telling(config: &Config, told: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
@@ -54,6 +64,8 @@ impl Counts {
             models: Mutex::default(),
             permits: Permits::new(limits(config)),
             key_sets: KeySets::default(),
+            wallet: Wallet::new(),
+            targets: Targets::new(told),
         }))
     }
 
@@ -70,6 +82,16 @@ impl Counts {
     pub fn adopt(&self, config: &Config) {
         self.0.permits.set(limits(config));
         self.0.key_sets.keep(config.layers.jwt.as_ref());
+        self.0.targets.adopt(config);
+    }
+
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.0.targets
+    }
+
+    /// What is known of the credentials.
+    pub(crate) fn wallet(&self) -> &Wallet {
+        &self.0.wallet
     }
 
     /// Who may call.
@@ -177,6 +199,7 @@ pub(crate) fn grant(caller: &config::Caller) -> Grant {
             .iter()
             .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
             .collect(),
+        credential: caller.credential.as_deref().map(Into::into),
         ..Terms::default()
     };
     let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))

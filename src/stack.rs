@@ -14,7 +14,9 @@ use http::{Request, Response, Uri, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tollgate_middleware::{
     auth::Auth,
+    balance::{self, Balance},
     body::{Guarded, Held, Reply, Room},
+    breaker::{self, Breaker, BreakerLayer},
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
@@ -27,6 +29,7 @@ use tollgate_middleware::{
     rate_limit::{RateLimit, RateLimitLayer},
     record::{self, Drain, DrainLayer, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
+    retry::{self, Retry, RetryLayer},
     route::Router,
     seal::{self, Seal, SealLayer},
     timeout::{self, TimeoutLayer, Timeouts},
@@ -40,10 +43,11 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
+    gateway,
     guards::Counts,
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
-    routing,
+    routing::{self, Place, Way},
     server::looks,
 };
 
@@ -51,9 +55,11 @@ use crate::{
 pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
-pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
-/// One route; with one target, until there is a balancer.
-pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
+pub type TargetStack = Concurrency<Breaker<timeout::Timeout<AnswerStack>>>;
+/// Inside the clocks of a target.
+type AnswerStack = Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>;
+/// One route: its targets, and what chooses between them and tries again.
+pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<Retry<Balance<TargetStack>>>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
@@ -75,7 +81,7 @@ fn edge<K: Sink>(
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
-        .layer(SealLayer::new())
+        .layer(SealLayer::new().keepalive(config.layers.keepalive))
         // A browser brings no key when it asks whether its page may ask, and a page may read why it was refused.
         .layer(cors(config))
         // Everything inside may refuse; nothing outside can.
@@ -98,6 +104,7 @@ fn edge<K: Sink>(
                 .timeout(server.limits.body_timeout)
                 .silence(server.limits.body_silence)
                 .json(json(&server.limits))
+                .user_texts(routing::asks_for_texts(config))
                 .room(room),
         )
         // Everything inside differs from route to route.
@@ -130,7 +137,13 @@ fn hygiene(config: &Config) -> HygieneLayer {
 }
 
 /// One route.
-fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStack) -> RouteStack {
+fn route(
+    total: config::Clock,
+    asked: RateLimitLayer,
+    caps: Caps,
+    retry: retry::Policy,
+    targets: Balance<TargetStack>,
+) -> RouteStack {
     ServiceBuilder::new()
         // The end user and the model are known here, and nothing has been spent yet.
         .layer(asked)
@@ -138,15 +151,19 @@ fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStac
         .layer(TokenCapLayer::new(caps))
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
-            total: limits.total,
+            total: total.limit(),
             ..Timeouts::off()
         }))
+        // Before the first byte has gone out: what failed is made once more, here or elsewhere.
+        // All that is inside gives the facts of a request back.
+        .layer(RetryLayer::new(retry).facts_come_back())
         // Everything inside exists once per target.
-        .service(target)
+        .service(targets)
 }
 
 /// One target of a route; `event` is how many bytes of one event are kept.
 fn target(
+    (share, breaker): (ConcurrencyLayer, BreakerLayer),
     limits: Timeouts,
     event: usize,
     transport_marks: bool,
@@ -155,14 +172,12 @@ fn target(
     leaf: Leaf<RequestStream>,
 ) -> TargetStack {
     ServiceBuilder::new()
+        // A place at the provider, before its clocks run: a wait for one is no failure of its own.
+        .layer(share)
+        // Judges what the clocks end, too.
+        .layer(breaker.event(event))
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
-        .layer(
-            TimeoutLayer::new(Timeouts {
-                total: None,
-                ..limits
-            })
-            .event(event),
-        )
+        .layer(TimeoutLayer::new(limits).event(event))
         // Next to the provider: whether its answer is whole is known before anybody judges it.
         .layer(
             TruncationLayer::new()
@@ -176,6 +191,16 @@ fn target(
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)
+}
+
+/// The bound and the circuit of a target, over what is known for the whole process.
+fn guards(counts: &Counts, provider: &Provider, place: &Place) -> (ConcurrencyLayer, BreakerLayer) {
+    let (targets, target) = (counts.targets(), &place.target);
+    let source = routing::source(targets.board(), provider, place.model.as_deref());
+    (
+        targets.share(provider, target),
+        targets.breaker(&place.breaker, source, target, &place.timeout),
+    )
 }
 
 /// The meter of a target, and what asks for what it reads.
@@ -294,16 +319,37 @@ impl<K: Sink> Stack<K> {
             Leaf::Mock(_) => None,
         });
         let clients = clients.collect();
-        let routes = routing::places(config).into_iter().map(|place| {
-            let provider = &config.providers[place.provider];
-            let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
-            let marks = provider.end == End::Transport;
-            let leaf = leaves[place.provider].clone();
-            let meter = meter(&place.meter.over(config.layers.meter), provider);
-            let inside = target(limits, event, marks, meter, place.target, leaf);
-            route(limits, counts.asked(config), place.caps, inside)
-        });
-        let routes = Router::new(routing::table(config), routes);
+        let prices = gateway::prices(config);
+        let stack = |way: &Way| {
+            let seats = way.places.iter().map(|place| {
+                let provider = &config.providers[place.provider];
+                let limits = timeouts(&place.timeout);
+                let marks = provider.end == End::Transport;
+                let leaf = leaves[place.provider].clone();
+                let meter = meter(&way.meter.over(config.layers.meter), provider);
+                let guards = guards(&counts, provider, place);
+                let own = place.target.clone();
+                let inside = target(guards, limits, event, marks, meter, own, leaf);
+                let board = counts.targets().board();
+                routing::seat(config, place, board, &prices, inside)
+            });
+            let targets = routing::balanced(way, seats);
+            route(
+                way.total,
+                counts.asked(config),
+                way.caps.clone(),
+                way.retry.clone(),
+                targets,
+            )
+        };
+        let table = routing::table(config);
+        let ways = routing::ways(config, counts.wallet());
+        let mut stacks: Vec<_> = ways.iter().map(stack).collect();
+        // The implicit routes lead to one way.
+        if let [shared] = &*stacks {
+            stacks = vec![shared.clone(); table.len()];
+        }
+        let routes = Router::new(table, stacks);
         Self {
             edge: edge(config, sink, room.clone(), &counts, routes),
             clients,
@@ -334,11 +380,14 @@ impl<K: Clone> Clone for Stack<K> {
 type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
-type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
+type JudgedBody =
+    Guarded<TimedBody<truncation::ResponseBody<MeteredBody>>, breaker::Attempt<SystemClock>>;
+type TargetBody = Guarded<JudgedBody, Hold>;
+type ChosenBody = retry::ResponseBody<balance::ResponseBody<TargetBody, SystemClock>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>>, SystemClock>,
+        seal::ResponseBody<Reply<Reply<Guarded<Reply<TimedBody<ChosenBody>>, Hold>>>, SystemClock>,
         K,
         SystemClock,
     >,
@@ -441,6 +490,7 @@ fn timeouts(limits: &config::Timeout) -> Timeouts {
         first_byte_document: limits.first_byte_document.limit(),
         first_token: limits.first_token.limit(),
         idle: limits.idle.limit(),
+        min_rate: limits.min_rate.least(),
         total: limits.total.limit(),
     }
 }
@@ -456,11 +506,11 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 690,
+            size_of::<Body<Told>>() <= 760,
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 960, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 1120, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

@@ -45,16 +45,19 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `retry` | second chances and fallback, before the first byte |
+//! | `balance` | picks the target, and holds its load to the end of the stream |
+//! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output; with the feature `tokenizer` it counts what it would guess |
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
-//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and changes nothing
-//! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
-//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`origin`], [`prices`], [`record`] (the record
-//! itself) and [`sse`].
+//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and
+//! changes nothing else. The modules without a feature are the floor that the layers stand on: [`attempt`], [`body`], [`chance`], [`clock`],
+//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`origin`], [`prices`], [`record`] (the
+//! record itself) and [`sse`].
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
 //! to add a layer: the pages of `docs`.
@@ -73,13 +76,16 @@ pub mod docs {
     pub mod order {}
 }
 
+pub mod attempt;
 pub mod body;
+pub mod chance;
 pub mod clock;
 pub mod conn;
 pub mod dialect;
 pub mod error;
 pub mod executor;
 pub mod facts;
+pub mod health;
 pub mod json;
 pub mod origin;
 pub mod prices;
@@ -90,6 +96,10 @@ mod sync;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "balance")]
+pub mod balance;
+#[cfg(feature = "breaker")]
+pub mod breaker;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "concurrency")]
@@ -108,6 +118,8 @@ pub mod peek;
 pub mod rate_limit;
 #[cfg(feature = "respond")]
 pub mod respond;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "route")]
 pub mod route;
 #[cfg(feature = "seal")]

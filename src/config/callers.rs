@@ -36,15 +36,32 @@ pub(crate) fn decode(
     let tokens = jwt.is_some_and(|jwt| !is_word(Some(jwt), "off"));
     let mut seen: HashMap<Digest, String> = HashMap::new();
     for provider in providers {
-        let secret = provider.credential.as_ref().map(|it| it.secret.expose());
-        if let Some(digest) = secret.and_then(|key| Digest::of(key).ok()) {
+        let secrets = provider.credentials.iter().map(|it| it.secret.expose());
+        for digest in secrets.filter_map(|key| Digest::of(key).ok()) {
             let whose = format!("the credential of the provider {}", shown(&provider.name));
             seen.insert(digest, whose);
         }
     }
     entries
         .iter()
-        .filter_map(|entry| caller(decoder, entry, tokens, &mut seen))
+        .filter_map(|entry| {
+            let caller = caller(decoder, entry, tokens, &mut seen)?;
+            if let (Some(name), Some(node)) = (&caller.credential, entry.value.member("credential"))
+            {
+                let has = |provider: &Provider| provider.has_credential(name);
+                if !providers.iter().any(has) {
+                    let mut path = "callers".to_owned();
+                    push_key(&mut path, &entry.key);
+                    let message = format!(
+                        "no provider has a credential named {}, so each sends its usual ones",
+                        shown_node(node)
+                    );
+                    let remedy = "a credential with a name is `{ name: spare, key: … }`";
+                    decoder.warning(node.at, &format!("{path}.credential"), message, remedy);
+                }
+            }
+            Some(caller)
+        })
         .collect()
 }
 
@@ -130,6 +147,10 @@ fn caller(
         surfaces: node.member("surfaces").map(|_| surfaces),
         origins,
         labels,
+        credential: node
+            .member("credential")
+            .and_then(Node::text)
+            .map(str::to_owned),
     })
 }
 

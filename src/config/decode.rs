@@ -11,10 +11,10 @@ use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
 use super::types::{
-    Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
-    TimeoutOverride, Webhook,
+    Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Speed,
+    Telemetry, TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, jwt, providers, routes, server, value};
+use super::{aliases, callers, jwt, providers, retry, routes, server, targets, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -103,8 +103,13 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
         concurrency: callers::concurrency(layer("concurrency")),
         token_cap: callers::token_cap(layer("token_cap")),
+        retry: retry::retry(&mut decoder, layer("retry"), "layers.retry")
+            .over(&Layers::default().retry),
+        breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
+            .over(Layers::default().breaker),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
+        keepalive: parsed(layer("keepalive"), "every", value::duration),
     };
     let log = Log {
         to: log_to(&mut decoder, root),
@@ -281,6 +286,7 @@ pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
         first_byte_document: both.or_else(|| clock(first_byte, "document")),
         first_token: clock(node, "first_token"),
         idle: clock(node, "idle"),
+        min_rate: parsed(node, "min_rate", speed),
         total: clock(node, "total"),
     }
 }
@@ -339,6 +345,14 @@ pub(crate) fn meter(node: Option<&Node>) -> MeterOverride {
             text.parse().map_err(|_| String::new())
         }),
         on_disconnect,
+    }
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "off" {
+        Ok(Speed::Off)
+    } else {
+        value::byte_rate(text).map(Speed::AtLeast)
     }
 }
 

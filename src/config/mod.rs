@@ -12,6 +12,7 @@ mod aliases;
 mod build;
 mod callers;
 mod check;
+mod choice;
 mod decode;
 mod excerpt;
 mod expand;
@@ -22,17 +23,20 @@ mod json_schema;
 mod jwt;
 mod kind;
 mod mask;
+mod matches;
 mod nearest;
 mod parse;
 mod problem;
 mod provider_parts;
 mod providers;
+mod retry;
 mod routes;
 mod schema;
 mod secret;
 mod server;
 pub(crate) mod show;
 mod starter;
+mod targets;
 mod tree;
 mod types;
 mod value;
@@ -50,12 +54,12 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
-    Connections, Cors, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Jwt,
-    Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models,
-    Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route,
-    Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap,
-    Webhook, Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Caller, CallerKey, Clock,
+    Concurrency, Config, Connections, Cors, Credential, Dialect, Drain, End, Expose, ExtraMember,
+    HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics,
+    Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt, Provider, ProviderTls,
+    RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls, Share, Speed, StickyOn,
+    Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -158,9 +158,13 @@ const PROVIDER: &[Key] = &[
     key("headers", Kind::Table(&Kind::Secret)),
     key("extra_body", Kind::Table(&Kind::Any)),
     key("timeout", Kind::Map(TIMEOUT)),
-    later(
+    key(
         "concurrency",
-        Kind::Layer(&[key("max", COUNT), key("queue", NATURAL), key("wait", TIME)]),
+        Kind::Layer(&[
+            needed("max", COUNT),
+            key("queue", NATURAL),
+            key("wait", TIME),
+        ]),
     ),
     later_but("http2", Kind::Bool, "false"),
     key(
@@ -210,18 +214,18 @@ const CALLER: &[Key] = &[
     key("labels", Kind::Table(&Kind::Text)),
     key("surfaces", TEXTS),
     key("origins", TEXTS),
-    later("credential", Kind::Text),
+    key("credential", Kind::Text),
 ];
 
 const ROUTE: &[Key] = &[
     key("name", Kind::Text),
     key("match", Kind::Map(MATCH)),
-    later(
+    key(
         "sticky",
         Kind::Layer(&[key("on", Kind::Word(&["caller", "session", "user"]))]),
     ),
-    later("state_target", Kind::Text),
-    later("strategy", Kind::Word(STRATEGIES)),
+    key("state_target", Kind::Text),
+    key("strategy", Kind::Word(STRATEGIES)),
     needed(
         "targets",
         Kind::List(&Kind::Either(&[Kind::Text, Kind::Map(TARGET)])),
@@ -249,10 +253,10 @@ const MATCH: &[Key] = &[
     key("caller", PATTERNS),
     key("dialect", Kind::OneOrMany(&DIALECTS)),
     key("stream", Kind::Bool),
-    later("tools", Kind::Bool),
+    key("tools", Kind::Bool),
     key("header", Kind::Table(&Kind::Pattern)),
-    later("metadata", Kind::Table(&Kind::Pattern)),
-    later(
+    key("metadata", Kind::Table(&Kind::Pattern)),
+    key(
         "prompt",
         Kind::Map(&[
             key("contains", Kind::OneOrMany(&Kind::Text)),
@@ -266,12 +270,18 @@ const TARGET: &[Key] = &[
     needed("provider", Kind::Text),
     key("model", Kind::Text),
     key("label", Kind::Text),
-    later("weight", NATURAL),
-    later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
-    later("timeout", Kind::Layer(TIMEOUT)),
-    later("credential", Kind::Text),
+    key("weight", WEIGHT),
+    key("retry", Kind::Layer(TARGET_RETRY)),
+    key("breaker", Kind::Layer(BREAKER)),
+    key("timeout", Kind::Layer(TARGET_TIMEOUT)),
+    key("credential", Kind::Text),
 ];
+
+/// Sums of weights are to stay exact.
+const WEIGHT: Kind = Kind::Integer {
+    least: 0,
+    most: 1_000_000,
+};
 
 const LAYERS: &[Key] = &[
     // No layer that can be turned off: `open` says who is served.
@@ -289,11 +299,11 @@ const LAYERS: &[Key] = &[
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
-    later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("retry", Kind::Layer(RETRY)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
-    later("keepalive", Kind::Layer(KEEPALIVE)),
+    key("keepalive", Kind::Layer(KEEPALIVE)),
 ];
 
 const OUTSIDE: &str = "it stands outside `route`: set it under `layers`, for all routes";
@@ -305,8 +315,8 @@ const ROUTE_LAYERS: &[Key] = &[
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
-    later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("retry", Kind::Layer(RETRY)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
     key("meter", Kind::Layer(METER)),
     misplaced("keepalive", OUTSIDE),
@@ -403,8 +413,17 @@ const BUDGET: &[Key] = &[
     key("waste", Kind::Text),
 ];
 
+/// Of one target there is a number of its own; the rest is decided for the whole route.
+const TARGET_RETRY: &[Key] = &[key("attempts", ATTEMPTS)];
+
+/// Calls of one request.
+const ATTEMPTS: Kind = Kind::Integer {
+    least: 1,
+    most: 100,
+};
+
 const RETRY: &[Key] = &[
-    key("attempts", COUNT),
+    key("attempts", ATTEMPTS),
     key("on", TEXTS),
     key("base", TIME),
     key("max_retry_after", TIME),
@@ -419,7 +438,13 @@ const BREAKER: &[Key] = &[
     key("window", TIME),
     key("min_requests", COUNT),
     key("open_for", TIME),
-    key("probes", COUNT),
+    key(
+        "probes",
+        Kind::Integer {
+            least: 1,
+            most: 255,
+        },
+    ),
     key("successes", COUNT),
 ];
 
@@ -434,20 +459,33 @@ const TIMEOUT: &[Key] = &[
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
+];
+
+const CONNECTIONS: &str =
+    "connections belong to a provider: set it there, or under `layers` for all";
+
+/// Of one target: its clocks run for each attempt.
+const TARGET_TIMEOUT: &[Key] = &[
+    misplaced("connect", CONNECTIONS),
+    key("first_byte", FIRST_BYTE),
+    key("first_token", TIME_OR_OFF),
+    key("idle", TIME_OR_OFF),
+    misplaced(
+        "total",
+        "it is one deadline over all attempts: set it for the route",
+    ),
+    key("min_rate", Kind::ByteRate),
 ];
 
 /// Connections belong to a provider, whatever routes lead to it.
 const ROUTE_TIMEOUT: &[Key] = &[
-    misplaced(
-        "connect",
-        "connections belong to a provider: set it there, or under `layers` for all",
-    ),
+    misplaced("connect", CONNECTIONS),
     key("first_byte", FIRST_BYTE),
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 const METER: &[Key] = &[

@@ -364,7 +364,7 @@ const HEX: [[u8; 2]; 256] = {
 };
 
 /// RFC 3339 in UTC, with milliseconds.
-fn time(out: &mut Vec<u8>, at: SystemTime) {
+pub(crate) fn time(out: &mut Vec<u8>, at: SystemTime) {
     let since = at.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or(Duration::ZERO);
     let (second, millis) = (since.as_secs(), since.subsec_millis() as u16);

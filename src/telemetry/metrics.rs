@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use tollgate_middleware::record::Refused;
 
-use super::{limited::Limited, series};
+use super::{circuits::Circuits, limited::Limited, series};
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct Ended {
 }
 
 /// What others count, for one scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Others {
     /// Lines of the request log that were not written.
     pub log_lines_dropped: u64,
@@ -73,6 +73,8 @@ pub struct Others {
     pub permits_held: u64,
     /// Requests that wait for one now.
     pub permits_awaited: u64,
+    /// The states of the circuits.
+    pub circuits: Circuits,
 }
 
 #[derive(Debug)]
@@ -342,6 +344,7 @@ impl Collector for Scraped {
             "1 unless the last reload was refused",
             i64::from(!others.last_reload_failed),
         )?;
+        others.circuits.encode(to)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         // A gauge and not an info: the older text format knows no such type.
         to.encode_descriptor(

@@ -3,6 +3,8 @@
 mod allocations;
 mod binary;
 mod callers;
+mod choice;
+mod circuits;
 mod configs;
 mod dependencies;
 mod edges;
@@ -12,6 +14,7 @@ mod harness;
 mod inside;
 mod jwt;
 mod load;
+mod matching;
 mod metering;
 mod operations;
 mod program;

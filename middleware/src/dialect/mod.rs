@@ -7,6 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
+pub mod alive;
 pub mod ending;
 pub mod errors;
 pub mod events;
@@ -14,6 +15,7 @@ pub mod eventstream;
 pub mod framing;
 pub mod multipart;
 pub mod pieces;
+pub mod refusal;
 pub mod request;
 pub mod surface;
 pub mod usage;
@@ -22,11 +24,13 @@ pub mod usage;
 mod recordings;
 
 pub use self::{
+    alive::keep_alive,
     ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
+    refusal::Refusal,
     request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},

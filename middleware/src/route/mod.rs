@@ -22,6 +22,9 @@
 //! naming a model (files, batches); anything else only if the rule names a path, or leads to
 //! providers whose answers nobody reads.
 //!
+//! A rule may ask for members of the request's metadata ([`METADATA`]), and for what the user says ([`Prompt`]): that needs the texts in the
+//! `Intent`, which `peek` keeps if it is told to, and holds for no body without them.
+//!
 //! ```
 //! use tollgate_middleware::route::{Ask, Catalogue, Models, Rule, Table};
 //!
@@ -35,6 +38,7 @@
 //! assert!(table.choose(&Ask::chat("claude")).is_err());
 //! ```
 
+mod conditions;
 mod matcher;
 mod models;
 mod service;
@@ -44,6 +48,7 @@ mod table;
 mod tests;
 
 pub use self::{
+    conditions::{METADATA, Prompt, Taken},
     matcher::{Matcher, Pattern},
     models::{Catalogue, Models},
     service::{ResponseFuture, Router},

@@ -101,6 +101,7 @@ where
         req.extensions_mut().insert(Route {
             name: choice.name,
             model: choice.model,
+            pin: choice.pin,
         });
         let mut inner = self.0.routes[choice.index].clone();
         // One that is ready is called without moving the request again.

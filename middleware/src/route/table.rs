@@ -57,6 +57,10 @@ pub struct Ask<'a> {
     pub recognised: &'a Recognised,
     /// Whether a stream is asked for.
     pub stream: bool,
+    /// Whether tools are offered.
+    pub tools: bool,
+    /// The texts of the user, where a JSON body was read for them.
+    pub texts: Option<&'a [Box<str>]>,
     /// The body would name a model, but nobody could read it.
     pub hidden: bool,
     /// The request's headers.
@@ -87,6 +91,8 @@ impl<'a> Ask<'a> {
             path,
             recognised,
             stream: intent.map_or(streams, Intent::stream),
+            tools: intent.is_some_and(Intent::tools),
+            texts: intent.and_then(Intent::user_texts),
             hidden: unread.is_some_and(Surface::body_names_model),
             headers,
             caller: None,
@@ -119,6 +125,8 @@ impl<'a> Ask<'a> {
             path,
             recognised,
             stream: false,
+            tools: false,
+            texts: None,
             hidden: false,
             headers,
             caller: None,
@@ -135,6 +143,8 @@ pub struct Choice {
     pub name: Option<Arc<str>>,
     /// The model after aliases and `provider/model` were resolved.
     pub model: Option<Arc<str>>,
+    /// The provider, where the request names it.
+    pub pin: Option<Arc<str>>,
 }
 
 /// Routes, aliases and what the providers serve.
@@ -205,6 +215,7 @@ impl Table {
             index,
             name,
             model: model.map(Into::into),
+            pin: pin.map(|at| self.providers[at].provider.clone()),
         })
     }
 
@@ -214,9 +225,10 @@ impl Table {
         model: Option<&str>,
         pin: Option<usize>,
     ) -> Result<usize, Rejection> {
-        let found = self.rules.iter().position(|rule| {
-            rule.matcher.holds(ask, model, self.is_unread(rule)) && self.pinned(rule, pin)
-        });
+        let found = self
+            .rules
+            .iter()
+            .position(|rule| self.fails(rule, ask, model, pin).is_none());
         let Some(index) = found else {
             return Err(unrouted(ask));
         };
@@ -231,6 +243,34 @@ impl Table {
         } else {
             Err(unknown_model())
         }
+    }
+
+    /// Why each rule before the one that takes the request, in their order, does not: its name, and the condition that fails. All
+    /// of them, if none takes it.
+    pub fn passed_over(&self, ask: &Ask<'_>) -> Vec<(Option<Arc<str>>, &'static str)> {
+        let asked = ask.model.map(|model| self.resolve(model));
+        let (model, pin) = match &asked {
+            Some(asked) => (Some(&*asked.model), asked.pin),
+            None => (None, None),
+        };
+        let judged = self.rules.iter().map_while(|rule| {
+            let why = self.fails(rule, ask, model, pin)?;
+            Some((rule.name.clone(), why))
+        });
+        judged.collect()
+    }
+
+    /// The condition of a rule that does not hold, if one does not.
+    fn fails(
+        &self,
+        rule: &Rule,
+        ask: &Ask<'_>,
+        model: Option<&str>,
+        pin: Option<usize>,
+    ) -> Option<&'static str> {
+        let matcher = &rule.matcher;
+        let why = matcher.fails(ask, model, self.is_unread(rule));
+        why.or_else(|| (!self.pinned(rule, pin)).then_some("targets"))
     }
 
     fn implicit(

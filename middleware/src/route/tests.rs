@@ -34,6 +34,8 @@ impl Head {
             path: self.path,
             recognised: &self.recognised,
             stream: self.stream,
+            tools: false,
+            texts: None,
             hidden: false,
             headers: &self.headers,
             caller: None,
@@ -435,4 +437,69 @@ fn a_model_that_nobody_could_read_is_let_pass_only_where_any_may_be_asked_for() 
     ] {
         assert_eq!(refused.unwrap_err(), Reason::UnsupportedCoding);
     }
+}
+
+#[test]
+fn the_first_condition_that_fails_is_told_for_each_rule_that_is_passed_over() {
+    let matcher = |set: fn(&mut Matcher)| {
+        let mut matcher = Matcher::default();
+        set(&mut matcher);
+        matcher
+    };
+    let rules = [
+        (
+            "path",
+            matcher(|it| it.path = vec![Pattern::new("/v1/embeddings")]),
+        ),
+        (
+            "model",
+            matcher(|it| it.model = vec![Pattern::new("other*")]),
+        ),
+        (
+            "dialect",
+            matcher(|it| it.dialect = vec![Dialect::Anthropic]),
+        ),
+        ("stream", matcher(|it| it.stream = Some(true))),
+        ("tools", matcher(|it| it.tools = Some(true))),
+        (
+            "header",
+            matcher(|it| it.header = vec![("x-tier".parse().unwrap(), Pattern::new("gold"))]),
+        ),
+        (
+            "metadata",
+            matcher(|it| it.metadata = vec![("team".into(), Pattern::new("blue"))]),
+        ),
+        ("prompt", matcher(|it| it.prompt = Some(Prompt::default()))),
+        ("all", Matcher::default()),
+        ("never", Matcher::default()),
+    ];
+    let table = Table::new(
+        [Catalogue::new("p", Models::Any)],
+        [],
+        rules.map(|(name, matcher)| Rule::new(name).when(matcher).to("p", None)),
+    );
+    let ask = Ask::chat("m");
+    let passed = table.passed_over(&ask);
+    // Each bears the name of what fails.
+    assert_eq!(passed.len(), 8);
+    for (name, why) in passed {
+        assert_eq!(name.as_deref(), Some(why));
+    }
+    assert_eq!(table.choose(&ask).unwrap().name.as_deref(), Some("all"));
+    // And each holds where it is given what it asks for.
+    let texts: [Box<str>; 1] = ["hi".into()];
+    let mut headers = HeaderMap::new();
+    headers.insert("x-tier", "gold".parse().unwrap());
+    headers.insert(METADATA, "{\"team\":\"blue\"}".parse().unwrap());
+    let ask = Ask {
+        stream: true,
+        tools: true,
+        headers: &headers,
+        texts: Some(&texts),
+        ..ask
+    };
+    let passed = table.passed_over(&ask);
+    let names: Vec<_> = passed.iter().map(|(_, why)| *why).collect();
+    assert_eq!(names, ["path", "model", "dialect"]);
+    assert_eq!(table.choose(&ask).unwrap().name.as_deref(), Some("stream"));
 }

@@ -114,7 +114,7 @@ fn nominated_by(headers: &HeaderMap) -> Vec<HeaderName> {
 /// The request's headers as the provider is to see them.
 pub(super) fn edit_request(
     headers: &mut HeaderMap,
-    target: &Target,
+    (target, credential): (&Target, Option<&Credential>),
     surface: Option<&Surface>,
     request_id: Option<&HeaderValue>,
 ) {
@@ -140,7 +140,7 @@ pub(super) fn edit_request(
     for (name, value) in &target.headers {
         headers.append(name, value.clone());
     }
-    if let Credential::Header(name, value) = &target.credential {
+    if let Some(Credential::Header(name, value)) = credential {
         headers.insert(name, value.clone());
     }
 }

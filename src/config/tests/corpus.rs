@@ -37,8 +37,18 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     ),
     (
         "layers: { timeout: { min_rate: 10 } }",
-        "9:22",
-        "`layers.timeout.min_rate` is not built yet",
+        "9:32",
+        "write a size per second",
+    ),
+    (
+        "layers: { breaker: { error_rate: 0% } }",
+        "9:34",
+        "would open a circuit with any failure",
+    ),
+    (
+        "layers: { breaker: { probes: 256 } }",
+        "9:30",
+        "at most 255",
     ),
     (
         "server: { cors: { origins: [\"*\"] } }",
@@ -344,9 +354,15 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "[\"${CANARY}\"]",
-        "[one, two]",
+        "[one, one]",
         "6:24",
-        "several credentials are not built yet",
+        "two credentials of a provider are the same",
+    ),
+    (
+        "[\"${CANARY}\"]",
+        "[{ name: a, key: one }, { name: a, key: two }]",
+        "6:42",
+        "have the same name",
     ),
     (
         "[\"${CANARY}\"]",
@@ -429,14 +445,50 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "targets: [main]",
-        "targets: [main, main]",
-        "8:45",
-        "several targets is not built yet",
+        "targets: [{ provider: main, weight: 0 }]",
+        "8:38",
+        "has the weight 0",
+    ),
+    (
+        "targets: [main]",
+        "targets: [{ provider: main, weight: 3 }, main]",
+        "8:65",
+        "means nothing under the strategy `fallback`",
+    ),
+    (
+        "targets: [main]",
+        "targets: [{ provider: main, credential: spare }]",
+        "8:69",
+        "has no credential named",
+    ),
+    (
+        "targets: [main]",
+        "targets: [main], state_target: other",
+        "8:60",
+        "no target of the route is",
+    ),
+    (
+        "targets: [main]",
+        "targets: [main], sticky: { on: caller }",
+        "8:54",
+        "`sticky` means nothing under",
+    ),
+    (
+        "targets: [main]",
+        "targets: [main], layers: { retry: { on: [404] } }",
+        "8:70",
+        "any other 4xx is about the request itself",
+    ),
+    (
+        "targets: [main]",
+        "targets: [main], layers: { retry: { on: [later] } }",
+        "8:70",
+        "nothing after which is tried again",
     ),
     ("targets: [main]", "targets: []", "8:38", "has no target"),
     ("targets: [main]", "targets: main", "8:38", "must be a list"),
     (", targets: [main]", "", "8:5", "has no `targets`"),
-    ("match: {}", "strategy: weighted", "8:18", "not built yet"),
+    ("match: {}", "strategy: bandit", "8:28", "not built yet"),
     (
         "match: {}",
         "match: { caller: x }",

@@ -28,7 +28,8 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         },
     )
     .expect_err("parts are missing");
-    for problem in problems.iter() {
+    let errors = problems.iter().filter(|it| it.severity == Severity::Error);
+    for problem in errors {
         let line = EXAMPLE.lines().nth(problem.line - 1).unwrap_or_default();
         let last = problem
             .path
@@ -48,12 +49,8 @@ fn the_documented_example_lacks_only_what_is_not_built() {
     for path in [
         "callers.team-a.tokens",
         "callers.team-a.budget",
-        "callers.team-a.credential",
         "layers.budget",
-        "layers.retry",
         "state",
-        "routes[0].strategy",
-        "routes[0].targets[1]",
     ] {
         assert!(problems.iter().any(|p| p.path == path), "{path} is missing");
     }

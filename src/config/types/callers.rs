@@ -40,6 +40,8 @@ pub struct Caller {
     pub origins: Vec<OriginPattern>,
     /// What its log lines say of it, in file order.
     pub labels: Vec<(String, String)>,
+    /// The credential that is sent for it, by its name, where a provider has one of that name.
+    pub credential: Option<String>,
 }
 
 /// What proves who is calling.

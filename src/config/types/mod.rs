@@ -5,20 +5,24 @@ mod clocks;
 mod meter;
 mod network;
 mod provider;
+mod retry;
 mod route;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
-pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
 };
-pub use route::{Alias, Match, Pattern, Route, Target};
+pub use retry::RetryOverride;
+pub use route::{Alias, Match, Pattern, Prompt, Route, StickyOn, Strategy, Target};
+pub use targets::{Breaker, BreakerOverride, Share};
 
 use tollgate_middleware::origin::OriginPattern;
 
@@ -240,10 +244,16 @@ pub struct Layers {
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// What is tried again.
+    pub retry: tollgate_middleware::retry::Policy,
+    /// When a target is not asked any more.
+    pub breaker: Breaker,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.
     pub meter: Meter,
+    /// After how long a silent stream gets a frame; `None` is never.
+    pub keepalive: Option<Duration>,
 }
 
 /// Who is served.

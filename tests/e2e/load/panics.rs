@@ -21,6 +21,7 @@ use tollgate::{
     server::{self, Drain, Flavor, Greeting, Handle, Limits, Readiness, Settings, Stacks},
     stack::{self, Connectors, Stack},
     telemetry::{
+        circuits::Circuits,
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
         sink::{OUTCOMES, Told},
@@ -227,6 +228,7 @@ impl Running {
         let page = self.metrics.scrape(Others {
             log_lines_dropped: self.writer.dropped(),
             webhook_events_dropped: 0,
+            circuits: Circuits::default(),
             connections_accepted: 0,
             connections_open: 0,
             accept_failures: 0,
