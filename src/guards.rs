@@ -200,7 +200,6 @@ pub(crate) fn grant(caller: &config::Caller) -> Grant {
             .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
             .collect(),
         credential: caller.credential.as_deref().map(Into::into),
-        ..Terms::default()
     };
     let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))
         .disabled(caller.disabled)
