@@ -116,3 +116,5 @@ pub mod truncation;
 pub mod upstream;
 #[cfg(feature = "wire")]
 pub mod wire;
+#[cfg(feature = "word_filter")]
+pub mod word_filter;

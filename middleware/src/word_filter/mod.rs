@@ -1,0 +1,11 @@
+//! Looks for words in what is asked and in what is answered, and refuses, masks or counts what it finds.
+
+mod fold;
+mod rules;
+mod search;
+mod whole;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::rules::{Action, ApplyTo, Rule, Rules};
