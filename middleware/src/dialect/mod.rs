@@ -15,7 +15,11 @@ pub mod framing;
 pub mod multipart;
 pub mod pieces;
 pub mod request;
+#[cfg(feature = "word_filter")]
+pub(crate) mod said;
 pub mod surface;
+#[cfg(feature = "word_filter")]
+pub(crate) mod units;
 pub mod usage;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Looks for words in what is asked and in what is answered, and refuses, masks or counts what it finds.
 
+mod answer;
 mod fold;
 mod rules;
 mod search;
@@ -8,4 +9,5 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
+pub use self::answer::ResponseBody;
 pub use self::rules::{Action, ApplyTo, Rule, Rules};
