@@ -119,6 +119,8 @@ pub(crate) enum Whose {
     All,
     /// Those of one choice.
     Choice(u64),
+    /// Those of one choice, for which a reason to finish was given. Some providers give one with every piece, so they may go on.
+    Finished(u64),
     /// Those of one part of one choice.
     Part(u64, u64),
     /// One.

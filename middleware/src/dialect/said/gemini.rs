@@ -39,7 +39,7 @@ fn candidate(at: &mut Cursor<'_>, document: bool, out: &mut Out) -> Option<()> {
     });
     rekey(&mut out[from..], |key| key.choice = number);
     if ended {
-        out.push(Told::Ends(Whose::Choice(number)));
+        out.push(Told::Ends(Whose::Finished(number)));
     }
     whole
 }

@@ -75,7 +75,7 @@ pub(super) fn choice(at: &mut Cursor<'_>, document: bool, out: &mut Out) -> Opti
     // What is told so far needs the piece beside it.
     out[from..].sort_by_key(|told| matches!(told, Told::Text(text) if text.told == Times::SoFar));
     if ended {
-        out.push(Told::Ends(Whose::Choice(number)));
+        out.push(Told::Ends(Whose::Finished(number)));
     }
     whole
 }

@@ -48,6 +48,8 @@ pub(super) struct Hold {
     edited: bool,
     scratch: Scratch,
     told: Vec<Told>,
+    /// What the unit at hand says.
+    said: Said,
 }
 
 /// What the head says of the framing, and what besides it may be true.
@@ -100,6 +102,13 @@ struct Said {
 }
 
 impl Said {
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.edits.clear();
+        self.logprobs.clear();
+        self.refused = false;
+    }
+
     fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.edits.is_empty() && !self.refused
     }
@@ -141,6 +150,7 @@ impl Hold {
             edited: false,
             scratch: Scratch::default(),
             told: Vec::new(),
+            said: Said::default(),
         }
     }
 
@@ -326,7 +336,7 @@ impl Hold {
         if self.stopped.is_some() {
             return;
         }
-        let mut said = Said::default();
+        let mut said = std::mem::take(&mut self.said);
         let mut scratch = std::mem::take(&mut self.scratch);
         let framing = self.framing().unwrap_or(self.sniff.told);
         if let Some(carried) = carried(framing, self.wrapped, unit, &mut scratch) {
@@ -341,6 +351,8 @@ impl Hold {
             }
             self.done(&said);
             self.frames.release(at.end);
+            said.clear();
+            self.said = said;
         } else if let (Some(last), true) = (self.waiting.back_mut(), said.is_empty()) {
             last.end = at.end;
         } else {

@@ -34,6 +34,8 @@ struct Slot {
     /// Strings that wait.
     held: usize,
     ended: bool,
+    /// It was finished, and what was said was handed on; it may go on all the same.
+    paused: bool,
     /// Its last string is under a signature.
     signed: bool,
     /// Each of its strings may be asked for again.
@@ -68,6 +70,7 @@ pub(super) struct Piece {
     pub(super) signed: bool,
     /// Of the text before it.
     pub(super) before: State,
+    /// What begins before this has its mask in an earlier string.
     pub(super) start: u64,
     pub(super) end: u64,
 }
@@ -101,6 +104,8 @@ impl Texts {
             return Err(TooMany);
         };
         let before = slot.state;
+        // What began in a text that was finished has gone with its beginning: the rest of it is masked here.
+        let gone = std::mem::take(&mut slot.paused) && slot.held == 0;
         slot.push(rules, text.form, inner, text.signed, found, on);
         slot.held += 1;
         Ok(Piece {
@@ -108,7 +113,7 @@ impl Texts {
             span: text.span.clone(),
             form: text.form,
             signed: text.signed,
-            start: before.next(),
+            start: if gone { 0 } else { before.next() },
             end: slot.state.next(),
             before,
         })
@@ -142,6 +147,12 @@ impl Texts {
         for place in slots {
             let Some(slot) = place else { continue };
             let ends = match whose {
+                Whose::Finished(choice) => {
+                    if slot.key.choice == choice && !slot.ended {
+                        slot.pause(rules, found, on);
+                    }
+                    false
+                }
                 Whose::All => true,
                 Whose::Choice(choice) => slot.key.choice == choice,
                 Whose::Part(choice, part) => slot.key.choice == choice && slot.key.part == part,
@@ -248,6 +259,7 @@ impl Slot {
             hits: Vec::new(),
             held: 0,
             ended: false,
+            paused: false,
             signed: false,
             keeps: false,
             stop: None,
@@ -319,6 +331,28 @@ impl Slot {
         self.ended = true;
     }
 
+    /// The text is finished, as far as anybody says: what is found if that is so is found now.
+    fn pause(&mut self, rules: &Rules, found: &mut Vec<Match>, on: &mut impl FnMut(Found)) {
+        self.paused = true;
+        if self.base + self.search.decided() < self.state.at {
+            self.search.clone().finish(rules, found);
+            if !found.is_empty() {
+                self.take(rules, self.signed, found, on);
+                self.base += self.search.taken();
+                self.search = Search::new(rules);
+            }
+        }
+        if let Some(joined) = &self.joined
+            && joined.search.decided() < self.state.at
+        {
+            joined.search.clone().finish(rules, found);
+            if self.take_joined(rules, self.signed, found, on) {
+                // Told once; arguments that go on all the same are searched value by value.
+                self.joined = None;
+            }
+        }
+    }
+
     /// Takes over what was found in the text at hand.
     fn take(
         &mut self,
@@ -349,16 +383,17 @@ impl Slot {
         }
     }
 
-    /// Takes over what was found in all values together: only what none of them holds alone. It cannot be masked.
+    /// Takes over what was found in all values together: only what none of them holds alone. It cannot be masked. True if there
+    /// was something.
     fn take_joined(
         &mut self,
         rules: &Rules,
         signed: bool,
         found: &mut Vec<Match>,
         on: &mut impl FnMut(Found),
-    ) {
+    ) -> bool {
         let ends = self.joined.as_ref().map_or(&[][..], |joined| &joined.ends);
-        let mut stop = None;
+        let (mut stop, mut any) = (None, false);
         for one in found.drain(..) {
             if !ends.iter().any(|end| one.start < *end && *end < one.end) {
                 continue;
@@ -371,6 +406,7 @@ impl Slot {
             if action == Action::Reject {
                 stop = stop.or(Some(one.start));
             }
+            any = true;
             on(Found {
                 rule: one.rule,
                 action,
@@ -379,6 +415,7 @@ impl Slot {
         if let Some(start) = stop {
             self.stop_at(start);
         }
+        any
     }
 
     fn stop_at(&mut self, start: u64) {
@@ -387,7 +424,7 @@ impl Slot {
 
     /// How much of the text is decided.
     fn decided(&self) -> u64 {
-        let decided = if self.ended {
+        let decided = if self.ended || self.paused {
             u64::MAX
         } else {
             let joined = self.joined.as_ref();
