@@ -2,12 +2,15 @@
 
 mod answer;
 mod fold;
+mod literals;
+mod prefilter;
 mod rules;
 mod search;
+mod text;
 mod whole;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::answer::ResponseBody;
-pub use self::rules::{Action, ApplyTo, Rule, Rules};
+pub use self::rules::{Action, ApplyTo, Rule, Rules, Unfit};

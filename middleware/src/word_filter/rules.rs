@@ -1,6 +1,9 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{fold::fold, whole::Edge};
+use super::{
+    literals::{Literal, Literals},
+    whole::Edge,
+};
 
 /// A rule, as somebody writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub struct Rules(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: Vec<Told>,
-    words: Vec<Word>,
+    engines: Vec<(Action, Literals)>,
 }
 
 /// What is told of a rule.
@@ -67,21 +70,13 @@ struct Told {
     mask: Box<str>,
 }
 
+/// Rules that nothing can search with, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit(Box<str>);
+
 /// A rule among the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RuleIndex(pub(super) u32);
-
-/// A word or phrase of a rule.
-#[derive(Debug)]
-pub(super) struct Word {
-    /// Folded, if case does not matter.
-    pub(super) chars: Box<[char]>,
-    pub(super) folded: bool,
-    /// Which edges want a boundary.
-    pub(super) left: bool,
-    pub(super) right: bool,
-    pub(super) rule: RuleIndex,
-}
 
 // ===== impl Rule =====
 
@@ -107,7 +102,11 @@ impl Rule {
 
 impl Rules {
     /// Those of the rules that look at this side. Rules keep their index, whatever the side.
-    pub(super) fn new(rules: &[Rule], side: Side) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// What is too large to search with.
+    pub(super) fn new(rules: &[Rule], side: Side) -> Result<Self, Unfit> {
         let told = |rule: &Rule| Told {
             id: rule.id.as_ref().into(),
             action: rule.action,
@@ -117,19 +116,35 @@ impl Rules {
             Side::Request => rule.apply_to.request,
             Side::Response => rule.apply_to.response,
         });
-        let words = here.flat_map(|(rule, index)| {
-            let words = rule.words.iter().filter(|word| !word.is_empty());
-            words.map(move |word| Word::new(word, rule, RuleIndex(index)))
+        let mut groups = BTreeMap::<_, Vec<Literal<'_>>>::new();
+        for (rule, index) in here {
+            for word in rule.words.iter().filter(|word| !word.is_empty()) {
+                let (left, right) = edges(word);
+                let literal = Literal {
+                    text: word,
+                    right: right && rule.whole_word,
+                    rule: RuleIndex(index),
+                };
+                let left = left && rule.whole_word;
+                let group = groups.entry((rule.action, !rule.case_sensitive, left));
+                group.or_default().push(literal);
+            }
+        }
+        let engines = groups.into_iter().map(|((action, folded, left), words)| {
+            Ok((action, Literals::new(words.into_iter(), folded, left)?))
         });
-        Self(Arc::new(Inner {
-            words: words.collect(),
+        let engines = engines
+            .collect::<Result<_, aho_corasick::BuildError>>()
+            .map_err(|why| Unfit(why.to_string().into()))?;
+        Ok(Self(Arc::new(Inner {
+            engines,
             all: rules.iter().map(told).collect(),
-        }))
+        })))
     }
 
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
-        self.0.words.is_empty()
+        self.0.engines.is_empty()
     }
 
     /// What the rule is called.
@@ -152,8 +167,8 @@ impl Rules {
         self.0.all.iter().any(|rule| rule.action == Action::Mask)
     }
 
-    pub(super) fn words(&self) -> &[Word] {
-        &self.0.words
+    pub(super) fn engines(&self) -> &[(Action, Literals)] {
+        &self.0.engines
     }
 
     fn told(&self, rule: RuleIndex) -> &Told {
@@ -161,23 +176,24 @@ impl Rules {
     }
 }
 
-// ===== impl Word =====
+// ===== impl Unfit =====
 
-impl Word {
-    fn new(word: &str, rule: &Rule, index: RuleIndex) -> Self {
-        let first = word.chars().next().map_or(Edge::Open, Edge::of);
-        let last = word.chars().rev().map(Edge::of);
-        let last = last.into_iter().find(|edge| *edge != Edge::Mark);
-        let folded = !rule.case_sensitive;
-        let chars = word
-            .chars()
-            .map(|char| if folded { fold(char) } else { char });
-        Self {
-            chars: chars.collect(),
-            folded,
-            left: rule.whole_word && first.wants_left(),
-            right: rule.whole_word && last.is_some_and(Edge::wants_right),
-            rule: index,
-        }
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
+}
+
+impl std::error::Error for Unfit {}
+
+/// Whether a word wants a boundary on its left and on its right.
+fn edges(word: &str) -> (bool, bool) {
+    let left = word.chars().next().map(Edge::of);
+    // Marks belong to what stands before them.
+    let mut back = word.chars().rev().map(Edge::of);
+    let right = back.find(|edge| *edge != Edge::Mark);
+    (
+        left.is_some_and(Edge::wants_left),
+        right.is_some_and(Edge::wants_right),
+    )
 }

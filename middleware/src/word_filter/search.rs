@@ -1,7 +1,9 @@
+use std::cmp::Ordering;
+
 use super::{
-    fold::fold,
-    rules::{RuleIndex, Rules, Word},
-    whole::Edge,
+    literals::Literals,
+    rules::{Action, RuleIndex, Rules},
+    text::{Before, Candidate, Text},
 };
 
 /// The search over one text that comes in pieces.
@@ -24,19 +26,11 @@ pub(super) struct Match {
     pub(super) rule: RuleIndex,
 }
 
-/// What stands before a place in a text.
-#[derive(Clone, Copy, Debug, Default)]
-struct Before {
-    /// The last character that is no mark; none at the beginning.
-    base: Option<char>,
-}
-
-/// What comes of one beginning.
-enum Here {
-    Nothing,
-    Matches(usize),
-    /// What follows decides.
-    Open,
+/// What the engines find next, each.
+struct Round<'a> {
+    text: Text<'a>,
+    engines: &'a [(Action, Literals)],
+    next: Vec<Option<Candidate>>,
 }
 
 // ===== impl Search =====
@@ -47,20 +41,27 @@ impl Search {
         Self::default()
     }
 
-    /// Takes the next piece of the text, decoded. What is found and can no longer change is added to `found`: in order,
-    /// not overlapping, the leftmost first, of those that begin together the longest, of those the strongest action.
+    /// Takes the next piece of the text, decoded. What is found and can no longer change is added to `found`, in order and
+    /// not overlapping: the leftmost first, of those that begin together the longest. Where rules of different actions
+    /// overlap, the stronger action wins.
     pub(super) fn push(&mut self, rules: &Rules, piece: &str, found: &mut Vec<Match>) {
         if rules.is_empty() {
             self.decided += piece.len() as u64;
             return;
         }
-        self.pending.push_str(piece);
-        self.decide(rules, false, found);
+        if self.pending.is_empty() {
+            let at = self.search(rules, piece, false, found);
+            self.before.pass(&piece[..at]);
+            self.pending.push_str(&piece[at..]);
+        } else {
+            self.pending.push_str(piece);
+            self.take(rules, false, found);
+        }
     }
 
     /// The text has ended: what was pending is decided.
     pub(super) fn finish(&mut self, rules: &Rules, found: &mut Vec<Match>) {
-        self.decide(rules, true, found);
+        self.take(rules, true, found);
     }
 
     /// How much of the text is decided, in bytes: no continuation completes a match that begins before. It is all that
@@ -74,76 +75,110 @@ impl Search {
         self.decided + self.pending.len() as u64
     }
 
-    fn decide(&mut self, rules: &Rules, over: bool, found: &mut Vec<Match>) {
-        let text = &self.pending;
-        let (mut at, mut before) = (0, self.before);
-        while let Some(char) = text[at..].chars().next() {
-            let mut best = None;
-            let mut open = false;
-            for word in rules.words() {
-                match here(word, &text[at..], before, over) {
-                    Here::Nothing => {}
-                    Here::Matches(len) => {
-                        let strength = (len, rules.action(word.rule));
-                        if best.is_none_or(|(most, _)| strength > most) {
-                            best = Some((strength, word.rule));
-                        }
-                    }
-                    Here::Open => open = true,
-                }
-            }
-            if open {
-                break;
-            }
-            let len = best.map_or(char.len_utf8(), |((len, _), _)| len);
-            if let Some((_, rule)) = best {
-                let start = self.decided + at as u64;
-                let end = start + len as u64;
-                found.push(Match { start, end, rule });
-            }
-            before.pass(&text[at..at + len]);
-            at += len;
-        }
-        self.pending.drain(..at);
+    fn take(&mut self, rules: &Rules, over: bool, found: &mut Vec<Match>) {
+        let mut pending = std::mem::take(&mut self.pending);
+        let at = self.search(rules, &pending, over, found);
+        self.before.pass(&pending[..at]);
+        pending.drain(..at);
+        self.pending = pending;
+    }
+
+    /// Searches what begins where everything is decided; how much of it is decided then.
+    fn search(&mut self, rules: &Rules, text: &str, over: bool, found: &mut Vec<Match>) -> usize {
+        let text = Text {
+            text,
+            before: self.before,
+            over,
+        };
+        let from = self.decided;
+        let at = search(rules, text, &mut |start, end, rule| {
+            let (start, end) = (from + start as u64, from + end as u64);
+            found.push(Match { start, end, rule });
+        });
         self.decided += at as u64;
-        self.before = before;
+        at
     }
 }
 
-// ===== impl Before =====
-
-impl Before {
-    fn pass(&mut self, text: &str) {
-        let base = text
-            .chars()
-            .rev()
-            .find(|char| Edge::of(*char) != Edge::Mark);
-        self.base = base.or(self.base);
+/// Tells what is found in a text; how much of it is decided.
+pub(super) fn search(
+    rules: &Rules,
+    text: Text<'_>,
+    on: &mut dyn FnMut(usize, usize, RuleIndex),
+) -> usize {
+    let engines = rules.engines();
+    // What is clean costs no more than looking at it.
+    if engines.len() > 1
+        || engines
+            .iter()
+            .any(|(_, engine)| engine.next(text, 0).is_some())
+    {
+        Round::new(engines, text).run(on)
+    } else {
+        text.text.len()
     }
 }
 
-/// What comes of `word` at the beginning of `text`.
-fn here(word: &Word, text: &str, before: Before, over: bool) -> Here {
-    if word.left && before.base.is_some_and(|char| Edge::of(char).joins_right()) {
-        return Here::Nothing;
-    }
-    let mut left = text.chars();
-    for expected in &word.chars {
-        match left.next() {
-            None if over => return Here::Nothing,
-            None => return Here::Open,
-            Some(char) if word.folded && fold(char) != *expected => return Here::Nothing,
-            Some(char) if !word.folded && char != *expected => return Here::Nothing,
-            Some(_) => {}
+// ===== impl Round =====
+
+impl<'a> Round<'a> {
+    fn new(engines: &'a [(Action, Literals)], text: Text<'a>) -> Self {
+        let next = engines.iter().map(|(_, engine)| engine.next(text, 0));
+        Self {
+            text,
+            engines,
+            next: next.collect(),
         }
     }
-    let len = text.len() - left.as_str().len();
-    if !word.right {
-        return Here::Matches(len);
+
+    fn run(&mut self, on: &mut dyn FnMut(usize, usize, RuleIndex)) -> usize {
+        while let Some((first, found)) = self.winner() {
+            let Some(end) = found.end else {
+                return first;
+            };
+            on(found.start, end, found.rule);
+            self.pass(end);
+        }
+        self.text.text.len()
     }
-    match left.map(Edge::of).find(|edge| *edge != Edge::Mark) {
-        Some(edge) if edge.joins_left() => Here::Nothing,
-        None if !over => Here::Open,
-        _ => Here::Matches(len),
+
+    /// What is decided on next, and where the first of what it was chosen from begins.
+    fn winner(&self) -> Option<(usize, Candidate)> {
+        let all = || {
+            let all = self.engines.iter().zip(&self.next);
+            all.filter_map(|((action, _), next)| next.map(|next| (*action, next)))
+        };
+        let (mut action, mut best) = all().min_by(|one, other| prefer(*one, *other))?;
+        let first = best.start;
+        // What a stronger one overlaps gives way to it.
+        while let Some(end) = best.end {
+            let stronger = all().filter(|(it, next)| *it > action && next.start < end);
+            match stronger.min_by(|one, other| prefer(*one, *other)) {
+                Some(found) => (action, best) = found,
+                None => break,
+            }
+        }
+        Some((first, best))
     }
+
+    /// Goes on behind `at`.
+    fn pass(&mut self, at: usize) {
+        for ((_, engine), next) in self.engines.iter().zip(&mut self.next) {
+            if next.is_some_and(|next| next.start < at) {
+                *next = engine.next(self.text, at);
+            }
+        }
+    }
+}
+
+/// The leftmost first, then the stronger action, then what is not decided, then the longest.
+fn prefer(
+    (action, one): (Action, Candidate),
+    (other_action, other): (Action, Candidate),
+) -> Ordering {
+    let end = |it: Candidate| it.end.unwrap_or(usize::MAX);
+    one.start
+        .cmp(&other.start)
+        .then(other_action.cmp(&action))
+        .then(end(other).cmp(&end(one)))
 }

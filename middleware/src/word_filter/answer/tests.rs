@@ -28,6 +28,7 @@ fn rules(words: &[&str], action: Action) -> Rules {
         }],
         Side::Response,
     )
+    .unwrap()
 }
 
 fn surface(path: &str) -> Surface {

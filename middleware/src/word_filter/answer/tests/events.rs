@@ -292,7 +292,8 @@ fn arguments_are_decoded_twice_and_a_mask_is_written_twice() {
             ..Rule::new("words")
         }],
         Side::Response,
-    );
+    )
+    .unwrap();
     let body: String = given.iter().map(|piece| call(piece)).collect();
     for size in [1, 5, body.len()] {
         let mut hold = hold(CHAT, Framing::Sse, &rules, LIMITS);
@@ -426,7 +427,8 @@ fn a_word_that_ends_with_its_text_is_found_in_the_last_event() {
             ..Rule::new("words")
         }],
         Side::Response,
-    );
+    )
+    .unwrap();
     let mut hold = hold(CHAT, Framing::Sse, &whole, LIMITS);
     let body = [chunk(0, "a unblocked BLO"), chunk(0, "CKED"), DONE.to_vec()].concat();
     let expected = [chunk(0, "a unblocked ***"), chunk(0, ""), DONE.to_vec()].concat();
