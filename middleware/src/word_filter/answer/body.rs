@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::watch::Watch;
-use crate::error::BoxError;
+use crate::error::{BoxError, Reason, Rejection};
 
 pin_project! {
     /// The response body of [`WordFilter`](super::super::WordFilter).
@@ -124,6 +124,12 @@ where
             if let Some(error) = this.error.take() {
                 return Poll::Ready(Some(Err(error)));
             }
+            if watch.is_cut() {
+                watch.cut_off();
+                *this.error = Some(ended().into());
+                this.inner.set(Inner::Over);
+                continue;
+            }
             let polled = match this.inner.as_mut().project() {
                 InnerProj::Here { body } => ready!(body.poll_frame(cx)),
                 InnerProj::Read { body } => ready!(body.as_mut().poll_frame(cx)),
@@ -176,4 +182,10 @@ where
             _ => watch.size_hint(self.inner.size_hint()),
         }
     }
+}
+
+/// The server ends the answer. Where `seal` stands outside, it says so in its own words.
+fn ended() -> Rejection {
+    let told = "the gateway is to end this answer";
+    Rejection::new(Reason::Draining, "word_filter", told)
 }

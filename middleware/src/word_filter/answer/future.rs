@@ -2,6 +2,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,8 +17,10 @@ use super::{
     watch::{Watch, rejection},
 };
 use crate::{
+    body::Room,
+    conn::Conn,
     dialect::{self, Framing, Operation, Surface, events::other, said::Reader},
-    error::BoxError,
+    error::{BoxError, Reason, Rejection},
     facts::Intent,
     record::Record,
 };
@@ -28,6 +31,8 @@ pub(in super::super) struct Policy {
     /// Those that look at answers.
     pub(in super::super) rules: Rules,
     pub(in super::super) limits: Limits,
+    /// Documents of all answers that are held take no more than this.
+    pub(in super::super) room: Option<Room>,
 }
 
 /// What is known of an answer before it comes.
@@ -35,6 +40,7 @@ pub(in super::super) struct Policy {
 pub(in super::super) struct Asked {
     policy: Policy,
     record: Option<Record>,
+    conn: Option<Conn>,
     surface: Surface,
     reader: Reader,
     stream: bool,
@@ -63,6 +69,7 @@ impl Asked {
             reader: Reader::new(&surface)?,
             policy: policy.clone(),
             record,
+            conn: facts.get().cloned(),
             surface,
             stream,
         })
@@ -99,12 +106,12 @@ impl Asked {
             limits,
         );
         let document = framing == Framing::Document;
-        Ok(Some(Box::new(Watch::new(
-            hold,
-            rules,
-            document,
-            self.record,
-        ))))
+        let conn = self.conn.as_ref();
+        let mut watch = Watch::new(hold, rules, document, self.record, conn);
+        if document {
+            watch.holds_in(self.policy.room.as_ref());
+        }
+        Ok(Some(Box::new(watch)))
     }
 }
 
@@ -187,6 +194,9 @@ where
             {
                 Some(frame) => match frame.into_data() {
                     Ok(data) => {
+                        if !watch.has_room(data.len()) {
+                            return Poll::Ready(Err(no_room().into()));
+                        }
                         watch.feed(data);
                         body.is_end_stream()
                     }
@@ -219,4 +229,10 @@ where
         };
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
+}
+
+/// All answers together hold as much as they may.
+fn no_room() -> Rejection {
+    let told = "the gateway holds as many answers as its memory allows; ask again";
+    Rejection::new(Reason::Overloaded, "word_filter", told).retry_after(Duration::from_secs(1))
 }

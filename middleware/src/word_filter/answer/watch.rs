@@ -9,6 +9,8 @@ use super::{
     hold::{Hold, Stop},
 };
 use crate::{
+    body::{Room, Taken},
+    conn::{Conn, Withholding},
     error::{BoxError, Reason, Rejection},
     record::Record,
 };
@@ -19,6 +21,10 @@ pub(super) struct Watch {
     hold: Hold,
     rules: Rules,
     record: Option<Record>,
+    /// Tells when the answer is to be ended from outside.
+    conn: Option<Withholding>,
+    /// For a document; given back when it has gone.
+    taken: Option<Taken>,
     /// The reason why nothing more comes has been given.
     told: bool,
     /// Its head says that it is one document.
@@ -27,11 +33,19 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(hold: Hold, rules: Rules, document: bool, record: Option<Record>) -> Self {
+    pub(super) fn new(
+        hold: Hold,
+        rules: Rules,
+        document: bool,
+        record: Option<Record>,
+        conn: Option<&Conn>,
+    ) -> Self {
         Self {
             hold,
             rules,
             record,
+            conn: conn.map(Conn::withhold),
+            taken: None,
             told: false,
             document,
             over: false,
@@ -55,6 +69,21 @@ impl Watch {
         } else if self.rules.masks() {
             headers.remove(header::CONTENT_LENGTH);
         }
+    }
+
+    /// What is kept of the document is counted there.
+    pub(super) fn holds_in(&mut self, room: Option<&Room>) {
+        self.taken = room.map(Room::take);
+    }
+
+    /// Whether there is room for so many bytes more, which are taken then.
+    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
+        self.taken.as_mut().is_none_or(|taken| taken.more(bytes))
+    }
+
+    /// Whether the answer is to be ended from outside.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.over && self.conn.as_ref().is_some_and(Withholding::is_over)
     }
 
     pub(super) fn feed(&mut self, frame: Bytes) {

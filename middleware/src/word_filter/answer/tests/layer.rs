@@ -8,6 +8,7 @@ use super::{
     *,
 };
 use crate::{
+    body::Room,
     error::{BoxError, Reason, Rejection},
     record::Record,
 };
@@ -16,6 +17,7 @@ fn policy(words: &[&str], action: Action) -> Policy {
     Policy {
         rules: rules(words, action),
         limits: LIMITS,
+        room: None,
     }
 }
 
@@ -321,4 +323,54 @@ async fn a_document_over_its_limit_is_refused_or_goes_on_unread() {
     policy.limits.document = 4 << 20;
     let (response, _) = answer(&policy, CHAT, &[JSON], body()).await.unwrap();
     assert!(collect(response.into_body()).await.text() == text.replace("blocked", "***"));
+}
+
+/// What was held when the drain window was over: `seal` asks for it, and then ends the answer itself.
+#[tokio::test]
+async fn what_waits_is_let_go_before_the_server_ends_the_answer() {
+    let conn = crate::conn::Conn::new();
+    let policy = policy(&["blocked"], Action::Mask);
+    let mut request = Request::post(CHAT).body(()).unwrap();
+    request.extensions_mut().insert(conn.clone());
+    let asked = Asked::of(&policy, &request);
+    let frames = [chunk(0, "a "), chunk(0, "blo"), chunk(0, "cked")];
+    let body = Script::data(&frames[..2].concat(), &Split::Whole)
+        .then(Item::Pending)
+        .then(Item::Data(frames[2].clone().into()));
+    let response = Response::builder().header(SSE.0, SSE.1).body(body).unwrap();
+    let inner = Box::pin(async { Ok::<_, BoxError>(response) });
+    let response = Answering::new(inner, asked).await.unwrap();
+    let mut body = Box::pin(response.into_body());
+    assert!(conn.is_withholding());
+    let next = async |body: &mut std::pin::Pin<Box<ResponseBody<Script>>>| {
+        let mut seen = Collected::default();
+        tollgate_testing::body::next(body.as_mut(), &mut seen).await;
+        seen.bytes()
+    };
+    assert_eq!(next(&mut body).await, frames[0]);
+    conn.cut(crate::conn::Cut::Drain);
+    assert_eq!(next(&mut body).await, frames[1]);
+    // And this is no clean end, also where nobody stands outside.
+    let seen = collect(&mut body).await;
+    assert!(seen.frames.is_empty() && seen.error.is_some());
+    drop(body);
+    assert!(!conn.is_withholding());
+}
+
+#[tokio::test]
+async fn documents_that_are_held_share_a_room() {
+    let room = Room::new(100);
+    let policy = Policy {
+        room: Some(room.clone()),
+        ..policy(&["nowhere"], Action::Mask)
+    };
+    let body = || Script::data(DOCUMENT.as_bytes(), &Split::Bytes(7));
+    let (first, _) = answer(&policy, CHAT, &[JSON], body()).await.unwrap();
+    assert_eq!(room.used(), DOCUMENT.len() as u64);
+    let second = answer(&policy, CHAT, &[JSON], body()).await;
+    let why = second.err().expect("no room");
+    assert_eq!(reason(&why), Some(Reason::Overloaded));
+    assert_eq!(collect(first.into_body()).await.text(), DOCUMENT);
+    assert_eq!(room.used(), 0);
+    assert!(answer(&policy, CHAT, &[JSON], body()).await.is_ok());
 }
