@@ -15,7 +15,11 @@ pub mod framing;
 pub mod multipart;
 pub mod pieces;
 pub mod request;
+#[cfg(feature = "word_filter")]
+pub(crate) mod said;
 pub mod surface;
+#[cfg(feature = "word_filter")]
+pub(crate) mod units;
 pub mod usage;
 
 #[cfg(test)]
@@ -27,7 +31,7 @@ pub use self::{
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
-    request::{Asked, Limit, Reading, Role, Said, Unfit, last_user_text, read, said, texts},
+    request::{Asked, Limit, Reading, Role, Spoken, Unfit, last_user_text, read, spoken, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},
 };

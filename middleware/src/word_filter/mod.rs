@@ -1,5 +1,6 @@
 //! Looks for words in what is asked and in what is answered, and refuses, masks or counts what it finds.
 
+mod answer;
 mod filter;
 mod fold;
 mod literals;
@@ -15,6 +16,7 @@ mod whole;
 mod tests;
 
 pub use self::{
+    answer::ResponseBody,
     filter::Filter,
     rules::{Action, ApplyTo, Rule, Unfit},
     service::{ResponseFuture, WordFilter, WordFilterLayer},

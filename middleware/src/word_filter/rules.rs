@@ -180,6 +180,11 @@ impl Rules {
         &self.told(rule).mask
     }
 
+    /// Whether any of them changes what it finds.
+    pub(super) fn masks(&self) -> bool {
+        self.0.all.iter().any(|rule| rule.action == Action::Mask)
+    }
+
     pub(super) fn engines(&self) -> &[(Action, Literals)] {
         &self.0.engines
     }

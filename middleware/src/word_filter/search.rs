@@ -9,7 +9,7 @@ use super::{
 /// The search over one text that comes in pieces.
 ///
 /// It keeps what is not decided yet: text in which something may still begin, no longer than the longest thing to find.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Search {
     /// The text from `decided` on.
     pending: String,

@@ -4,18 +4,21 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    answer::{Answering, Asked, Limits, Policy, ResponseBody},
     filter::Filter,
     request::{self, Verdict},
     rules::Rules,
 };
 use crate::{
-    body::Held,
+    body::{Held, Room},
     dialect::{self, Surface},
     error::{BoxError, Reason, Rejection},
     facts::Intent,
@@ -27,12 +30,44 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct WordFilterLayer {
     filter: Filter,
+    policy: Policy,
 }
 
 impl WordFilterLayer {
-    /// A layer with this filter.
+    /// A layer with this filter. It keeps up to 1 MiB of one event of an answer, and of a document up to 32 MiB.
     pub fn new(filter: Filter) -> Self {
-        Self { filter }
+        let policy = Policy {
+            rules: filter.response().clone(),
+            limits: Limits {
+                event: 1 << 20,
+                document: 32 << 20,
+                passes: filter.passes_uninspected(),
+            },
+            room: None,
+        };
+        Self { filter, policy }
+    }
+
+    /// How many bytes of a stream may be withheld; an answer that would need more is ended, or passes where what cannot be
+    /// inspected does.
+    #[must_use]
+    pub fn event(mut self, bytes: usize) -> Self {
+        self.policy.limits.event = bytes;
+        self
+    }
+
+    /// How long a document may be, in bytes; beyond it is as with [`event`](Self::event).
+    #[must_use]
+    pub fn document(mut self, bytes: usize) -> Self {
+        self.policy.limits.document = bytes;
+        self
+    }
+
+    /// The documents of all answers together take no more than this room.
+    #[must_use]
+    pub fn room(mut self, room: Room) -> Self {
+        self.policy.room = Some(room);
+        self
     }
 }
 
@@ -42,7 +77,7 @@ impl<S> Layer<S> for WordFilterLayer {
     fn layer(&self, inner: S) -> WordFilter<S> {
         WordFilter {
             inner,
-            filter: self.filter.clone(),
+            layer: self.clone(),
         }
     }
 }
@@ -51,13 +86,13 @@ impl<S> Layer<S> for WordFilterLayer {
 #[derive(Clone, Debug)]
 pub struct WordFilter<S> {
     inner: S,
-    filter: Filter,
+    layer: WordFilterLayer,
 }
 
 impl<S> WordFilter<S> {
     /// Judges a request, and masks in it what is to be masked.
     fn inspect<B>(&self, req: &mut Request<Held<B>>) -> Result<(), Rejection> {
-        let rules = self.filter.request();
+        let rules = self.layer.filter.request();
         if rules.is_empty() {
             return Ok(());
         }
@@ -119,7 +154,7 @@ impl<S> WordFilter<S> {
 
     /// What is refused because nobody can read it.
     fn unread(&self, surface: &Surface) -> Result<(), Rejection> {
-        if self.filter.passes_uninspected() || !surface.carries_text() {
+        if self.layer.filter.passes_uninspected() || !surface.carries_text() {
             return Ok(());
         }
         let told = "texts are inspected here, and this body cannot be read; send plain JSON in the words of a known API";
@@ -135,10 +170,12 @@ impl<S, B, ResBody> Service<Request<Held<B>>> for WordFilter<S>
 where
     S: Service<Request<Held<B>>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes>,
+    ResBody::Error: Into<BoxError>,
 {
-    type Response = Response<ResBody>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S::Future, ResBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -146,9 +183,12 @@ where
 
     fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
         let step = match self.inspect(&mut req) {
-            Ok(()) => Step::Called {
-                inner: self.inner.call(req),
-            },
+            Ok(()) => {
+                let asked = Asked::of(&self.layer.policy, &req);
+                Step::Called {
+                    inner: Answering::new(self.inner.call(req), asked),
+                }
+            }
             Err(refused) => Step::Refused {
                 error: Some(refused.into()),
             },
@@ -160,31 +200,33 @@ where
 pin_project! {
     /// The future of [`WordFilter`].
     #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F, B> {
         #[pin]
-        step: Step<F>,
+        step: Step<F, B>,
     }
 }
 
 pin_project! {
     #[project = StepProj]
     #[derive(Debug)]
-    enum Step<F> {
-        Called { #[pin] inner: F },
+    enum Step<F, B> {
+        Called { #[pin] inner: Answering<F, B> },
         Refused { error: Option<BoxError> },
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F>
+impl<F, B, E> Future for ResponseFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
     E: Into<BoxError>,
 {
-    type Output = Result<Response<B>, BoxError>;
+    type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProj::Called { inner } => inner.poll(cx).map_err(Into::into),
+            StepProj::Called { inner } => inner.poll(cx),
             StepProj::Refused { error } => {
                 let error = error
                     .take()
