@@ -206,8 +206,9 @@ fn attempt(line: &mut Line<'_>, attempt: &Attempt, first: bool) {
 }
 
 fn digest(line: &mut Line<'_>, record: &Record) {
-    // What is answered by us was received from nobody.
-    let relayed = record.at(Mark::UpstreamHead).is_some() && record.refused().is_none();
+    // What is answered by us was received from nobody. An answer that a rule stopped on its way was relayed up to there.
+    let own = record.refused().is_some() && record.broke().is_none();
+    let relayed = record.at(Mark::UpstreamHead).is_some() && !own;
     let Some(digest) = record.digest().filter(|_| relayed) else {
         return line.raw(r#","digest":null"#);
     };
@@ -565,6 +566,31 @@ mod tests {
         assert_eq!(line["ended"], "refused");
         assert!(line["digest"].is_null());
         assert!(!line.to_string().contains("told"));
+    }
+
+    #[test]
+    fn an_answer_that_a_rule_stopped_on_its_way_keeps_its_digest() {
+        let record = record("/v1/chat/completions", start());
+        record.mark(Mark::UpstreamHead, start());
+        let (upstream, client) = (1, 2);
+        record.set_digest(Digest { upstream, client });
+        let why = Rejection::new(
+            Reason::ResponseRejected,
+            "word_filter",
+            "told to the caller",
+        );
+        record.set_refused(&why);
+        assert!(
+            line(&record)["digest"].is_null(),
+            "a document was answered by us"
+        );
+        record.set_broke(why.reason());
+        let line = line(&record);
+        assert_eq!(line["digest"]["client"].as_str().map(str::len), Some(32));
+        assert_eq!(
+            (&line["ended"], &line["refused_by"]),
+            (&"refused".into(), &"word_filter".into())
+        );
     }
 
     #[test]

@@ -145,9 +145,13 @@ fn item(at: &mut Cursor<'_>, document: bool, out: &mut Out) -> Option<()> {
         // What a tool of the caller's own takes as it is; other members of that name hold objects.
         b"input" => again(at, Sort::Arguments, Form::Plain, out),
         b"code" => again(at, Sort::Code, Form::Plain, out),
+        // What a search asks for; its other members are words of the API and addresses.
         b"action" => {
             let from = out.len();
-            values(at, Sort::Code, super::NESTING, out)?;
+            at.object(|at, name| match name {
+                b"query" | b"queries" => values(at, Sort::Code, super::NESTING, out),
+                _ => at.value().map(drop),
+            })?;
             super::times(&mut out[from..], Times::Again);
             Some(())
         }

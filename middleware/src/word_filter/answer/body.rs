@@ -125,11 +125,12 @@ where
                 return Poll::Ready(Some(Err(error)));
             }
             if watch.is_cut() {
+                this.inner.set(Inner::Over);
                 watch.cut_off();
                 *this.error = Some(ended().into());
-                this.inner.set(Inner::Over);
                 continue;
             }
+            // Where it ends, the body inside goes first: what it publishes then comes before what is said here.
             let polled = match this.inner.as_mut().project() {
                 InnerProj::Here { body } => ready!(body.poll_frame(cx)),
                 InnerProj::Read { body } => ready!(body.as_mut().poll_frame(cx)),
@@ -143,24 +144,24 @@ where
                     Ok(data) => {
                         watch.feed(data);
                         if this.inner.is_end_stream() {
-                            watch.finish();
                             this.inner.set(Inner::Over);
+                            watch.finish();
                         }
                     }
                     Err(frame) => {
                         *this.trailers = frame.into_trailers().ok();
-                        watch.finish();
                         this.inner.set(Inner::Over);
+                        watch.finish();
                     }
                 },
                 Some(Err(error)) => {
+                    this.inner.set(Inner::Over);
                     watch.cut_off();
                     *this.error = Some(error.into());
-                    this.inner.set(Inner::Over);
                 }
                 None => {
-                    watch.finish();
                     this.inner.set(Inner::Over);
+                    watch.finish();
                 }
             }
         }

@@ -208,8 +208,8 @@ where
                 None => true,
             };
             if over {
-                watch.finish();
                 self.body = None;
+                watch.finish();
             }
             if let Some(stopped) = watch.take_stop() {
                 return Poll::Ready(Err(stopped));

@@ -1,8 +1,11 @@
 //! The filter of one answer, and who is told what it does.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::SizeHint;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     super::rules::{Action, Rules},
@@ -16,7 +19,6 @@ use crate::{
 };
 
 /// A filter with the record that it writes in.
-#[derive(Debug)]
 pub(super) struct Watch {
     hold: Hold,
     rules: Rules,
@@ -25,6 +27,12 @@ pub(super) struct Watch {
     conn: Option<Withholding>,
     /// For a document; given back when it has gone.
     taken: Option<Taken>,
+    /// Of what came from inside, for the record.
+    hash: Option<Box<Xxh3>>,
+    /// Somebody inside has changed bytes.
+    edited: bool,
+    /// It has been told that bytes are changed here.
+    edits: bool,
     /// The reason why nothing more comes has been given.
     told: bool,
     /// Its head says that it is one document.
@@ -43,7 +51,10 @@ impl Watch {
         Self {
             hold,
             rules,
+            hash: record.as_ref().map(|_| Box::new(Xxh3::new())),
             record,
+            edited: false,
+            edits: false,
             conn: conn.map(Conn::withhold),
             taken: None,
             told: false,
@@ -87,6 +98,12 @@ impl Watch {
     }
 
     pub(super) fn feed(&mut self, frame: Bytes) {
+        if let (Some(hash), Some(record)) = (&mut self.hash, &self.record) {
+            // A layer inside may have changed it already, and then says what it was.
+            let original = record.is_edited().then(|| record.take_original()).flatten();
+            self.edited |= original.is_some();
+            hash.update(original.as_ref().unwrap_or(&frame));
+        }
         self.hold.feed(frame);
         self.tell();
     }
@@ -95,12 +112,14 @@ impl Watch {
         self.over = true;
         self.hold.finish();
         self.tell();
+        self.settle();
     }
 
     pub(super) fn cut_off(&mut self) {
         self.over = true;
         self.hold.cut_off();
         self.tell();
+        self.settle();
     }
 
     pub(super) fn next(&mut self) -> Option<Bytes> {
@@ -115,6 +134,7 @@ impl Watch {
             record.set_refused(&rejection);
         }
         self.told = true;
+        self.settle();
         Some(rejection.into())
     }
 
@@ -142,8 +162,17 @@ impl Watch {
         hint
     }
 
+    /// What came is what it is: the record is told, if what goes is something else.
+    fn settle(&mut self) {
+        let changed = self.edited || self.hold.is_edited() || self.hold.stopped().is_some();
+        if let (Some(hash), Some(record), true) = (self.hash.take(), &self.record, changed) {
+            record.set_upstream_digest(hash.digest128());
+        }
+    }
+
     fn tell(&mut self) {
-        let edited = self.hold.is_edited();
+        let edits =
+            self.hold.is_edited() && !std::mem::replace(&mut self.edits, self.hold.is_edited());
         let Some(record) = &self.record else {
             self.hold.take_hits();
             return;
@@ -151,9 +180,24 @@ impl Watch {
         for (rule, action) in self.hold.take_hits() {
             tell(record, &self.rules, rule, action);
         }
-        if edited {
+        if edits {
             record.set_edited_by("word_filter");
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("waits", &self.hold.waits())
+            .field("edited", &self.hold.is_edited())
+            .finish_non_exhaustive()
     }
 }
 

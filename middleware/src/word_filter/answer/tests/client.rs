@@ -289,7 +289,10 @@ impl Told {
                 }
             }
             self.add(&format!("{at} arguments"), &item["arguments"], true, false);
-            self.object(&format!("{at} action"), &item["action"]);
+            self.say(&format!("{at} query"), &item["action"]["query"]);
+            for (number, query) in list(&item["action"]["queries"]).iter().enumerate() {
+                self.say(&format!("{at} query {number}"), query);
+            }
         }
     }
 

@@ -374,3 +374,48 @@ async fn documents_that_are_held_share_a_room() {
     assert_eq!(room.used(), 0);
     assert!(answer(&policy, CHAT, &[JSON], body()).await.is_ok());
 }
+
+/// The digest of these bytes, as the record would have it.
+fn digest(bytes: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(bytes)
+}
+
+#[tokio::test]
+async fn the_record_learns_what_had_come_where_something_else_goes() {
+    let frames = [chunk(0, "a blo"), chunk(0, "cked"), DONE.to_vec()].concat();
+    let body = || Script::data(&frames, &Split::Bytes(11));
+    for (action, edited) in [(Action::Mask, true), (Action::Log, false)] {
+        let (response, record) = answer(&policy(&["blocked"], action), CHAT, &[SSE], body())
+            .await
+            .unwrap();
+        collect(response.into_body()).await;
+        assert_eq!(record.upstream_digest(), edited.then(|| digest(&frames)));
+    }
+    // A client that leaves in the middle: what had come by then.
+    let (response, record) = answer(&policy(&["a "], Action::Mask), CHAT, &[SSE], body())
+        .await
+        .unwrap();
+    let mut body = Box::pin(response.into_body());
+    let mut seen = Collected::default();
+    tollgate_testing::body::next(body.as_mut(), &mut seen).await;
+    drop(body);
+    let first = chunk(0, "a blo").len().div_ceil(11) * 11;
+    assert_eq!(record.upstream_digest(), Some(digest(&frames[..first])));
+}
+
+#[tokio::test]
+async fn what_a_layer_inside_has_changed_is_told_as_it_had_come() {
+    let frame = chunk(0, "a");
+    let (response, record) = answer(
+        &policy(&["nowhere"], Action::Mask),
+        CHAT,
+        &[SSE],
+        Script::data(&frame, &Split::Whole),
+    )
+    .await
+    .unwrap();
+    record.set_edited_by("upstream");
+    record.set_original("as it came".into());
+    collect(response.into_body()).await;
+    assert_eq!(record.upstream_digest(), Some(digest(b"as it came")));
+}
