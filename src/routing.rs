@@ -8,6 +8,7 @@ use tollgate_middleware::{
     route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
     token_cap::Caps,
     upstream::{Credential, Target},
+    word_filter::Filter,
 };
 
 use crate::config::{
@@ -28,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) meter: MeterOverride,
     /// What a request may ask for on this route.
     pub(crate) caps: Caps,
+    /// What is looked for in its texts.
+    pub(crate) filter: Filter,
 }
 
 /// The targets, in the order of the table.
@@ -40,6 +43,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
             timeout: TimeoutOverride::default(),
             meter: MeterOverride::default(),
             caps: TokenCap::default().over(caps),
+            filter: config.layers.word_filter.filter.clone(),
         };
         return config.providers.iter().enumerate().map(place).collect();
     }
@@ -60,6 +64,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
             timeout: route.timeout,
             meter: route.meter,
             caps: route.token_cap.over(caps),
+            filter: route.word_filter.filter.clone(),
         }
     };
     config.routes.iter().map(place).collect()

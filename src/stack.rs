@@ -32,6 +32,7 @@ use tollgate_middleware::{
     token_cap::{Caps, TokenCap, TokenCapLayer},
     truncation::{self, Truncation, TruncationLayer},
     upstream::{self, Target, Upstream, UpstreamLayer},
+    word_filter::{Filter, WordFilter, WordFilterLayer},
 };
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -52,7 +53,7 @@ pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming,
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
 pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
 /// One route; with one target, until there is a balancer.
-pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
+pub type RouteStack = RateLimit<TokenCap<WordFilter<timeout::Timeout<TargetStack>>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
@@ -117,12 +118,19 @@ fn hygiene(config: &Config) -> HygieneLayer {
 }
 
 /// One route.
-fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStack) -> RouteStack {
+fn route(
+    limits: Timeouts,
+    asked: RateLimitLayer,
+    (caps, filter): (Caps, Filter),
+    target: TargetStack,
+) -> RouteStack {
     ServiceBuilder::new()
         // The end user and the model are known here, and nothing has been spent yet.
         .layer(asked)
         // Edits or refuses what is asked for, before anybody reckons with it.
         .layer(TokenCapLayer::new(caps))
+        // What is asked is judged before it is paid for; what is answered, whichever target it comes from.
+        .layer(WordFilterLayer::new(filter))
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
             total: limits.total,
@@ -282,7 +290,12 @@ impl<K: Sink> Stack<K> {
             let leaf = leaves[place.provider].clone();
             let meter = meter(&place.meter.over(config.layers.meter), provider);
             let inside = target(limits, event, marks, meter, place.target, leaf);
-            route(limits, counts.asked(config), place.caps, inside)
+            route(
+                limits,
+                counts.asked(config),
+                (place.caps, place.filter),
+                inside,
+            )
         });
         let routes = Router::new(routing::table(config), routes);
         Self {

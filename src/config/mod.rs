@@ -15,6 +15,7 @@ mod check;
 mod decode;
 mod excerpt;
 mod expand;
+mod filters;
 mod find;
 mod fixed;
 mod json;
@@ -50,10 +51,11 @@ pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
-    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
-    Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
-    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route, Runtime, Scheme, Server,
-    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
+    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, FilterRule, HeldBodies,
+    Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models,
+    Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route,
+    Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap,
+    Webhook, WordFile, WordFilter, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -8,7 +8,7 @@ use super::nearest::nearest;
 use super::problem::{At, Fault};
 use super::provider_parts::header_name;
 use super::tree::{Node, Value};
-use super::types::{Match, Pattern, Provider, Route, Target};
+use super::types::{Match, Pattern, Provider, Route, Target, WordFilter};
 use super::value::{self, shown, shown_node};
 
 /// Routes whose matches are compared with each other.
@@ -52,6 +52,8 @@ pub(crate) fn decode(
             timeout,
             meter,
             token_cap,
+            // Read once that of all routes is known.
+            word_filter: WordFilter::default(),
         });
     }
     all

@@ -293,7 +293,7 @@ const LAYERS: &[Key] = &[
         ]),
     ),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
-    later("word_filter", Kind::Layer(WORD_FILTER)),
+    key("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
@@ -309,7 +309,7 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("rate_limit", OUTSIDE),
     misplaced("concurrency", OUTSIDE),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
-    later("word_filter", Kind::Layer(WORD_FILTER)),
+    key("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
@@ -357,8 +357,8 @@ const TOKEN_CAP: &[Key] = &[
 const WORD_FILTER: &[Key] = &[
     key("words", TEXTS),
     key("files", TEXTS),
-    key("regex", TEXTS),
-    key("entities", TEXTS),
+    later("regex", TEXTS),
+    later("entities", TEXTS),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -368,8 +368,8 @@ const WORD_FILTER: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    key("normalize", Kind::Text),
-    key("max_match", COUNT),
+    later("normalize", Kind::Text),
+    later("max_match", COUNT),
     key("rules", Kind::List(&Kind::Map(FILTER_RULE))),
 ];
 
@@ -377,8 +377,8 @@ const FILTER_RULE: &[Key] = &[
     key("id", Kind::Text),
     key("words", TEXTS),
     key("files", TEXTS),
-    key("regex", TEXTS),
-    key("entities", TEXTS),
+    later("regex", TEXTS),
+    later("entities", TEXTS),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -388,8 +388,8 @@ const FILTER_RULE: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    key("normalize", Kind::Text),
-    key("max_match", COUNT),
+    later("normalize", Kind::Text),
+    later("max_match", COUNT),
 ];
 
 const BUDGET: &[Key] = &[

@@ -15,8 +15,10 @@ use super::types::{
 };
 
 mod callers;
+mod filters;
 
 use self::callers::{caller, concurrency, rate_limit, token_cap};
+use self::filters::word_filter;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -58,6 +60,9 @@ pub fn redacted(config: &Config) -> String {
     line(&mut out, 1, &concurrency(&config.layers.concurrency));
     if let Some(caps) = token_cap(&config.layers.token_cap) {
         line(&mut out, 1, &caps);
+    }
+    if let Some(filter) = word_filter(&config.layers.word_filter) {
+        line(&mut out, 1, &filter);
     }
     line(
         &mut out,
@@ -415,7 +420,8 @@ fn route(out: &mut String, r: &Route) {
     line(out, 2, &format!("targets: [{{ {target} }}]"));
     let clocks = some_clocks(&r.timeout).map(|clocks| format!("timeout: {clocks}"));
     let clocks = clocks.into_iter().chain(own_meter(&r.meter));
-    let layers: Vec<_> = clocks.chain(token_cap(&r.token_cap)).collect();
+    let layers = clocks.chain(token_cap(&r.token_cap));
+    let layers: Vec<_> = layers.chain(word_filter(&r.word_filter)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));
     }

@@ -89,7 +89,7 @@ pub(crate) fn refused(
     line.word(r#","ended":"#, Some(Ended::Refused.as_str()));
     line.word(r#","refused_by":"#, Some("wire"));
     line.word(r#","error":"#, Some(refusal.reason().as_str()));
-    line.raw(r#","edited_by":[]}"#);
+    line.raw(r#","rules":[],"edited_by":[]}"#);
 }
 
 /// The fields of an answer that nobody metered.
@@ -226,12 +226,34 @@ fn ending(line: &mut Line<'_>, record: &Record) {
     line.word(r#","refused_by":"#, refused.map(|it| it.layer));
     let reason = refused.map(|it| it.reason).or_else(|| record.broke());
     line.word(r#","error":"#, reason.map(|it| it.as_str()));
+    found(line, record);
     line.raw(r#","edited_by":["#);
     if record.is_edited() {
         for (at, layer) in record.edited_by().into_iter().enumerate() {
             line.text(if at == 0 { "" } else { "," }, Some(layer));
         }
     }
+    line.raw("]");
+}
+
+/// The rules of the word filter that have found something.
+fn found(line: &mut Line<'_>, record: &Record) {
+    line.raw(r#","rules":["#);
+    record.with_found(|found| {
+        for (at, found) in found.iter().enumerate() {
+            line.text(
+                if at == 0 {
+                    r#"{"rule":"#
+                } else {
+                    r#",{"rule":"#
+                },
+                Some(&found.rule),
+            );
+            line.word(r#","action":"#, Some(found.action));
+            line.number(r#","times":"#, Some(found.times));
+            line.raw("}");
+        }
+    });
     line.raw("]");
 }
 

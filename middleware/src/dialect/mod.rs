@@ -31,7 +31,7 @@ pub use self::{
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
-    request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
+    request::{Asked, Limit, Reading, Role, Said, Unfit, last_user_text, read, said, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},
 };

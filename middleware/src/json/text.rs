@@ -62,6 +62,27 @@ pub(super) fn decode(inner: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Where the decoded bytes at `places` come from, in the bytes between the quotes. The places are in ascending order; each
+/// becomes the offset where the character that begins there is written.
+#[cfg(feature = "word_filter")]
+pub(super) fn locate(inner: &[u8], places: &mut [usize]) {
+    let (mut raw, mut text) = (0, 0);
+    let mut places = places.iter_mut().peekable();
+    let mut pieces = Pieces { rest: inner };
+    while let Some(Some(piece)) = pieces.next() {
+        let next = inner.len() - pieces.rest.len();
+        let (len, plain) = match piece {
+            Piece::Plain(bytes) => (bytes.len(), true),
+            Piece::Escaped(char) => (char.len_utf8(), false),
+        };
+        while let Some(place) = places.next_if(|place| **place < text + len) {
+            *place = if plain { raw + (*place - text) } else { raw };
+        }
+        (raw, text) = (next, text + len);
+    }
+    places.for_each(|place| *place = raw);
+}
+
 /// Whether what stands between the quotes decodes to `text`.
 pub(super) fn equals(inner: &[u8], text: &str) -> bool {
     let mut left = text.as_bytes();

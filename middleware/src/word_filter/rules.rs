@@ -54,7 +54,7 @@ pub(super) enum Side {
 
 /// The rules of one side, ready to search with. Clones are the same rules.
 #[derive(Clone, Debug)]
-pub struct Rules(Arc<Inner>);
+pub(super) struct Rules(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -94,6 +94,24 @@ impl Rule {
                 request: true,
                 response: true,
             },
+        }
+    }
+
+    /// Whether it finds nothing, in whatever text.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+}
+
+// ===== impl Action =====
+
+impl Action {
+    /// The word of the configuration and of the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Mask => "mask",
+            Self::Reject => "reject",
         }
     }
 }
@@ -143,7 +161,7 @@ impl Rules {
     }
 
     /// Whether there is nothing to look for.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.engines.is_empty()
     }
 

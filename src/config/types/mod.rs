@@ -2,6 +2,7 @@
 
 mod callers;
 mod clocks;
+mod filter;
 mod meter;
 mod network;
 mod provider;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use filter::{FilterRule, WordFile, WordFilter};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
@@ -225,6 +227,8 @@ pub struct Layers {
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// What is looked for in texts.
+    pub word_filter: WordFilter,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.

@@ -1,6 +1,6 @@
 //! Routes and aliases: which requests go where.
 
-use super::{Dialect, MeterOverride, TimeoutOverride, TokenCap};
+use super::{Dialect, MeterOverride, TimeoutOverride, TokenCap, WordFilter};
 
 /// A model name that stands for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Route {
     pub meter: MeterOverride,
     /// Its own caps, over those of all routes.
     pub token_cap: TokenCap,
+    /// What is looked for in its texts, over what is looked for in all.
+    pub word_filter: WordFilter,
 }
 
 /// What must hold for a route: everything that is not empty.

@@ -203,7 +203,7 @@ impl fmt::Debug for Watch {
 
 /// Writes down that a rule has found something.
 fn tell(record: &Record, rules: &Rules, rule: super::super::rules::RuleIndex, action: Action) {
-    let _ = (record, rules.id(rule), action);
+    record.add_found(rules.id(rule), action.as_str(), 1);
 }
 
 /// What is said of an answer that goes no further. It names the rule, never the text.
@@ -213,7 +213,9 @@ pub(super) fn rejection(stop: &Stop) -> Rejection {
             return Rejection::new(
                 Reason::ResponseRejected,
                 "word_filter",
-                format!("the answer was refused by the rule {id}; ask for something else"),
+                format!(
+                    "the rule {id:?} of this gateway's word filter does not let this answer pass"
+                ),
             );
         }
         Stop::Unreadable => "the answer cannot be inspected, and is not let through unread",

@@ -112,7 +112,7 @@ async fn a_document_is_refused_before_its_head_is_out() {
         (why.reason(), why.layer()),
         (Reason::ResponseRejected, "word_filter")
     );
-    assert!(why.message().contains("rule words") && !why.message().contains("blocked"));
+    assert!(why.message().contains("rule \"words\"") && !why.message().contains("blocked"));
 }
 
 #[tokio::test]
