@@ -32,7 +32,7 @@ use tollgate_middleware::{
     token_cap::{Caps, TokenCap, TokenCapLayer},
     truncation::{self, Truncation, TruncationLayer},
     upstream::{self, Target, Upstream, UpstreamLayer},
-    word_filter::{Filter, WordFilter, WordFilterLayer},
+    word_filter::{self, WordFilter, WordFilterLayer},
 };
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -121,7 +121,7 @@ fn hygiene(config: &Config) -> HygieneLayer {
 fn route(
     limits: Timeouts,
     asked: RateLimitLayer,
-    (caps, filter): (Caps, Filter),
+    (caps, filter): (Caps, WordFilterLayer),
     target: TargetStack,
 ) -> RouteStack {
     ServiceBuilder::new()
@@ -130,7 +130,7 @@ fn route(
         // Edits or refuses what is asked for, before anybody reckons with it.
         .layer(TokenCapLayer::new(caps))
         // What is asked is judged before it is paid for; what is answered, whichever target it comes from.
-        .layer(WordFilterLayer::new(filter))
+        .layer(filter)
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
             total: limits.total,
@@ -290,12 +290,11 @@ impl<K: Sink> Stack<K> {
             let leaf = leaves[place.provider].clone();
             let meter = meter(&place.meter.over(config.layers.meter), provider);
             let inside = target(limits, event, marks, meter, place.target, leaf);
-            route(
-                limits,
-                counts.asked(config),
-                (place.caps, place.filter),
-                inside,
-            )
+            let filter = WordFilterLayer::new(place.filter)
+                .event(event)
+                .document(usize::try_from(config.server.limits.body).unwrap_or(usize::MAX))
+                .room(room.clone());
+            route(limits, counts.asked(config), (place.caps, filter), inside)
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
@@ -332,7 +331,10 @@ type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>, SystemClock>,
+        seal::ResponseBody<
+            Reply<Guarded<Reply<word_filter::ResponseBody<TimedBody<TargetBody>>>, Hold>>,
+            SystemClock,
+        >,
         K,
         SystemClock,
     >,

@@ -31,7 +31,7 @@ pub use self::{
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
-    request::{Asked, Limit, Reading, Role, Said, Unfit, last_user_text, read, said, texts},
+    request::{Asked, Limit, Reading, Role, Spoken, Unfit, last_user_text, read, spoken, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},
 };

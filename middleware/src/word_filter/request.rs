@@ -7,7 +7,7 @@ use super::{
     search::{Match, Search},
 };
 use crate::{
-    dialect::{self, Said, Surface},
+    dialect::{self, Spoken, Surface},
     json::{self, Kind, Value},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn inspect(rules: &Rules, surface: &Surface, root: Value<'_>) -> Verd
         found: Vec::new(),
         verdict: Verdict::default(),
     };
-    dialect::said(surface, root, &mut |said| reader.said(said));
+    dialect::spoken(surface, root, &mut |said| reader.said(said));
     reader.finish();
     reader.verdict
 }
@@ -41,13 +41,13 @@ struct Reader<'r, 'a> {
     rules: &'r Rules,
     search: Search,
     /// The strings of the text at hand, and where each begins in it.
-    parts: Vec<(u64, Said<'a>)>,
+    parts: Vec<(u64, Spoken<'a>)>,
     found: Vec<Match>,
     verdict: Verdict,
 }
 
 impl<'a> Reader<'_, 'a> {
-    fn said(&mut self, said: Said<'a>) {
+    fn said(&mut self, said: Spoken<'a>) {
         if self.verdict.refused.is_some() {
             return;
         }
@@ -98,7 +98,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// Each string value of the arguments of a tool call is a text; names are none.
-    fn arguments(&mut self, said: Said<'a>, value: Value<'_>, room: u8) {
+    fn arguments(&mut self, said: Spoken<'a>, value: Value<'_>, room: u8) {
         match value.kind() {
             Kind::String => self.argument(said, value),
             _ if room == 0 => {}
@@ -112,7 +112,7 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
-    fn argument(&mut self, said: Said<'a>, value: Value<'_>) {
+    fn argument(&mut self, said: Spoken<'a>, value: Value<'_>) {
         let Some(text) = value.as_str() else { return };
         let mut found = Vec::new();
         let mut search = Search::new(self.rules);

@@ -22,7 +22,7 @@ pub enum Role {
 
 /// A text of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Said<'a> {
+pub struct Spoken<'a> {
     /// Who wrote it.
     pub role: Role,
     /// The string that holds it, or a part of it.
@@ -38,9 +38,9 @@ pub struct Said<'a> {
 /// Tells every text of a request body in the order of the document: string values, adjacent parts one after
 /// another.
 ///
-/// As [`said`], without what is told there besides.
+/// As [`spoken`], without what is told there besides.
 pub fn texts<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Role, Value<'a>)) {
-    said(surface, root, &mut |said| on(said.role, said.value));
+    spoken(surface, root, &mut |said| on(said.role, said.value));
 }
 
 /// Tells every text of a request body in the order of the document.
@@ -48,7 +48,7 @@ pub fn texts<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Role, Va
 /// Members are known by name across dialects, since bodies of one dialect are seen at surfaces of another. Media,
 /// identifiers and the definitions of tools are not texts. The cost grows with the bytes times the nesting, which the
 /// check of the body has bounded.
-pub fn said<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Said<'a>)) {
+pub fn spoken<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Spoken<'a>)) {
     let walk = &mut Walk {
         on,
         continues: false,
@@ -80,7 +80,7 @@ pub fn last_user_text<'a>(surface: &Surface, root: Value<'a>) -> Option<Cow<'a, 
 
 /// Who takes the texts, and what is known of the next one.
 struct Walk<'f, 'a> {
-    on: &'f mut dyn FnMut(Said<'a>),
+    on: &'f mut dyn FnMut(Spoken<'a>),
     continues: bool,
     signed: bool,
 }
@@ -174,7 +174,7 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: &mut Walk
         "toolResult" | "functionResponse" => part(Role::Tool, member, room, on),
         "arguments" if member.kind() == Kind::String => {
             let said = on.said(role, member);
-            (on.on)(Said { json: true, ..said });
+            (on.on)(Spoken { json: true, ..said });
         }
         "arguments"
         | "args"
@@ -281,8 +281,8 @@ impl<'a> Walk<'_, 'a> {
         (self.on)(said);
     }
 
-    fn said(&mut self, role: Role, value: Value<'a>) -> Said<'a> {
-        Said {
+    fn said(&mut self, role: Role, value: Value<'a>) -> Spoken<'a> {
+        Spoken {
             role,
             value,
             continues: std::mem::take(&mut self.continues),
