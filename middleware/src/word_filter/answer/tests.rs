@@ -3,7 +3,10 @@ use http::{HeaderMap, Method};
 use tollgate_testing::splits::{Random, Split};
 
 use super::{
-    super::{Action, Rule, Rules, rules::Side},
+    super::{
+        Action, Rule,
+        rules::{Rules, Side},
+    },
     hold::{Hold, Limits, Stop},
 };
 use crate::dialect::{Framing, Operation, Surface, events::other, recognise, said::Reader};
