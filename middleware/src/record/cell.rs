@@ -277,6 +277,14 @@ impl Record {
         self.set_ended(why.reason().into());
     }
 
+    /// Writes that a layer stops an answer that is on its way. This is how the request ended, also where the provider's
+    /// answer has been seen to its end: what stood behind the place does not go out.
+    pub fn set_stopped(&self, why: &Rejection) {
+        let ended = Ended::from(why.reason());
+        self.0.ended.store(ended as u8 + 1, Ordering::Release);
+        self.set_refused(why);
+    }
+
     /// Why the answer broke off after its head.
     pub fn broke(&self) -> Option<Reason> {
         self.0.broke.get().copied()

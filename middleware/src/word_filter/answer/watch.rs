@@ -131,7 +131,7 @@ impl Watch {
         let stop = self.hold.stopped().filter(|_| !self.told)?;
         let rejection = rejection(stop);
         if let Some(record) = &self.record {
-            record.set_refused(&rejection);
+            record.set_stopped(&rejection);
         }
         self.told = true;
         self.settle();
