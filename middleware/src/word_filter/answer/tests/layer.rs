@@ -106,7 +106,7 @@ async fn a_clean_document_is_the_frames_that_came() {
 async fn a_document_is_refused_before_its_head_is_out() {
     let body = Script::data(DOCUMENT.as_bytes(), &Split::Whole);
     let refused = answer(&policy(&["blocked"], Action::Reject), CHAT, &[JSON], body).await;
-    let error = refused.err().expect("a refusal");
+    let error = refused.expect_err("a refusal");
     let why = Rejection::find(&*error).unwrap();
     assert_eq!(
         (why.reason(), why.layer()),
@@ -119,7 +119,7 @@ async fn a_document_is_refused_before_its_head_is_out() {
 async fn a_document_that_breaks_off_is_an_error_and_nothing_of_it_comes() {
     let body = Script::data(&DOCUMENT.as_bytes()[..40], &Split::Whole).then(Item::Error);
     let broken = answer(&policy(&["nowhere"], Action::Mask), CHAT, &[JSON], body).await;
-    assert!(broken.err().expect("an error").is::<Fault>());
+    assert!(broken.expect_err("an error").is::<Fault>());
 }
 
 #[tokio::test]
@@ -370,7 +370,7 @@ async fn documents_that_are_held_share_a_room() {
     let (first, _) = answer(&policy, CHAT, &[JSON], body()).await.unwrap();
     assert_eq!(room.used(), DOCUMENT.len() as u64);
     let second = answer(&policy, CHAT, &[JSON], body()).await;
-    let why = second.err().expect("no room");
+    let why = second.expect_err("no room");
     assert_eq!(reason(&why), Some(Reason::Overloaded));
     assert_eq!(collect(first.into_body()).await.text(), DOCUMENT);
     assert_eq!(room.used(), 0);
