@@ -109,7 +109,9 @@ impl Watch {
     }
 
     pub(super) fn finish(&mut self) {
-        self.over = true;
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
         self.hold.finish();
         self.tell();
         self.settle();

@@ -8,7 +8,10 @@ use super::{
     *,
 };
 use crate::{
-    body::Room,
+    body::{
+        Guarded, Room,
+        heard::{Heard, now, passes_each_ending},
+    },
     error::{BoxError, Reason, Rejection},
     record::{Ended, Record},
 };
@@ -420,4 +423,49 @@ async fn what_a_layer_inside_has_changed_is_told_as_it_had_come() {
     record.set_original("as it came".into());
     collect(response.into_body()).await;
     assert_eq!(record.upstream_digest(), Some(digest(b"as it came")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    let on = policy(&["blocked"], Action::Mask);
+    let off = policy(&[], Action::Mask);
+    for (policy, kind) in [
+        (&on, "text/event-stream"),
+        (&off, "text/event-stream"),
+        (&off, "application/json"),
+    ] {
+        passes_each_ending(|body| {
+            let response = Response::builder().header("content-type", kind);
+            let response = response.body(body).unwrap();
+            let asked = Asked::of(policy, &Request::post(CHAT).body(()).unwrap());
+            let inner = std::future::ready(Ok::<_, BoxError>(response));
+            now(Answering::new(inner, asked)).unwrap().into_body()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_document_with_trailers_is_read_to_its_end() {
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
+    let body =
+        Script::data(DOCUMENT.as_bytes(), &Split::Whole).then(Item::Trailers(trailers.clone()));
+    let heard = Heard::default();
+    let body = Guarded::new(body.hesitating(), heard.clone());
+    let response = Response::builder()
+        .header(JSON.0, JSON.1)
+        .body(body)
+        .unwrap();
+    let asked = Asked::of(
+        &policy(&["blocked"], Action::Mask),
+        &Request::post(CHAT).body(()).unwrap(),
+    );
+    let inner = std::future::ready(Ok::<_, BoxError>(response));
+    let response = Answering::new(inner, asked).await.unwrap();
+    assert_eq!(heard.ends(), ["complete"]);
+    let seen = collect(response.into_body()).await;
+    assert_eq!(
+        (seen.text(), seen.trailers),
+        (DOCUMENT.replace("blocked", "***"), Some(trailers))
+    );
 }
