@@ -13,7 +13,8 @@ use pin_project_lite::pin_project;
 use super::{
     super::rules::Rules,
     body::ResponseBody,
-    hold::{Hold, Limits, Stop},
+    bounds::{Limits, Stop},
+    hold::Hold,
     watch::{Watch, rejection},
 };
 use crate::{

@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     super::rules::{Action, Rules},
-    hold::{Hold, Stop},
+    bounds::Stop,
+    hold::Hold,
 };
 use crate::{
     body::{Room, Taken},
