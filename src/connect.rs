@@ -33,7 +33,10 @@ use tokio::net::TcpStream;
 use tollgate_middleware::error::{BoxError, Reason, Rejection};
 use tower_service::Service;
 
-use crate::config::{ProviderTls, Scheme};
+use crate::{
+    config::{ProviderTls, Scheme},
+    pieces,
+};
 
 /// What a connection to a provider is.
 ///
@@ -270,7 +273,7 @@ impl Write for Io {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Plain(tcp) => pieces::poll_write(tcp.inner_mut(), cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }

@@ -10,6 +10,7 @@ pub mod guards;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
+mod pieces;
 pub mod probe;
 pub mod reload;
 mod routing;

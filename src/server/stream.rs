@@ -18,7 +18,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Shared;
-use crate::listen::{self, Listener};
+use crate::{
+    listen::{self, Listener},
+    pieces,
+};
 
 /// A listener of one worker, in its runtime.
 #[derive(Debug)]
@@ -274,9 +277,9 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.socket().get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tcp(stream) => pieces::poll_write(stream, cx, bufs),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Unix(stream) => pieces::poll_write(stream, cx, bufs),
         }
     }
 

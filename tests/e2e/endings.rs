@@ -4,6 +4,7 @@ mod clients;
 mod cuts;
 mod drain;
 mod faults;
+mod filtered;
 mod hangups;
 mod tls;
 

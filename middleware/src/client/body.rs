@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -53,20 +52,16 @@ where
     }
 
     /// An answer without a body ends with its head.
-    pub(super) async fn settle_if_ended(&mut self) {
+    pub(super) fn settle_if_ended(&mut self) {
         if self.incoming.is_end_stream() {
-            poll_fn(|cx| {
-                self.settle(cx);
-                Poll::Ready(())
-            })
-            .await;
+            self.settle();
         }
     }
 
     /// The answer has ended well: keep the connection if nothing is left on it.
-    fn settle(&mut self, cx: &mut Context<'_>) {
+    fn settle(&mut self) {
         if let Some(mut link) = self.link.take()
-            && link.is_free(cx)
+            && link.is_free()
         {
             self.pool.give(link);
         }
@@ -76,15 +71,11 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        match (&mut self.link, polled) {
-            // Nothing has been read ahead: move the connection on, once, and look again.
-            (Some(link), Poll::Pending) => {
-                link.drive(cx);
-                Pin::new(&mut self.incoming).poll_frame(cx)
-            }
-            (_, polled) => polled,
-        }
+        let Some(link) = &mut self.link else {
+            return Pin::new(&mut self.incoming).poll_frame(cx);
+        };
+        let mut incoming = Pin::new(&mut self.incoming);
+        link.poll(cx, |cx| incoming.as_mut().poll_frame(cx))
     }
 }
 
@@ -109,7 +100,7 @@ where
                 Some(Ok(frame)) if !frame.is_data() => continue,
                 Some(Ok(frame)) => {
                     if this.incoming.is_end_stream() {
-                        this.settle(cx);
+                        this.settle();
                     }
                     Poll::Ready(Some(Ok(frame)))
                 }
@@ -118,7 +109,7 @@ where
                     Poll::Ready(Some(Err(broken(error).into())))
                 }
                 None => {
-                    this.settle(cx);
+                    this.settle();
                     Poll::Ready(None)
                 }
             };

@@ -1,7 +1,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -13,7 +13,10 @@ use hyper::{
     rt::{Read, Write},
 };
 
-use super::watch::{Idle, Watch, Watched};
+use super::{
+    gate::Gate,
+    watch::{Idle, Watch, Watched},
+};
 use crate::error::BoxError;
 
 /// One connection and the handle that sends over it.
@@ -26,6 +29,7 @@ where
     /// None once the connection has ended. Only its drop hands back a request that it has not begun
     /// to write.
     connection: Option<Connection<Watched<T>, B>>,
+    gate: Gate,
     watch: Watch,
     pub(super) born: Instant,
     pub(super) idle_since: Instant,
@@ -58,6 +62,7 @@ where
         Self {
             sender,
             connection: Some(connection),
+            gate: Gate::new(),
             watch,
             born,
             idle_since: born,
@@ -82,10 +87,12 @@ where
     pub(super) async fn send(&mut self, req: Request<B>, idle: Idle) -> Sent<B> {
         self.watch.request(idle);
         let mut answer = std::pin::pin!(self.sender.try_send_request(req));
-        let connection = &mut self.connection;
+        let (connection, gate) = (&mut self.connection, &mut self.gate);
         let outcome = poll_fn(|cx| {
-            drive(connection, cx);
-            answer.as_mut().poll(cx)
+            gate.poll(cx, |cx| {
+                drive(connection, cx);
+                answer.as_mut().poll(&mut nobody())
+            })
         });
         match outcome.await {
             Ok(response) => {
@@ -99,16 +106,34 @@ where
         }
     }
 
-    /// Moves the connection on; true once it has ended.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        drive(&mut self.connection, cx)
+    /// Takes by `next` what there is of the answer; if that is nothing, after the connection was moved on.
+    pub(super) fn poll<F>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut next: impl FnMut(&mut Context<'_>) -> Poll<F>,
+    ) -> Poll<F> {
+        let connection = &mut self.connection;
+        self.gate.poll(cx, |cx| {
+            if let Poll::Ready(next) = next(&mut nobody()) {
+                return Poll::Ready(next);
+            }
+            drive(connection, cx);
+            next(&mut nobody())
+        })
     }
 
     /// Whether another request may be sent: the last exchange is over, on both sides, and nothing
     /// unasked for has arrived.
-    pub(super) fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
-        !self.drive(cx) && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
+    pub(super) fn is_free(&mut self) -> bool {
+        let connection = &mut self.connection;
+        let ended = self.gate.rest(|cx| drive(connection, cx));
+        !ended && matches!(self.sender.poll_ready(&mut nobody()), Poll::Ready(Ok(())))
     }
+}
+
+/// What comes of a connection need wake nobody: only its own poll brings it, and is followed by a look.
+pub(super) fn nobody() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 /// Moves a connection on and lets go of it at its end; true once it has ended. What went wrong is

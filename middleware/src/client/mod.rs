@@ -50,6 +50,7 @@
 //! ```
 
 mod body;
+mod gate;
 mod link;
 mod pool;
 mod sane;
@@ -295,7 +296,7 @@ where
     async fn send(self, mut req: Request<B>) -> Result<Response<ResponseBody<T, B, K>>, BoxError> {
         while let Some((mut link, idle)) = self.pool.take((self.looks)()) {
             match link.send(req, idle).await {
-                Sent::Answered(response) => return self.answer(response, link).await,
+                Sent::Answered(response) => return self.answer(response, link),
                 // Not a byte of it was written: the connection was closed while it was idle, or
                 // something unasked for waits on it.
                 Sent::Unwritten(message, _) => req = message,
@@ -304,12 +305,12 @@ where
         }
         let mut link = self.open().await?;
         match link.send(req, Idle::Never).await {
-            Sent::Answered(response) => self.answer(response, link).await,
+            Sent::Answered(response) => self.answer(response, link),
             Sent::Unwritten(_, error) | Sent::Failed(error) => Err(unanswered(error)),
         }
     }
 
-    async fn answer(
+    fn answer(
         self,
         response: Response<hyper::body::Incoming>,
         link: Box<Link<T, B>>,
@@ -320,7 +321,7 @@ where
         }
         let (head, incoming) = response.into_parts();
         let mut body = ResponseBody::new(incoming, link, self.pool);
-        body.settle_if_ended().await;
+        body.settle_if_ended();
         Ok(Response::from_parts(head, body))
     }
 

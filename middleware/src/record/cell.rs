@@ -268,18 +268,21 @@ impl Record {
         self.0.refused.get().copied()
     }
 
-    /// Writes why the request was not served, and so how it ended: also where the provider's answer was whole, of which
-    /// nobody gets more.
+    /// Writes why the request was not served, and so how it ended.
     pub fn set_refused(&self, why: &Rejection) {
         let _ = self.0.refused.set(Refused {
             layer: why.layer(),
             reason: why.reason(),
         });
-        let ended: Ended = why.reason().into();
-        let (whole, refused) = (Ended::Complete as u8 + 1, ended as u8 + 1);
-        let told = &self.0.ended;
-        let _ = told.compare_exchange(whole, refused, Ordering::AcqRel, Ordering::Acquire);
-        self.set_ended(ended);
+        self.set_ended(why.reason().into());
+    }
+
+    /// Writes that a layer stops an answer that is on its way. This is how the request ended, also where the provider's
+    /// answer has been seen to its end: what stood behind the place does not go out.
+    pub fn set_stopped(&self, why: &Rejection) {
+        let ended = Ended::from(why.reason());
+        self.0.ended.store(ended as u8 + 1, Ordering::Release);
+        self.set_refused(why);
     }
 
     /// Why the answer broke off after its head.

@@ -139,7 +139,7 @@ mod tests {
     fn events(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let (mut scanner, mut told) = (Scanner::default(), Vec::new());
         scanner.feed(body, |event| {
-            told.push((event.name.to_vec(), event.data.to_vec()))
+            told.push((event.name.to_vec(), event.data.to_vec()));
         });
         told
     }
@@ -188,7 +188,7 @@ mod tests {
         #[test]
         fn each_event_is_one_block_for_any_split(body in stream(), size in 1usize..30) {
             let (told, open) = blocks(body.chunks(size));
-            prop_assert_eq!(&[told.concat(), open.clone()].concat(), &body);
+            prop_assert_eq!(&[told.concat(), open].concat(), &body);
             // Together with a mark, which opens nothing but a stream.
             let mut seen = Vec::new();
             for block in &told {

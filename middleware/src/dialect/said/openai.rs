@@ -137,7 +137,7 @@ fn part(at: &mut Cursor<'_>, out: &mut Out) -> Option<()> {
             let from = out.len();
             at.array(|at| part(at, out))?;
             rekey(&mut out[from..], |key| {
-                key.sort = Sort::Reasoning(Names::Plain)
+                key.sort = Sort::Reasoning(Names::Plain);
             });
             Some(())
         }

@@ -131,7 +131,7 @@ fn item(at: &mut Cursor<'_>, document: bool, out: &mut Out) -> Option<()> {
                 member(at, out)?;
                 if summary {
                     rekey(&mut out[from..], |key| {
-                        key.sort = Sort::Reasoning(Names::Summary)
+                        key.sort = Sort::Reasoning(Names::Summary);
                     });
                 }
                 if document {
@@ -177,7 +177,7 @@ fn member(at: &mut Cursor<'_>, out: &mut Out) -> Option<()> {
     })?;
     if reasons {
         rekey(&mut out[from..], |key| {
-            key.sort = Sort::Reasoning(Names::Content)
+            key.sort = Sort::Reasoning(Names::Content);
         });
     }
     Some(())

@@ -124,6 +124,9 @@ where
             if let Some(error) = this.error.take() {
                 return Poll::Ready(Some(Err(error)));
             }
+            if let Some(trailers) = this.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
             if watch.is_cut() {
                 this.inner.set(Inner::Over);
                 watch.cut_off();
@@ -134,26 +137,22 @@ where
             let polled = match this.inner.as_mut().project() {
                 InnerProj::Here { body } => ready!(body.poll_frame(cx)),
                 InnerProj::Read { body } => ready!(body.as_mut().poll_frame(cx)),
-                InnerProj::Over => {
-                    let trailers = this.trailers.take();
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-                }
+                InnerProj::Over => return Poll::Ready(None),
             };
             match polled {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        watch.feed(data);
-                        if this.inner.is_end_stream() {
-                            this.inner.set(Inner::Over);
-                            watch.finish();
-                        }
+                Some(Ok(frame)) => {
+                    match frame.into_data() {
+                        Ok(data) => watch.feed(data),
+                        Err(frame) => *this.trailers = frame.into_trailers().ok(),
                     }
-                    Err(frame) => {
-                        *this.trailers = frame.into_trailers().ok();
+                    let last = this.inner.is_end_stream();
+                    if last {
                         this.inner.set(Inner::Over);
+                    }
+                    if last || this.trailers.is_some() {
                         watch.finish();
                     }
-                },
+                }
                 Some(Err(error)) => {
                     this.inner.set(Inner::Over);
                     watch.cut_off();

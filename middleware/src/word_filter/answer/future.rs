@@ -6,14 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, response::Parts};
+use http::{HeaderMap, Request, Response, response::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{
     super::rules::Rules,
     body::ResponseBody,
-    hold::{Hold, Limits, Stop},
+    bounds::{Limits, Stop},
+    hold::Hold,
     watch::{Watch, rejection},
 };
 use crate::{
@@ -168,6 +169,7 @@ where
         let reading = Reading {
             answer: Some((parts, watch)),
             body: Some(Box::pin(body)),
+            trailers: None,
         };
         this.reading.insert(reading).poll(cx)
     }
@@ -178,6 +180,7 @@ where
 struct Reading<B> {
     answer: Option<(Parts, Box<Watch>)>,
     body: Option<Pin<Box<B>>>,
+    trailers: Option<HeaderMap>,
 }
 
 impl<B> Reading<B>
@@ -186,7 +189,6 @@ where
     B::Error: Into<BoxError>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, BoxError>> {
-        let mut trailers = None;
         while let (Some((_, watch)), Some(body)) = (&mut self.answer, &mut self.body) {
             let over = match ready!(body.as_mut().poll_frame(cx))
                 .transpose()
@@ -201,8 +203,8 @@ where
                         body.is_end_stream()
                     }
                     Err(frame) => {
-                        trailers = frame.into_trailers().ok();
-                        true
+                        self.trailers = frame.into_trailers().ok();
+                        body.is_end_stream()
                     }
                 },
                 None => true,
@@ -225,7 +227,7 @@ where
         watch.announce(&mut parts.headers);
         let body = match self.body.take() {
             Some(body) => ResponseBody::begun(body, watch),
-            None => ResponseBody::whole(watch, trailers),
+            None => ResponseBody::whole(watch, self.trailers.take()),
         };
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }

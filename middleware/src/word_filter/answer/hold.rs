@@ -1,14 +1,16 @@
 //! What is kept of an answer until it is decided, and what becomes of it.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
 
 use super::{
     super::rules::{Action, RuleIndex, Rules},
+    bounds::{Limits, Stop},
     frames::Frames,
     splice,
-    texts::{Found, Piece, Texts, TooMany, whole},
+    texts::{Found, Texts, TooMany, whole},
+    waiting::{Said, Waiting},
 };
 use crate::dialect::{
     Framing,
@@ -57,61 +59,6 @@ pub(super) struct Hold {
 struct Sniff {
     told: Framing,
     other: Option<Framing>,
-}
-
-/// How much may be kept.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Limits {
-    /// Of a stream, in bytes.
-    pub(in super::super) event: usize,
-    /// Of a document, in bytes.
-    pub(in super::super) document: usize,
-    /// What is larger, or cannot be read, passes.
-    pub(in super::super) passes: bool,
-}
-
-/// Why an answer goes no further.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// This rule refused it.
-    Rule(Arc<str>),
-    /// It cannot be looked into.
-    Unreadable,
-    /// More of it would have to be kept than may be.
-    TooLarge,
-}
-
-/// A unit that waits.
-#[derive(Debug)]
-struct Waiting {
-    unit: Range<u64>,
-    /// With what stands behind it and says nothing.
-    end: u64,
-    said: Said,
-}
-
-/// What a unit says.
-#[derive(Debug, Default)]
-struct Said {
-    pieces: Vec<Piece>,
-    /// Changes that are settled: of texts that stand whole in it.
-    edits: Vec<Edit>,
-    logprobs: Vec<Range<usize>>,
-    /// It holds, whole, what a rule refuses.
-    refused: bool,
-}
-
-impl Said {
-    fn clear(&mut self) {
-        self.pieces.clear();
-        self.edits.clear();
-        self.logprobs.clear();
-        self.refused = false;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.edits.is_empty() && !self.refused
-    }
 }
 
 // ===== impl Hold =====

@@ -11,12 +11,14 @@
 //! in it; what stands behind it waits too. What nobody waits for goes on as the very frame that came.
 
 mod body;
+mod bounds;
 mod frames;
 mod future;
 mod hold;
 mod splice;
 mod texts;
 mod tokens;
+mod waiting;
 mod walk;
 mod watch;
 
@@ -25,6 +27,6 @@ mod tests;
 
 pub use self::body::ResponseBody;
 pub(super) use self::{
+    bounds::Limits,
     future::{Answering, Asked, Policy},
-    hold::Limits,
 };

@@ -7,7 +7,8 @@ use super::{
         Action, Rule,
         rules::{Rules, Side},
     },
-    hold::{Hold, Limits, Stop},
+    bounds::{Limits, Stop},
+    hold::Hold,
 };
 use crate::dialect::{Framing, Operation, Surface, events::other, recognise, said::Reader};
 

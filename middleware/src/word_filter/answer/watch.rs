@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     super::rules::{Action, Rules},
-    hold::{Hold, Stop},
+    bounds::Stop,
+    hold::Hold,
 };
 use crate::{
     body::{Room, Taken},
@@ -109,7 +110,9 @@ impl Watch {
     }
 
     pub(super) fn finish(&mut self) {
-        self.over = true;
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
         self.hold.finish();
         self.tell();
         self.settle();
@@ -131,7 +134,7 @@ impl Watch {
         let stop = self.hold.stopped().filter(|_| !self.told)?;
         let rejection = rejection(stop);
         if let Some(record) = &self.record {
-            record.set_refused(&rejection);
+            record.set_stopped(&rejection);
         }
         self.told = true;
         self.settle();
@@ -213,7 +216,9 @@ pub(super) fn rejection(stop: &Stop) -> Rejection {
             return Rejection::new(
                 Reason::ResponseRejected,
                 "word_filter",
-                format!("the answer was refused by the rule {id}; ask for something else"),
+                format!(
+                    "the rule {id:?} of this gateway's word filter does not let this answer pass"
+                ),
             );
         }
         Stop::Unreadable => "the answer cannot be inspected, and is not let through unread",

@@ -253,7 +253,7 @@ impl Told {
         let kind = event["type"].as_str().unwrap_or_default();
         let part = event["content_index"]
             .as_u64()
-            .or(event["summary_index"].as_u64());
+            .or_else(|| event["summary_index"].as_u64());
         let at = format!(
             "item {} {part:?} {}",
             event["output_index"],

@@ -67,7 +67,7 @@ fn what_follows_an_event_that_waits_waits_too_and_its_order_stays() {
     let mut hold = chat(&["blocked"], Action::Mask);
     let first = chunk(0, "blo");
     let behind = [chunk(1, "other"), b": ping\n\n".to_vec(), chunk(0, "om")].concat();
-    assert_eq!(out(&mut hold, &[first.clone()]), [0]);
+    assert_eq!(out(&mut hold, std::slice::from_ref(&first)), [0]);
     hold.feed(behind.clone().into());
     let mut seen = Vec::new();
     while let Some(frame) = hold.next() {
@@ -206,7 +206,10 @@ fn a_half_of_a_character_waits_for_the_other_half() {
     let mut hold = chat(&["blocked"], Action::Mask);
     assert_eq!(out(&mut hold, &[one.to_vec()]), [0]);
     let two = chunk(0, "x");
-    assert_eq!(out(&mut hold, &[two.clone()]), [one.len() + two.len()]);
+    assert_eq!(
+        out(&mut hold, std::slice::from_ref(&two)),
+        [one.len() + two.len()]
+    );
 }
 
 #[test]

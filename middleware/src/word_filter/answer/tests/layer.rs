@@ -8,9 +8,12 @@ use super::{
     *,
 };
 use crate::{
-    body::Room,
+    body::{
+        Guarded, Room,
+        heard::{Heard, now, passes_each_ending},
+    },
     error::{BoxError, Reason, Rejection},
-    record::Record,
+    record::{Ended, Record},
 };
 
 fn policy(words: &[&str], action: Action) -> Policy {
@@ -106,20 +109,20 @@ async fn a_clean_document_is_the_frames_that_came() {
 async fn a_document_is_refused_before_its_head_is_out() {
     let body = Script::data(DOCUMENT.as_bytes(), &Split::Whole);
     let refused = answer(&policy(&["blocked"], Action::Reject), CHAT, &[JSON], body).await;
-    let error = refused.err().expect("a refusal");
+    let error = refused.expect_err("a refusal");
     let why = Rejection::find(&*error).unwrap();
     assert_eq!(
         (why.reason(), why.layer()),
         (Reason::ResponseRejected, "word_filter")
     );
-    assert!(why.message().contains("rule words") && !why.message().contains("blocked"));
+    assert!(why.message().contains("rule \"words\"") && !why.message().contains("blocked"));
 }
 
 #[tokio::test]
 async fn a_document_that_breaks_off_is_an_error_and_nothing_of_it_comes() {
     let body = Script::data(&DOCUMENT.as_bytes()[..40], &Split::Whole).then(Item::Error);
     let broken = answer(&policy(&["nowhere"], Action::Mask), CHAT, &[JSON], body).await;
-    assert!(broken.err().expect("an error").is::<Fault>());
+    assert!(broken.expect_err("an error").is::<Fault>());
 }
 
 #[tokio::test]
@@ -171,6 +174,8 @@ async fn a_stream_is_stopped_with_an_error_behind_what_was_clean() {
     let (response, record) = answer(&policy(&["blocked"], Action::Reject), CHAT, &[SSE], body)
         .await
         .unwrap();
+    // A layer inside may have seen the provider's last word already.
+    record.set_ended(Ended::Complete);
     let mut body = Box::pin(response.into_body());
     let seen = collect(&mut body).await;
     assert_eq!(seen.bytes(), frames[0]);
@@ -183,7 +188,7 @@ async fn a_stream_is_stopped_with_an_error_behind_what_was_clean() {
         record.refused().map(|refused| refused.layer),
         Some("word_filter")
     );
-    assert_eq!(record.ended(), Some(crate::record::Ended::Refused));
+    assert_eq!(record.ended(), Some(Ended::Refused));
     // And then nothing.
     let after = collect(body).await;
     assert!(after.frames.is_empty() && after.whole() && after.hints[0].end);
@@ -368,7 +373,7 @@ async fn documents_that_are_held_share_a_room() {
     let (first, _) = answer(&policy, CHAT, &[JSON], body()).await.unwrap();
     assert_eq!(room.used(), DOCUMENT.len() as u64);
     let second = answer(&policy, CHAT, &[JSON], body()).await;
-    let why = second.err().expect("no room");
+    let why = second.expect_err("no room");
     assert_eq!(reason(&why), Some(Reason::Overloaded));
     assert_eq!(collect(first.into_body()).await.text(), DOCUMENT);
     assert_eq!(room.used(), 0);
@@ -418,4 +423,49 @@ async fn what_a_layer_inside_has_changed_is_told_as_it_had_come() {
     record.set_original("as it came".into());
     collect(response.into_body()).await;
     assert_eq!(record.upstream_digest(), Some(digest(b"as it came")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_ending_passes_once() {
+    let on = policy(&["blocked"], Action::Mask);
+    let off = policy(&[], Action::Mask);
+    for (policy, kind) in [
+        (&on, "text/event-stream"),
+        (&off, "text/event-stream"),
+        (&off, "application/json"),
+    ] {
+        passes_each_ending(|body| {
+            let response = Response::builder().header("content-type", kind);
+            let response = response.body(body).unwrap();
+            let asked = Asked::of(policy, &Request::post(CHAT).body(()).unwrap());
+            let inner = std::future::ready(Ok::<_, BoxError>(response));
+            now(Answering::new(inner, asked)).unwrap().into_body()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_document_with_trailers_is_read_to_its_end() {
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
+    let body =
+        Script::data(DOCUMENT.as_bytes(), &Split::Whole).then(Item::Trailers(trailers.clone()));
+    let heard = Heard::default();
+    let body = Guarded::new(body.hesitating(), heard.clone());
+    let response = Response::builder()
+        .header(JSON.0, JSON.1)
+        .body(body)
+        .unwrap();
+    let asked = Asked::of(
+        &policy(&["blocked"], Action::Mask),
+        &Request::post(CHAT).body(()).unwrap(),
+    );
+    let inner = std::future::ready(Ok::<_, BoxError>(response));
+    let response = Answering::new(inner, asked).await.unwrap();
+    assert_eq!(heard.ends(), ["complete"]);
+    let seen = collect(response.into_body()).await;
+    assert_eq!(
+        (seen.text(), seen.trailers),
+        (DOCUMENT.replace("blocked", "***"), Some(trailers))
+    );
 }

@@ -97,7 +97,7 @@ fn undecided(text: &str, words: &[String]) -> usize {
             .filter(|word| rest.starts_with(*word))
             .map(String::len)
             .max();
-        at += found.unwrap_or(char.len_utf8());
+        at += found.unwrap_or_else(|| char.len_utf8());
     }
     at
 }
