@@ -76,6 +76,8 @@ pub(crate) enum Sort {
     /// Reasoning by the names that providers have for it; some tell it by two of them.
     Reasoning(Names),
     Refusal,
+    /// What continues a bare prompt.
+    Text,
     Transcript,
 }
 

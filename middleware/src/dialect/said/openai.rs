@@ -57,7 +57,8 @@ pub(super) fn choice(at: &mut Cursor<'_>, document: bool, out: &mut Out) -> Opti
             }
             whole
         }
-        b"text" => piece(at, Sort::Content, out),
+        // Some tell a chat in it too, beside the message.
+        b"text" => piece(at, Sort::Text, out),
         b"finish_reason" => {
             ended |= at.value()?.kind() == Kind::String;
             Some(())

@@ -59,7 +59,7 @@ fn a_chunk_of_a_chat_tells_each_member_that_is_text() {
             "2.0 Reasoning(Details) Plain Piece signed \"h\"",
             "logprobs {\"content\":[]}",
             "ends Finished(2)",
-            "0.0 Content Plain Piece \"i\"",
+            "0.0 Text Plain Piece \"i\"",
         ]
     );
     assert_eq!(told(reader(CHAT), "", " [DONE] "), ["ends All"]);
