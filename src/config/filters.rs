@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tollgate_middleware::word_filter::{Action, ApplyTo, Filter};
+use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Unfit};
 
 use super::decode::{Decoder, is_word, reason};
 use super::tree::Node;
@@ -56,11 +56,52 @@ fn ready(
         },
         Err(why) => {
             if let Some(node) = node {
-                decoder.error(node.at, path, why.to_string(), "");
+                unfit(decoder, node, path, &why);
             }
             filter
         }
     }
+}
+
+/// Says of a rule what is wrong with it, where it stands.
+fn unfit(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str, why: &Unfit) {
+    let rules = node.member("rules").map_or(&[][..], Node::items);
+    let rule = rules.iter().enumerate().find(|(i, rule)| {
+        let id = rule.member("id").and_then(Node::text);
+        id.map_or(why.rule() == format!("rule-{}", i + 1), |id| {
+            id == why.rule()
+        })
+    });
+    let (node, path) = match rule {
+        Some((i, rule)) => (rule, format!("{path}.rules[{i}]")),
+        None => (node, path.to_owned()),
+    };
+    let regex = why
+        .regex()
+        .and_then(|i| Some((i, node.member("regex")?.one_or_many().get(i)?)));
+    let (at, path) = match regex {
+        Some((i, regex)) => (regex.at, format!("{path}.regex[{i}]")),
+        None => (node.at, path),
+    };
+    decoder.error(
+        at,
+        &path,
+        format!("`{path}` cannot be searched for: {}", why.why()),
+        "",
+    );
+}
+
+/// A match of no character is none, and one of many holds back as much of each answer.
+fn max_match(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) -> Option<usize> {
+    let node = node.member("max_match")?;
+    let most = node.text()?.parse().ok()?;
+    if !(1..=LONGEST_MATCH).contains(&most) {
+        let path = format!("{path}.max_match");
+        let message = format!("a match has 1 to {LONGEST_MATCH} characters");
+        decoder.error(node.at, &path, message, "");
+        return None;
+    }
+    Some(most)
 }
 
 fn word_filter(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -> WordFilter {
@@ -101,11 +142,26 @@ fn word_filter(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &st
 
 fn rule(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) -> FilterRule {
     let text = |key: &str| node.member(key).and_then(Node::text);
+    let texts = |key: &str| {
+        let items = node.member(key)?.one_or_many().iter();
+        Some(
+            items
+                .filter_map(Node::text)
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    };
     let truth = |key: &str| text(key).and_then(|text| text.parse().ok());
     FilterRule {
         id: text("id").unwrap_or_default().to_owned(),
         words: words(decoder, node.member("words"), path),
         files: files(decoder, node.member("files"), path),
+        regex: texts("regex"),
+        entities: texts("entities").map(|words| {
+            let words = words.iter().filter_map(|word| word.parse().ok());
+            words.collect()
+        }),
+        max_match: max_match(decoder, node, path),
         case_sensitive: truth("case_sensitive"),
         whole_word: truth("whole_word"),
         apply_to: node.member("apply_to").map(|list| {
@@ -181,6 +237,9 @@ fn entries(text: &str) -> Vec<String> {
     let entries = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     entries.map(str::to_owned).collect()
 }
+
+/// Characters of the longest match that can be asked for.
+const LONGEST_MATCH: usize = 4096;
 
 /// A file of words may be this long, in bytes.
 pub(crate) const LONGEST: usize = 16 << 20;

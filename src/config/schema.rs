@@ -354,11 +354,22 @@ const TOKEN_CAP: &[Key] = &[
     key("uninspected", Kind::Word(&["reject", "pass"])),
 ];
 
+const ENTITIES: Kind = Kind::List(&Kind::Word(&[
+    "credit_card",
+    "email",
+    "iban",
+    "ipv4",
+    "ipv6",
+    "phone",
+    "secrets",
+    "ssn",
+]));
+
 const WORD_FILTER: &[Key] = &[
     key("words", TEXTS),
     key("files", TEXTS),
-    later("regex", TEXTS),
-    later("entities", TEXTS),
+    key("regex", TEXTS),
+    key("entities", ENTITIES),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -369,7 +380,7 @@ const WORD_FILTER: &[Key] = &[
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
     later("normalize", Kind::Text),
-    later("max_match", COUNT),
+    key("max_match", COUNT),
     key("rules", Kind::List(&Kind::Map(FILTER_RULE))),
 ];
 
@@ -377,8 +388,8 @@ const FILTER_RULE: &[Key] = &[
     key("id", Kind::Text),
     key("words", TEXTS),
     key("files", TEXTS),
-    later("regex", TEXTS),
-    later("entities", TEXTS),
+    key("regex", TEXTS),
+    key("entities", ENTITIES),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -389,7 +400,7 @@ const FILTER_RULE: &[Key] = &[
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
     later("normalize", Kind::Text),
-    later("max_match", COUNT),
+    key("max_match", COUNT),
 ];
 
 const BUDGET: &[Key] = &[

@@ -1,7 +1,11 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
+    engine::Engine,
+    entities::Entity,
     literals::{Literal, Literals},
+    pattern::Pattern,
+    patterns::Patterns,
     whole::Edge,
 };
 
@@ -12,6 +16,12 @@ pub struct Rule {
     pub id: Box<str>,
     /// Words and phrases.
     pub words: Vec<String>,
+    /// Regular expressions.
+    pub regex: Vec<String>,
+    /// Things that are known by their form.
+    pub entities: Vec<Entity>,
+    /// Characters that a match of an expression or entity has at most.
+    pub max_match: usize,
     /// Whether upper and lower case differ.
     pub case_sensitive: bool,
     /// Whether words inside longer words are none.
@@ -59,8 +69,11 @@ pub(super) struct Rules(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: Vec<Told>,
-    engines: Vec<(Action, Literals)>,
+    engines: Vec<(Action, Engine)>,
 }
+
+/// Words that are searched for at once: what they do, whether case differs, whether an edge is wanted on their left.
+type Group = (Action, bool, bool);
 
 /// What is told of a rule.
 #[derive(Debug)]
@@ -70,9 +83,13 @@ struct Told {
     mask: Box<str>,
 }
 
-/// Rules that nothing can search with, and why.
+/// A rule that nothing can search with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit(Box<str>);
+pub struct Unfit {
+    rule: Box<str>,
+    regex: Option<usize>,
+    why: Box<str>,
+}
 
 /// A rule among the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +103,9 @@ impl Rule {
         Self {
             id: id.into(),
             words: Vec::new(),
+            regex: Vec::new(),
+            entities: Vec::new(),
+            max_match: 256,
             case_sensitive: false,
             whole_word: true,
             action: Action::default(),
@@ -99,7 +119,30 @@ impl Rule {
 
     /// Whether it finds nothing, in whatever text.
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.words.is_empty() && self.regex.is_empty() && self.entities.is_empty()
+    }
+
+    /// The words, and the group that each belongs to.
+    fn literals(&self, rule: RuleIndex) -> impl Iterator<Item = (Group, Literal<'_>)> {
+        let words = self.words.iter().filter(|word| !word.is_empty());
+        words.map(move |word| {
+            let (left, right) = edges(word);
+            let group = (self.action, !self.case_sensitive, left && self.whole_word);
+            let right = right && self.whole_word;
+            let text = word.as_str();
+            (group, Literal { text, right, rule })
+        })
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = Result<Pattern, Unfit>> {
+        self.regex.iter().enumerate().map(|(place, text)| {
+            let made = Pattern::new(text, self.case_sensitive, self.max_match);
+            made.map_err(|why| Unfit {
+                rule: self.id.clone(),
+                regex: Some(place),
+                why: why.0,
+            })
+        })
     }
 }
 
@@ -134,26 +177,42 @@ impl Rules {
             Side::Request => rule.apply_to.request,
             Side::Response => rule.apply_to.response,
         });
-        let mut groups = BTreeMap::<_, Vec<Literal<'_>>>::new();
-        for (rule, index) in here {
-            for word in rule.words.iter().filter(|word| !word.is_empty()) {
-                let (left, right) = edges(word);
-                let literal = Literal {
-                    text: word,
-                    right: right && rule.whole_word,
-                    rule: RuleIndex(index),
-                };
-                let left = left && rule.whole_word;
-                let group = groups.entry((rule.action, !rule.case_sensitive, left));
-                group.or_default().push(literal);
+        let mut words = BTreeMap::<_, Vec<Literal<'_>>>::new();
+        let mut patterns = BTreeMap::<_, Vec<(Pattern, RuleIndex)>>::new();
+        for (rule, index) in here.map(|(rule, index)| (rule, RuleIndex(index))) {
+            for (group, literal) in rule.literals(index) {
+                words.entry(group).or_default().push(literal);
+            }
+            let found = patterns.entry(rule.action).or_default();
+            for pattern in rule.patterns() {
+                found.push((pattern?, index));
+            }
+            for entity in &rule.entities {
+                let made = entity.patterns(rule.max_match).map_err(|why| Unfit {
+                    rule: rule.id.clone(),
+                    regex: None,
+                    why: format!("{entity}: {why}").into(),
+                })?;
+                found.extend(made.into_iter().map(|pattern| (pattern, index)));
             }
         }
-        let engines = groups.into_iter().map(|((action, folded, left), words)| {
-            Ok((action, Literals::new(words.into_iter(), folded, left)?))
-        });
-        let engines = engines
-            .collect::<Result<_, aho_corasick::BuildError>>()
-            .map_err(|why| Unfit(why.to_string().into()))?;
+        let mut engines = Vec::new();
+        for ((action, folded, left), words) in words {
+            let first = words[0].rule;
+            let made = Literals::new(words.into_iter(), folded, left).map_err(|why| Unfit {
+                rule: rules[first.0 as usize].id.clone(),
+                regex: None,
+                why: why.to_string().into(),
+            })?;
+            engines.push((action, Engine::Literals(made)));
+        }
+        for (action, mut all) in patterns {
+            while !all.is_empty() {
+                let rest = all.split_off(all.len().min(Patterns::MOST));
+                engines.push((action, Engine::Patterns(Patterns::new(all))));
+                all = rest;
+            }
+        }
         Ok(Self(Arc::new(Inner {
             engines,
             all: rules.iter().map(told).collect(),
@@ -185,7 +244,7 @@ impl Rules {
         self.0.all.iter().any(|rule| rule.action == Action::Mask)
     }
 
-    pub(super) fn engines(&self) -> &[(Action, Literals)] {
+    pub(super) fn engines(&self) -> &[(Action, Engine)] {
         &self.0.engines
     }
 
@@ -196,9 +255,33 @@ impl Rules {
 
 // ===== impl Unfit =====
 
+impl Unfit {
+    /// The rule's id.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// The place of the expression that is at fault among the rule's, from 0; none if it is none of them.
+    pub fn regex(&self) -> Option<usize> {
+        self.regex
+    }
+
+    /// What is wrong with it.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self.regex {
+            Some(place) => write!(
+                f,
+                "regex[{place}] of the rule {:?}: {}",
+                self.rule, self.why
+            ),
+            None => write!(f, "the rule {:?}: {}", self.rule, self.why),
+        }
     }
 }
 

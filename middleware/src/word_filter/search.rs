@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
 use super::{
-    literals::Literals,
+    engine::Engine,
     rules::{Action, RuleIndex, Rules},
     text::{Before, Candidate, Text},
 };
@@ -29,7 +29,7 @@ pub(super) struct Match {
 /// What the engines find next, each.
 struct Round<'a> {
     text: Text<'a>,
-    engines: &'a [(Action, Literals)],
+    engines: &'a [(Action, Engine)],
     next: Vec<Option<Candidate>>,
 }
 
@@ -122,7 +122,7 @@ pub(super) fn search(
 // ===== impl Round =====
 
 impl<'a> Round<'a> {
-    fn new(engines: &'a [(Action, Literals)], text: Text<'a>) -> Self {
+    fn new(engines: &'a [(Action, Engine)], text: Text<'a>) -> Self {
         let next = engines.iter().map(|(_, engine)| engine.next(text, 0));
         Self {
             text,

@@ -77,7 +77,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
     hangul: class(r"\p{Hangul}"),
 });
 
-fn class(of: &str) -> ClassUnicode {
+pub(super) fn class(of: &str) -> ClassUnicode {
     let hir = regex_syntax::parse(of).expect("a class that this file spells");
     match hir.into_kind() {
         HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => class,

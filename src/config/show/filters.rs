@@ -33,6 +33,12 @@ fn rule(rule: &FilterRule) -> Vec<String> {
         let paths = files.iter().map(|file| quoted(&file.path));
         list("files", paths)
     }));
+    parts.extend(rule.regex.as_deref().map(|all| texts("regex", all)));
+    parts.extend(rule.entities.as_deref().map(|all| {
+        let words = all.iter().map(|entity| entity.as_str().to_owned());
+        list("entities", words)
+    }));
+    parts.extend(rule.max_match.map(|it| format!("max_match: {it}")));
     let truth = |key: &str, it: bool| format!("{key}: {it}");
     parts.extend(rule.case_sensitive.map(|it| truth("case_sensitive", it)));
     parts.extend(rule.whole_word.map(|it| truth("whole_word", it)));

@@ -1,6 +1,6 @@
 //! The word filter.
 
-use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Rule};
+use tollgate_middleware::word_filter::{Action, ApplyTo, Entity, Filter, Rule};
 
 /// What is looked for in texts, of which some parts may be left to another one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +24,12 @@ pub struct FilterRule {
     pub words: Option<Vec<String>>,
     /// Files of words.
     pub files: Option<Vec<WordFile>>,
+    /// Regular expressions.
+    pub regex: Option<Vec<String>>,
+    /// Things that are known by their form.
+    pub entities: Option<Vec<Entity>>,
+    /// Characters that a match of these has at most.
+    pub max_match: Option<usize>,
     /// Whether case matters.
     pub case_sensitive: Option<bool>,
     /// Whether words inside longer words are none.
@@ -91,6 +97,9 @@ impl FilterRule {
             id: self.id.clone(),
             words: self.words.clone().or_else(|| under.words.clone()),
             files: self.files.clone().or_else(|| under.files.clone()),
+            regex: self.regex.clone().or_else(|| under.regex.clone()),
+            entities: self.entities.clone().or_else(|| under.entities.clone()),
+            max_match: self.max_match.or(under.max_match),
             case_sensitive: self.case_sensitive.or(under.case_sensitive),
             whole_word: self.whole_word.or(under.whole_word),
             apply_to: self.apply_to.or(under.apply_to),
@@ -106,6 +115,9 @@ impl FilterRule {
         let words = self.words.iter().flatten().chain(files);
         Rule {
             words: words.cloned().collect(),
+            regex: self.regex.clone().unwrap_or_default(),
+            entities: self.entities.clone().unwrap_or_default(),
+            max_match: self.max_match.unwrap_or(usual.max_match),
             case_sensitive: self.case_sensitive.unwrap_or(usual.case_sensitive),
             whole_word: self.whole_word.unwrap_or(usual.whole_word),
             action: self.action.unwrap_or(usual.action),
