@@ -233,7 +233,14 @@ fn piece(at: &mut Cursor<'_>, sort: Sort, out: &mut Out) -> Option<()> {
 fn arguments(at: &mut Cursor<'_>, times: Times, out: &mut Out) -> Option<()> {
     match at.kind()? {
         Kind::String => text(at, Sort::Arguments, Form::Json, times, out),
-        Kind::Array | Kind::Object => values(at, Sort::Arguments, NESTING, out),
+        Kind::Array | Kind::Object => {
+            let from = out.len();
+            values(at, Sort::Arguments, NESTING, out)?;
+            if out.len() > from {
+                out.push(Told::Ends(Whose::Key(Key::new(Sort::Arguments))));
+            }
+            Some(())
+        }
         _ => at.value().map(drop),
     }
 }

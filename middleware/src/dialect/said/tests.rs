@@ -251,6 +251,7 @@ fn anthropic_tells_blocks_and_where_they_stop() {
             "0.1 Content Plain Piece \"a\"",
             "0.1 Content Plain Piece \"b\"",
             "0.2 Arguments Value Piece \"c\"",
+            "ends Key(Key { choice: 0, part: 2, sort: Arguments })",
             "0.4 Content Plain Piece \"d\"",
             "ends All",
         ]
@@ -298,6 +299,7 @@ fn ollama_and_cohere_tell_text_plan_and_calls() {
             "0.0 Content Plain Piece \"a\"",
             "0.0 Reasoning(Plain) Plain Piece \"b\"",
             "0.1 Arguments Value Piece \"d\"",
+            "ends Key(Key { choice: 0, part: 1, sort: Arguments })",
             "ends All"
         ]
     );
@@ -379,6 +381,7 @@ fn bedrock_tells_its_own_blocks_and_what_it_wraps() {
         [
             "0.0 Content Plain Piece \"a\"",
             "0.1 Arguments Value Piece \"c\"",
+            "ends Key(Key { choice: 0, part: 1, sort: Arguments })",
             "ends All"
         ]
     );

@@ -80,7 +80,7 @@ impl One {
                     plain,
                 } => (at, at + text.len() as u64, raw, plain),
                 Walk::Open { at, raw } => (at, at + 1, raw, false),
-                Walk::Ends => return,
+                Walk::Ends | Walk::Over => return,
             };
             while hits.get(first).is_some_and(|hit| hit.end <= at) {
                 first += 1;

@@ -287,6 +287,7 @@ impl Slot {
                 }
             }
             Walk::Ends => self.end_value(rules, signed, found, on),
+            Walk::Over => self.end_values(rules, found, on),
             Walk::Open { .. } => {}
         });
         self.state = state;
@@ -314,6 +315,15 @@ impl Slot {
         }
     }
 
+    /// No value follows: what reaches over the end of one has been found, or will not be.
+    fn end_values(&mut self, rules: &Rules, found: &mut Vec<Match>, on: &mut impl FnMut(Found)) {
+        if let Some(joined) = &mut self.joined {
+            joined.search.finish(rules, found);
+            self.take_joined(rules, self.signed, found, on);
+            self.joined = None;
+        }
+    }
+
     fn finish(&mut self, rules: &Rules, found: &mut Vec<Match>, on: &mut impl FnMut(Found)) {
         let mut state = self.state;
         state.finish(self.form, |walk| {
@@ -324,10 +334,7 @@ impl Slot {
         self.state = state;
         self.search.finish(rules, found);
         self.take(rules, self.signed, found, on);
-        if let Some(joined) = &mut self.joined {
-            joined.search.finish(rules, found);
-            self.take_joined(rules, self.signed, found, on);
-        }
+        self.end_values(rules, found, on);
         self.ended = true;
     }
 

@@ -47,6 +47,8 @@ pub(super) enum Step<'a> {
         plain: bool,
     },
     Ends,
+    /// The outermost bracket has closed.
+    Over,
 }
 
 impl Tokens {
@@ -87,7 +89,9 @@ impl Tokens {
             match self.state {
                 State::Outside => {
                     at += 1;
-                    self.outside(byte);
+                    if self.outside(byte) {
+                        on(Step::Over);
+                    }
                 }
                 State::Text => {
                     let end = memchr::memchr2(b'"', b'\\', &bytes[at..]);
@@ -179,7 +183,8 @@ impl Tokens {
         }
     }
 
-    fn outside(&mut self, byte: u8) {
+    /// Takes a byte outside of strings; true if it closes the outermost bracket.
+    fn outside(&mut self, byte: u8) -> bool {
         match byte {
             b'"' => {
                 self.state = State::Text;
@@ -194,12 +199,14 @@ impl Tokens {
                 self.depth = self.depth.saturating_sub(1);
                 self.objects >>= 1;
                 self.naming = false;
+                return self.depth == 0;
             }
             b':' => self.naming = false,
             // Deeper than can be told, all is a value.
             b',' => self.naming = self.objects & 1 == 1 && self.depth <= u128::BITS,
             _ => {}
         }
+        false
     }
 
     /// Four digits have come.

@@ -36,6 +36,8 @@ pub(super) enum Walk<'a> {
     Open { at: u64, raw: Range<usize> },
     /// A string value inside of arguments has ended.
     Ends,
+    /// Arguments have ended: no value follows.
+    Over,
 }
 
 impl State {
@@ -134,6 +136,7 @@ impl State {
         tokens.feed(text, &raw, plain, |step| match step {
             Step::Piece { text, raw, plain } => self.piece(text, raw, plain, on),
             Step::Ends => on(Walk::Ends),
+            Step::Over => on(Walk::Over),
         });
         self.tokens = tokens;
     }

@@ -330,6 +330,11 @@ fn a_match_over_the_end_of_a_value_refuses_also_where_it_would_be_masked() {
             );
         }
     }
+    // Where the next value may go on with it, it waits; once the arguments have closed, none follows.
+    let mut waits = chat(&["blocked"], Action::Mask);
+    let deltas = [r#"{"a":"x blo"#, r#"","b":1"#, "}"].map(|piece| call(piece).into_bytes());
+    let all = deltas.concat().len();
+    assert_eq!(out(&mut waits, &deltas), [0, 0, all]);
     let log = rules(&["blocked"], Action::Log);
     let mut hold = hold(CHAT, Framing::Sse, &log, LIMITS);
     let body = call(r#"{"a":"blo","b":"cked"}"#) + std::str::from_utf8(DONE).unwrap();
