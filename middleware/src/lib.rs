@@ -44,6 +44,7 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `word_filter` | refuses, masks or counts words, expressions and entities, asked and answered |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |
