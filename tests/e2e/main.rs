@@ -19,3 +19,4 @@ mod sdk;
 mod sources;
 mod timing;
 mod wire;
+mod words;

@@ -229,3 +229,6 @@ const HEAD: usize = 128;
 
 /// How deep texts are looked for in arguments: as deep as they may nest by default.
 const NESTING: u8 = 128;
+
+#[cfg(test)]
+mod tests;

@@ -236,3 +236,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
