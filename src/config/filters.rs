@@ -68,9 +68,10 @@ fn unfit(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str, why: &Unfit
     let rules = node.member("rules").map_or(&[][..], Node::items);
     let rule = rules.iter().enumerate().find(|(i, rule)| {
         let id = rule.member("id").and_then(Node::text);
-        id.map_or(why.rule() == format!("rule-{}", i + 1), |id| {
-            id == why.rule()
-        })
+        match id {
+            Some(id) => id == why.rule(),
+            None => why.rule() == format!("rule-{}", i + 1),
+        }
     });
     let (node, path) = match rule {
         Some((i, rule)) => (rule, format!("{path}.rules[{i}]")),

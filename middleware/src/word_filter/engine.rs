@@ -8,7 +8,7 @@ use super::{
 #[derive(Debug)]
 pub(super) enum Engine {
     /// Words and phrases.
-    Literals(Literals),
+    Literals(Box<Literals>),
     /// Expressions and entities.
     Patterns(Patterns),
 }

@@ -35,8 +35,8 @@ impl Patterns {
     /// what follows decides, if that comes before.
     pub(super) fn next(&self, text: Text<'_>, from: usize) -> Option<Candidate> {
         let bytes = text.text.as_bytes();
-        for at in from..bytes.len() {
-            let mut left = self.begins[usize::from(bytes[at])];
+        for (at, byte) in bytes.iter().enumerate().skip(from) {
+            let mut left = self.begins[usize::from(*byte)];
             if left == 0 || !text.text.is_char_boundary(at) {
                 continue;
             }
@@ -45,7 +45,6 @@ impl Patterns {
                 let (pattern, rule) = &self.all[left.trailing_zeros() as usize];
                 left &= left - 1;
                 match pattern.here(text, at) {
-                    Here::Nothing => {}
                     Here::Open => return Some(Candidate::open(at)),
                     Here::Matches(end) if best.is_none_or(|best| best.end < Some(end)) => {
                         best = Some(Candidate {
@@ -54,7 +53,7 @@ impl Patterns {
                             rule: *rule,
                         });
                     }
-                    Here::Matches(_) => {}
+                    Here::Nothing | Here::Matches(_) => {}
                 }
             }
             if best.is_some() {

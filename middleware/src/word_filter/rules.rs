@@ -204,7 +204,7 @@ impl Rules {
                 regex: None,
                 why: why.to_string().into(),
             })?;
-            engines.push((action, Engine::Literals(made)));
+            engines.push((action, Engine::Literals(Box::new(made))));
         }
         for (action, mut all) in patterns {
             while !all.is_empty() {

@@ -121,7 +121,10 @@ impl FilterRule {
             case_sensitive: self.case_sensitive.unwrap_or(usual.case_sensitive),
             whole_word: self.whole_word.unwrap_or(usual.whole_word),
             action: self.action.unwrap_or(usual.action),
-            mask: self.mask.as_deref().map_or(usual.mask.clone(), Into::into),
+            mask: self
+                .mask
+                .as_deref()
+                .map_or_else(|| usual.mask.clone(), Into::into),
             apply_to: self.apply_to.unwrap_or(usual.apply_to),
             ..usual
         }

@@ -21,7 +21,8 @@ pin_project! {
         inner: Inner<B>,
         // None: nothing is looked at. Boxed: most answers of a service that filters have none, and each would be as large.
         watch: Option<Box<Watch>>,
-        trailers: Option<HeaderMap>,
+        // Boxed: hardly an answer has any.
+        trailers: Option<Box<HeaderMap>>,
         error: Option<BoxError>,
     }
 }
@@ -56,7 +57,7 @@ impl<B> ResponseBody<B> {
     /// A body that was read to its end.
     pub(super) fn whole(watch: Box<Watch>, trailers: Option<HeaderMap>) -> Self {
         Self {
-            trailers,
+            trailers: trailers.map(Box::new),
             ..Self::new(Inner::Over, Some(watch))
         }
     }
@@ -125,7 +126,7 @@ where
                 return Poll::Ready(Some(Err(error)));
             }
             if let Some(trailers) = this.trailers.take() {
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
             }
             if watch.is_cut() {
                 this.inner.set(Inner::Over);
@@ -143,7 +144,7 @@ where
                 Some(Ok(frame)) => {
                     match frame.into_data() {
                         Ok(data) => watch.feed(data),
-                        Err(frame) => *this.trailers = frame.into_trailers().ok(),
+                        Err(frame) => *this.trailers = frame.into_trailers().ok().map(Box::new),
                     }
                     let last = this.inner.is_end_stream();
                     if last {

@@ -123,8 +123,9 @@ pin_project! {
         #[pin]
         inner: F,
         // None: nobody looks at the answer.
-        asked: Option<Asked>,
-        reading: Option<Reading<B>>,
+        // Both boxed: room for them is kept for every request, and hardly one uses it.
+        asked: Option<Box<Asked>>,
+        reading: Option<Box<Reading<B>>>,
     }
 }
 
@@ -133,7 +134,7 @@ impl<F, B> Answering<F, B> {
     pub(in super::super) fn new(inner: F, asked: Option<Asked>) -> Self {
         Self {
             inner,
-            asked,
+            asked: asked.map(Box::new),
             reading: None,
         }
     }
@@ -171,7 +172,7 @@ where
             body: Some(Box::pin(body)),
             trailers: None,
         };
-        this.reading.insert(reading).poll(cx)
+        this.reading.insert(Box::new(reading)).poll(cx)
     }
 }
 

@@ -109,11 +109,9 @@ impl Entity {
                 ]);
             }
             Self::Secrets => return secrets::patterns(most),
-            Self::Ssn => one(concat!(
-                r"[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}|[0-8][0-9]{2} [0-9]{2} [0-9]{4}",
-            ))?
-            .apart(hyphened, no_number)
-            .holds(numbers::is_ssn),
+            Self::Ssn => one(r"[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}|[0-8][0-9]{2} [0-9]{2} [0-9]{4}")?
+                .apart(hyphened, no_number)
+                .holds(numbers::is_ssn),
         };
         Ok(vec![single])
     }

@@ -91,10 +91,10 @@ impl Table {
             })
             .collect();
         let steps = builder.steps()?;
-        Ok(Self::measured(classes, columns, steps, starts))
+        Ok(Self::measured(classes, columns, &steps, starts))
     }
 
-    fn measured(classes: Classes, columns: usize, steps: Vec<u32>, starts: Vec<u32>) -> Self {
+    fn measured(classes: Classes, columns: usize, steps: &[u32], starts: Vec<u32>) -> Self {
         let rows: Vec<&[u32]> = steps.chunks(columns).collect();
         let matches = |row: &&[u32]| row.iter().any(|step| step & 1 == 1);
         // Rounds over all rows until nothing comes nearer: there are no more than characters in a match.

@@ -185,26 +185,26 @@ proptest! {
             (0..=text.len()).map(|at| longest(&machine, text, at)).collect::<Vec<_>>()
         };
         let over = all(&begun);
-        for at in 0..begun.len() {
-            let expected = over[at].map_or(Here::Nothing, Here::Matches);
+        for (at, over) in over.iter().enumerate().take(begun.len()) {
+            let expected = over.map_or(Here::Nothing, Here::Matches);
             prop_assert_eq!(pattern.here(text(&begun, true), at), expected, "{} at {}", of, at);
         }
         let mut later = vec![Vec::new(); begun.len()];
         for more in continuations() {
             let ends = all(&(begun.clone() + &more));
-            for at in 0..begun.len() {
-                later[at].push(ends[at]);
+            for (later, end) in later.iter_mut().zip(ends) {
+                later.push(end);
             }
         }
-        for at in 0..begun.len() {
+        for (at, later) in later.iter().enumerate() {
             match pattern.here(text(&begun, false), at) {
                 Here::Open => {
-                    let told = later[at].iter().any(Option::is_some);
+                    let told = later.iter().any(Option::is_some);
                     prop_assert!(told || more(&pattern, &begun, at) > Some(2), "{} at {}", of, at);
                 }
-                Here::Nothing => prop_assert!(later[at].iter().all(Option::is_none), "{} at {}", of, at),
+                Here::Nothing => prop_assert!(later.iter().all(Option::is_none), "{} at {}", of, at),
                 Here::Matches(end) => {
-                    prop_assert!(later[at].iter().all(|it| *it == Some(end)), "{} at {}: {:?}", of, at, later[at]);
+                    prop_assert!(later.iter().all(|it| *it == Some(end)), "{} at {}: {:?}", of, at, later);
                 }
             }
         }
