@@ -1,5 +1,7 @@
 //! `explain`: which route, target and layers a request would meet, and why. Nothing is sent.
 
+mod caller;
+
 use std::fmt::Write as _;
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
@@ -8,6 +10,7 @@ use tollgate_middleware::{
     error::Rejection,
     json, peek,
     route::Ask,
+    token_cap::Caps,
 };
 
 use crate::{
@@ -17,7 +20,10 @@ use crate::{
 
 /// The request to explain.
 #[derive(Debug)]
-pub struct Question(Request<Vec<u8>>);
+pub struct Question {
+    request: Request<Vec<u8>>,
+    caller: Option<String>,
+}
 
 /// A request that cannot be read; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ impl Question {
         body.push(b'}');
         let req = Request::post(path).header(CONTENT_TYPE, "application/json");
         let req = req.body(body);
-        req.map(Self)
+        req.map(Self::of)
             .map_err(|_| Unreadable(format!("`{path}` is no request target")))
     }
 
@@ -79,7 +85,21 @@ impl Question {
             };
             req.headers_mut().append(name, value);
         }
-        Ok(Self(req))
+        Ok(Self::of(req))
+    }
+
+    fn of(request: Request<Vec<u8>>) -> Self {
+        Self {
+            request,
+            caller: None,
+        }
+    }
+
+    /// The same, asked by this caller of the configuration, whatever key the request brings.
+    #[must_use]
+    pub fn by(mut self, caller: impl Into<String>) -> Self {
+        self.caller = Some(caller.into());
+        self
     }
 }
 
@@ -116,19 +136,23 @@ fn say(out: &mut String, what: &str, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{what:<10}{text}");
 }
 
-fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(), Rejection> {
+fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Rejection> {
+    let (req, named) = (&question.request, question.caller.as_deref());
     let (path, headers) = (req.uri().path(), req.headers());
     say(out, "request", format_args!("{} {path}", req.method()));
     let recognised = dialect::recognise(req.method(), path, req.uri().query(), headers);
     let surface = surface(&recognised, out);
+    let caller = caller::admitted(config, req, named)?;
+    let caller = caller.as_ref();
+    caller::told(config, caller, out);
     let json = crate::stack::json(&config.server.limits);
     let intent = match surface {
         Some(surface) => peek::intent(req, surface, &json)?,
         None => None,
     };
-    let named = surface.and_then(|surface| surface.model_in(path));
-    let (intent, named) = (intent.as_ref(), named.as_deref());
-    let ask = Ask::of(path, headers, &recognised, intent, named);
+    let in_path = surface.and_then(|surface| surface.model_in(path));
+    let (intent, in_path) = (intent.as_ref(), in_path.as_deref());
+    let ask = Ask::of(path, headers, &recognised, intent, in_path).by(caller);
     if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
@@ -155,13 +179,40 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
         Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
         None => say(out, "target", format_args!("{}, built in", provider.name)),
     }
+    if provider.passthrough {
+        say(
+            out,
+            "",
+            format_args!("paid with the caller's own credential"),
+        );
+    }
     place.target.takes(surface, intent)?;
     if let Some(asked) = place.target.asked_for(chosen.model.as_deref()) {
         say(out, "asked for", format_args!("{asked}"));
     }
     let own = provider.timeout.over(config.layers.timeout);
     let meter = place.meter.over(config.layers.meter);
-    layers(out, config, &place.timeout.over(own), &meter);
+    let clocks = place.timeout.over(own);
+    say(
+        out,
+        "layers",
+        format_args!("record, seal, cors, respond, hygiene"),
+    );
+    caller::limits(config, caller, out);
+    say(
+        out,
+        "",
+        format_args!(
+            "peek: {} bytes within {:?}",
+            config.server.limits.body, config.server.limits.body_timeout
+        ),
+    );
+    say(out, "", format_args!("route"));
+    caller::asked(config, chosen.model.as_deref(), out);
+    if place.caps != Caps::off() {
+        say(out, "", format_args!("{}", show::caps(&place.caps)));
+    }
+    layers(out, &clocks, &meter);
     Ok(())
 }
 
@@ -187,27 +238,12 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
     None
 }
 
-/// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
-    let limits = &config.server.limits;
+/// The layers behind the limits, in the order of the stack, with the values that hold here.
+fn layers(out: &mut String, clocks: &Timeout, meter: &Meter) {
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
         None => "off".to_owned(),
     };
-    say(
-        out,
-        "layers",
-        format_args!("record, seal, respond, hygiene"),
-    );
-    say(
-        out,
-        "",
-        format_args!(
-            "peek: {} bytes within {:?}",
-            limits.body, limits.body_timeout
-        ),
-    );
-    say(out, "", format_args!("route"));
     say(
         out,
         "",
@@ -278,6 +314,84 @@ routes:
             text.contains("anthropic messages") && text.contains("idle 7s"),
             "{text}"
         );
+    }
+
+    /// The same for callers, of whom one has a key and one a hash.
+    fn called(question: &Question) -> (String, bool) {
+        let file = "
+providers: { m: { dialect: mock, credentials: [] }, own: { dialect: openai, base_url: http://127.0.0.1:1/v1, credentials: passthrough } }
+callers:
+  team: { key: sk-of-the-team-0123456789, models: [\"x*\"], requests: { rate: 60/min, burst: 7 }, concurrency: 3, priority: 4,
+          surfaces: [chat], allow_from: [10.0.0.0/8] }
+  ops: { hash: \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }
+  gone: { key: sk-of-somebody-0123456789, disabled: true }
+routes:
+  - { name: ops, match: { caller: ops }, targets: [own] }
+  - { name: rest, match: {}, targets: [m] }
+layers: { rate_limit: { per_ip: 9/s, global: 8/s, per_model: { \"x*\": 5/s, y: 6/s } }, token_cap: { max_tokens: 11 } }
+";
+        let inputs = Inputs {
+            env: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            listen: None,
+            admin: None,
+        };
+        let loaded = load(file, "test.yaml", &inputs).unwrap();
+        explain(&loaded.config, question)
+    }
+
+    #[test]
+    fn what_holds_for_a_caller_is_told() {
+        let asks = |model: &str| Question::of_model(model, "/v1/chat/completions").unwrap();
+        let (text, served) = called(&asks("x1").by("team"));
+        assert!(served, "{text}");
+        for part in [
+            "team\n",
+            "from 10.0.0.0/8 only",
+            "may use x*",
+            "rest, the first",
+            "by address: { rate: 9/s, burst: 9 }",
+            "by caller: { rate: 60/min, burst: 7 }",
+            "in all: { rate: 8/s",
+            "concurrency: 3 of the caller's, 10000 in all, 1000 wait for 2s at most, of class 4",
+            "by model x*: { rate: 5/s",
+            "max_tokens: 11",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("by model y"), "{text}");
+        let (text, served) = called(&asks("x1").by("ops"));
+        assert!(served && text.contains("ops, the first"), "{text}");
+        assert!(text.contains("the caller's own credential"), "{text}");
+    }
+
+    #[test]
+    fn a_caller_is_refused_as_it_would_be() {
+        let chat = |model: &str| Question::of_model(model, "/v1/chat/completions").unwrap();
+        let embeddings = Question::of_model("x1", "/v1/embeddings").unwrap();
+        let with = |key: &str| {
+            let text = format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{key}\r\n{{\"model\":\"x1\"}}"
+            );
+            Question::of_text(text.as_bytes()).unwrap()
+        };
+        for (question, words) in [
+            (chat("y1").by("team"), "by route, model_not_found"),
+            (embeddings.by("team"), "by auth, forbidden"),
+            (chat("x1").by("gone"), "by auth, invalid_api_key"),
+            (chat("x1"), "by auth, invalid_api_key"),
+            (with(""), "by auth, invalid_api_key"),
+            (
+                with("x-api-key: abc\r\nauthorization: Bearer abcd\r\n"),
+                "by auth, malformed",
+            ),
+        ] {
+            let (text, served) = called(&question);
+            assert!(!served && text.contains(words), "{words} is not in {text}");
+        }
+        // A request's own key says who it is.
+        let (text, served) = called(&with("authorization: Bearer abc\r\n"));
+        assert!(served && text.contains("ops\n"), "{text}");
     }
 
     #[test]

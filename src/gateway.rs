@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, Listen, LogTo, Model, Models, Provider},
     connect::TlsError,
     guards::Counts,
+    jwks,
     listen::Address,
     reload::{self, Live, ReloadError, Reloads, Source},
     server::{
@@ -47,6 +48,8 @@ pub struct Gateway {
 pub enum StartError {
     /// The admin listener.
     Admin(admin::StartError),
+    /// What callers' tokens are checked with.
+    Keys(jwks::StartError),
     /// The request log.
     Log(io::Error),
     /// The data listeners or their workers.
@@ -104,6 +107,7 @@ impl Gateway {
             &OUTCOMES,
         );
         let counts = Counts::new(config);
+        counts.prepare(config).map_err(StartError::Keys)?;
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -357,6 +361,8 @@ fn scrape(live: &Live, tally: &Tally) -> String {
         generation: live.renewer.generation(),
         reload_failed: live.failures.count(),
         last_reload_failed: live.failures.last(),
+        permits_held: live.counts.permits().held() as u64,
+        permits_awaited: live.counts.permits().queued() as u64,
     })
 }
 
@@ -487,6 +493,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),
             Self::Tls(error) | Self::Webhook(webhook::StartError::Tls(error)) => error.fmt(f),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use tollgate_middleware::{
-    auth::{AuthLayer, Digest, Grant, Keys},
+    auth::{
+        AuthLayer, Digest, Grant, Keys,
+        jwt::{Issuer, KeysOrTokens},
+    },
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
     rate_limit::{
@@ -15,7 +18,10 @@ use tollgate_middleware::{
     },
 };
 
-use crate::config::{self, CallerKey, Config};
+use crate::{
+    config::{self, CallerKey, Config, Jwt},
+    jwks::{KeySets, StartError},
+};
 
 /// So many addresses, and so many end users, have a cell of their own.
 const STRANGERS: usize = 65_536;
@@ -33,6 +39,7 @@ struct Inner {
     // By pattern: one that goes and comes again goes on.
     models: Mutex<HashMap<String, Cells>>,
     permits: Permits,
+    key_sets: KeySets,
 }
 
 impl Counts {
@@ -46,12 +53,53 @@ impl Counts {
             users: Cells::new(STRANGERS),
             models: Mutex::default(),
             permits: Permits::new(limits(config)),
+            key_sets: KeySets::default(),
         }))
+    }
+
+    /// Fetches the keys that this configuration's tokens are signed with, if nobody does so yet.
+    ///
+    /// # Errors
+    ///
+    /// What has to be there for that is not.
+    pub fn prepare(&self, config: &Config) -> Result<(), StartError> {
+        self.0.key_sets.prepare(config.layers.jwt.as_ref())
     }
 
     /// Bounds from now on what runs as this configuration says.
     pub fn adopt(&self, config: &Config) {
         self.0.permits.set(limits(config));
+        self.0.key_sets.keep(config.layers.jwt.as_ref());
+    }
+
+    /// Who may call.
+    pub(crate) fn auth(&self, config: &Config) -> AuthLayer {
+        if config.callers.is_empty() {
+            return AuthLayer::open();
+        }
+        let keys = config.callers.iter();
+        let keys = keys.filter_map(|it| Some((digest(it)?, grant(it))));
+        let keys = Keys::new(keys).expect(REFUSED);
+        match &config.layers.jwt {
+            None => AuthLayer::new(keys),
+            Some(jwt) => AuthLayer::new(KeysOrTokens {
+                keys,
+                tokens: self.issuer(config, jwt),
+            }),
+        }
+    }
+
+    fn issuer(&self, config: &Config, jwt: &Jwt) -> Issuer {
+        let keys = self.0.key_sets.of(&jwt.jwks);
+        let algorithms = jwt.algorithms.iter().copied();
+        let issuer = Issuer::new(keys, algorithms, &jwt.issuer, &jwt.audience)
+            .claim(&jwt.caller)
+            .callers(config.callers.iter().map(grant));
+        let named = |it: &&config::Caller| Some(&it.name) == jwt.stands_for.as_ref();
+        match config.callers.iter().find(named) {
+            Some(caller) => issuer.others_as(grant(caller)),
+            None => issuer,
+        }
     }
 
     pub(crate) fn permits(&self) -> Permits {
@@ -107,30 +155,28 @@ impl Counts {
     }
 }
 
-/// Who may call.
-pub(crate) fn auth(config: &Config) -> AuthLayer {
-    if config.callers.is_empty() {
-        return AuthLayer::open();
-    }
-    let keys = config.callers.iter().map(|it| (digest(it), grant(it)));
-    AuthLayer::new(Keys::new(keys).expect(REFUSED))
-}
-
 const REFUSED: &str = "a key that is none, or that two have, is refused when the file is read";
 
-fn digest(caller: &config::Caller) -> Digest {
-    match &caller.key {
+/// None for a caller whom only tokens name.
+fn digest(caller: &config::Caller) -> Option<Digest> {
+    let digest = match &caller.key {
         CallerKey::Key(key) => Digest::of(key.expose()),
         CallerKey::Hash(hash) => hash.expose().parse(),
-    }
-    .expect(REFUSED)
+        CallerKey::Token => return None,
+    };
+    Some(digest.expect(REFUSED))
 }
 
-fn grant(caller: &config::Caller) -> Grant {
+pub(crate) fn grant(caller: &config::Caller) -> Grant {
     let models = caller.models.as_ref();
     let terms = Terms {
         priority: caller.priority,
         models: models.map(|all| all.iter().map(|it| it.to_string().into()).collect()),
+        labels: caller
+            .labels
+            .iter()
+            .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
+            .collect(),
         ..Terms::default()
     };
     let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))

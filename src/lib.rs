@@ -7,6 +7,7 @@ pub mod connect;
 pub mod explain;
 pub mod gateway;
 pub mod guards;
+pub mod jwks;
 pub mod leaf;
 pub mod listen;
 pub mod mock;
@@ -19,3 +20,5 @@ pub mod server;
 pub mod show;
 pub mod stack;
 pub mod telemetry;
+#[cfg(feature = "tokenizer")]
+mod tokens;

@@ -118,6 +118,17 @@ pub(crate) fn listed(config: &Config) -> Vec<Listed> {
     all
 }
 
+/// Whether there is one provider, which knows by itself what may be asked for.
+pub(crate) fn sole_knows(config: &Config) -> bool {
+    let [provider] = &*config.providers else {
+        return false;
+    };
+    match &provider.models {
+        config::Models::Any => true,
+        config::Models::Listed(models) => models.iter().any(|model| model.public.star),
+    }
+}
+
 fn models(models: &config::Models) -> Models {
     match models {
         config::Models::Any => Models::Any,
@@ -142,6 +153,7 @@ fn matcher(matches: &config::Match) -> Matcher {
     Matcher {
         model: patterns(&matches.model),
         path: patterns(&matches.path),
+        caller: patterns(&matches.caller),
         dialect: matches.dialect.clone(),
         stream: matches.stream,
         header: headers.collect(),
@@ -162,6 +174,7 @@ fn target(provider: &Provider) -> Target {
     Target::new(provider.name.as_str(), &base_url(provider))
         .expect("a base URL without an authority is refused when the file is read")
         .credential(credential(provider))
+        .passthrough(provider.passthrough)
         .headers(headers(provider))
         .extra_body(extra.map(|member| (member.name.as_str(), member.json.as_str())))
         .renames(move |model| names.own_name(model).cloned())

@@ -18,6 +18,7 @@ use tollgate_middleware::{
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
+    cors::{Cors, CorsLayer},
     executor::TokioExecutor,
     hygiene::{self, Hygiene, HygieneLayer},
     meter::{self, Inject, InjectLayer, Meter, MeterLayer},
@@ -40,7 +41,7 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
-    guards::{self, Counts},
+    guards::Counts,
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
     routing,
@@ -57,7 +58,8 @@ pub type RouteStack = RateLimit<TokenCap<WordFilter<timeout::Timeout<TargetStack
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
-pub type Edge<K> = Drain<Recorded<Seal<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>, K>>;
+pub type Edge<K> =
+    Drain<Recorded<Seal<Cors<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>>, K>>;
 
 /// Everything between the server and the routes.
 fn edge<K: Sink>(
@@ -75,6 +77,8 @@ fn edge<K: Sink>(
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
         .layer(SealLayer::new())
+        // A browser brings no key when it asks whether its page may ask, and a page may read why it was refused.
+        .layer(cors(config))
         // Everything inside may refuse; nothing outside can.
         .layer(RespondLayer::new().root(true))
         // Before anybody decides by path, names or addresses: what passes means the same to all.
@@ -82,13 +86,13 @@ fn edge<K: Sink>(
         // A stranger is bounded before anybody looks for its key: it can exhaust nothing that others share.
         .layer(counts.strangers(config))
         // Everything inside asks who is calling.
-        .layer(guards::auth(config))
+        .layer(counts.auth(config))
         // The head alone is asked, so that a flood costs nothing; the caller before what all share.
         .layer(counts.known(config))
         // A place in the queue costs no body: what waits has not been read.
         .layer(ConcurrencyLayer::new(counts.permits()))
         // Needs no provider, and no body.
-        .layer(ModelsLayer::new(routing::listed(config)))
+        .layer(ModelsLayer::new(routing::listed(config)).everybody(!routing::sole_knows(config)))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(
             PeekLayer::new(server.limits.body)
@@ -107,6 +111,15 @@ pub(crate) fn json(limits: &config::Limits) -> tollgate_middleware::json::Limits
         depth: u32::try_from(limits.json_depth).unwrap_or(u32::MAX),
         members: u32::try_from(limits.json_members).unwrap_or(u32::MAX),
     }
+}
+
+/// The pages that may ask.
+fn cors(config: &Config) -> CorsLayer {
+    let cors = &config.server.cors;
+    if cors.any {
+        return CorsLayer::any();
+    }
+    CorsLayer::new(cors.origins.iter().cloned())
 }
 
 /// What a head must be; without callers, only this machine is served unless the file says otherwise.
@@ -185,7 +198,13 @@ fn meter(policy: &config::Meter, provider: &Provider) -> (InjectLayer, MeterLaye
         return (inject, MeterLayer::off());
     }
     let drains = policy.on_disconnect == OnDisconnect::Drain;
-    (inject, MeterLayer::new().drain(drains))
+    let meter = MeterLayer::new().drain(drains);
+    #[cfg(feature = "tokenizer")]
+    let (inject, meter) = (
+        inject.keep_prompts(true),
+        meter.tokenizer(crate::tokens::tokenizer()),
+    );
+    (inject, meter)
 }
 
 /// The stack of one worker, and its clients.
@@ -332,7 +351,7 @@ type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
         seal::ResponseBody<
-            Reply<Guarded<Reply<word_filter::ResponseBody<TimedBody<TargetBody>>>, Hold>>,
+            Reply<Reply<Guarded<Reply<word_filter::ResponseBody<TimedBody<TargetBody>>>, Hold>>>,
             SystemClock,
         >,
         K,
@@ -456,7 +475,7 @@ mod tests {
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 950, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 960, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

@@ -35,6 +35,7 @@
 //! | `wire` | below the server: strict heads and chunks, clients that leave or take nothing, what is on the socket |
 //! | `record` | names a request and tells, once, how it ended |
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
+//! | `cors` | answers what browsers ask before a page may ask, and lets pages read the answers |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
 //! | `auth` | says who is calling, and lets in nobody else; with the feature `jwt` also by tokens |
@@ -47,13 +48,13 @@
 //! | `word_filter` | refuses, masks or counts words, expressions and entities, asked and answered |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
-//! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output |
+//! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output; with the feature `tokenizer` it counts what it would guess |
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
-//! No feature is on by default; `full` is all of them. A feature adds a module and changes nothing
+//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and changes nothing
 //! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
-//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`prices`], [`record`] (the record
+//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`origin`], [`prices`], [`record`] (the record
 //! itself) and [`sse`].
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
@@ -81,9 +82,12 @@ pub mod error;
 pub mod executor;
 pub mod facts;
 pub mod json;
+pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
+#[cfg(any(feature = "concurrency", feature = "rate_limit"))]
+mod sync;
 
 #[cfg(feature = "auth")]
 pub mod auth;
@@ -91,6 +95,8 @@ pub mod auth;
 pub mod client;
 #[cfg(feature = "concurrency")]
 pub mod concurrency;
+#[cfg(feature = "cors")]
+pub mod cors;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
 #[cfg(feature = "meter")]

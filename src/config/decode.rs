@@ -14,7 +14,7 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
     TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, filters, providers, routes, server, value};
+use super::{aliases, callers, filters, jwt, providers, routes, server, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -93,10 +93,14 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let mut routes = routes::decode(&mut decoder, root, &providers);
     let callers = callers::decode(&mut decoder, root, &providers);
     let word_filter = filters::decode(&mut decoder, root, &mut routes);
+    callers::judge_matches(&mut decoder, root, &callers);
     let layer = |name| root.member("layers").and_then(|l| l.member(name));
+    let jwt = layer("auth").and_then(|auth| auth.member("jwt"));
+    let jwt = jwt::decode(&mut decoder, jwt, &callers);
     let timeout = layer("timeout");
     let layers = Layers {
         auth,
+        jwt,
         rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
         concurrency: callers::concurrency(layer("concurrency")),
         token_cap: callers::token_cap(layer("token_cap")),

@@ -20,6 +20,7 @@ mod find;
 mod fixed;
 mod json;
 mod json_schema;
+mod jwt;
 mod kind;
 mod mask;
 mod nearest;
@@ -51,11 +52,11 @@ pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
-    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, FilterRule, HeldBodies,
-    Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models,
-    Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route,
-    Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap,
-    Webhook, WordFile, WordFilter, Workers,
+    Connections, Cors, Credential, Dialect, Drain, End, Expose, ExtraMember, FilterRule,
+    HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics,
+    Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Provider, ProviderTls,
+    RateLimits, Route, Runtime, Scheme, Server, ServerTls, Target, Telemetry, Timeout,
+    TimeoutOverride, TokenCap, Webhook, WordFile, WordFilter, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -30,14 +30,7 @@ pub(crate) fn credential(
 ) -> Option<Credential> {
     let node = provider.member("credentials")?;
     let path = format!("{path}.credentials");
-    if is_word(Some(node), "passthrough") {
-        let remedy = "write one credential, or `[]` for none";
-        decoder.error(
-            node.at,
-            &path,
-            "`credentials: passthrough` is not built yet",
-            remedy,
-        );
+    if is_passthrough(provider) {
         return None;
     }
     let items = node.one_or_many();
@@ -49,6 +42,24 @@ pub(crate) fn credential(
     let read = all.map(|(i, item)| one_credential(decoder, item, &format!("{path}[{i}]")));
     read.collect::<Vec<_>>().into_iter().flatten().next()
 }
+
+/// `credentials: passthrough`.
+pub(crate) fn is_passthrough(provider: &Node) -> bool {
+    is_word(provider.member("credentials"), PASSTHROUGH)
+}
+
+/// Whether the caller's own credential goes on; then there is no slot to name.
+pub(crate) fn passthrough(decoder: &mut Decoder<'_, '_, '_>, provider: &Node, path: &str) -> bool {
+    let passes = is_passthrough(provider);
+    if let Some(node) = provider.member("auth").filter(|_| passes) {
+        let message = "the caller's own credential goes on in the slot that it came in";
+        let remedy = "remove `auth`, or write a credential";
+        decoder.error(node.at, &format!("{path}.auth"), message, remedy);
+    }
+    passes
+}
+
+const PASSTHROUGH: &str = "passthrough";
 
 fn one_credential(
     decoder: &mut Decoder<'_, '_, '_>,
@@ -66,6 +77,11 @@ fn one_credential(
             format!("the credential `{path}` is empty"),
             remedy,
         );
+    }
+    if secret.expose() == PASSTHROUGH {
+        let remedy = "write `credentials: passthrough`, without brackets";
+        let message = "the caller's own credential stands alone";
+        decoder.error(key.at, path, message, remedy);
     }
     Some(Credential { name, secret })
 }

@@ -42,16 +42,18 @@ fn one(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry) -> Provider {
     let dialect = dialect.unwrap_or(Dialect::Raw);
     let base_url = parsed(Some(node), "base_url", value::base_url);
     let credential = parts::credential(decoder, node, &path);
+    let passthrough = parts::passthrough(decoder, node, &path);
     let auth = word("auth")
         .and_then(Auth::from_word)
         .unwrap_or_else(|| Auth::of(dialect));
-    if credential.is_some() {
+    if credential.is_some() || passthrough {
         credential_is_safe(decoder, node, &path, base_url.as_ref(), auth);
     }
     Provider {
         name: entry.key.clone(),
         dialect,
         credential,
+        passthrough,
         auth,
         models: parts::models(decoder, node, &path),
         headers: parts::headers(decoder, node, &path),
@@ -129,7 +131,9 @@ fn credential_is_safe(
         let message = format!("`{path}` sends its credential without TLS to another machine");
         decoder.warning(at.at, &format!("{path}.base_url"), message, "use `https`");
     }
+    // A slot beside `passthrough` is an error already.
     if auth == Auth::None
+        && !parts::is_passthrough(node)
         && let Some(at) = node.member("credentials")
     {
         let message = format!("the credential of `{path}` is never sent");

@@ -8,7 +8,7 @@ use super::nearest::nearest;
 use super::problem::{At, Fault};
 use super::provider_parts::header_name;
 use super::tree::{Node, Value};
-use super::types::{Match, Pattern, Provider, Route, Target, WordFilter};
+use super::types::{BaseUrl, Match, Pattern, Provider, Route, Target, WordFilter};
 use super::value::{self, shown, shown_node};
 
 /// Routes whose matches are compared with each other.
@@ -111,6 +111,7 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
     Match {
         model: patterns("model"),
         path: patterns("path"),
+        caller: patterns("caller"),
         dialect: dialects.filter_map(|word| word.parse().ok()).collect(),
         stream: member_text(node, "stream").and_then(|t| t.parse().ok()),
         header,
@@ -118,7 +119,7 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
 }
 
 fn judge_match(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) {
-    for key in ["model", "path", "dialect"] {
+    for key in ["model", "path", "caller", "dialect"] {
         let Some(list) = node.member(key) else {
             continue;
         };
@@ -161,6 +162,7 @@ fn target(
             "name one provider",
         );
     }
+    one_origin(decoder, items, &path, title, known);
     for (i, item) in items.iter().enumerate() {
         judge_target(decoder, item, &format!("{path}[{i}]"), title, known);
     }
@@ -171,6 +173,38 @@ fn target(
         provider: bare.or_else(|| text("provider")).unwrap_or_default(),
         model: text("model"),
         label: text("label"),
+    }
+}
+
+/// A caller's own credential is one provider's: no other origin of the route may see it.
+fn one_origin(
+    decoder: &mut Decoder<'_, '_, '_>,
+    items: &[Node],
+    path: &str,
+    title: &str,
+    known: &Known<'_>,
+) {
+    let mut first: Option<&Provider> = None;
+    for (i, item) in items.iter().enumerate() {
+        let node = item.member("provider").unwrap_or(item);
+        let named = |it: &&Provider| node.text() == Some(it.name.as_str());
+        let Some(provider) = known.list.iter().find(named).filter(|it| it.passthrough) else {
+            continue;
+        };
+        let Some(other) = first else {
+            first = Some(provider);
+            continue;
+        };
+        let origins = [other, provider].map(|it| it.base_url.as_ref().map(BaseUrl::origin));
+        if origins[0] != origins[1] {
+            let message = format!(
+                "the route {title} would send a caller's own credential to {} and to {}",
+                shown(&other.name),
+                shown(&provider.name)
+            );
+            let remedy = "targets with `credentials: passthrough` have one scheme, host and port";
+            decoder.error(node.at, &format!("{path}[{i}]"), message, remedy);
+        }
     }
 }
 

@@ -102,7 +102,7 @@ const SERVER: &[Key] = &[
         "drain",
         Kind::Map(&[key("delay", TIME_OR_ZERO), key("timeout", TIME_OR_ZERO)]),
     ),
-    later("cors", Kind::Layer(&[key("origins", TEXTS)])),
+    key("cors", Kind::Layer(&[key("origins", TEXTS)])),
     key("expose", Kind::Word(&["none", "debug"])),
 ];
 
@@ -190,13 +190,7 @@ const CALLER: &[Key] = &[
     key("key", Kind::Secret),
     key("hash", Kind::Secret),
     key("models", Kind::List(&Kind::Pattern)),
-    key(
-        "requests",
-        Kind::Either(&[
-            Kind::Rate,
-            Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
-        ]),
-    ),
+    key("requests", REQUESTS),
     later(
         "tokens",
         Kind::Either(&[
@@ -213,7 +207,7 @@ const CALLER: &[Key] = &[
     key("expires", Kind::Date),
     key("priority", NATURAL),
     key("disabled", Kind::Bool),
-    later("labels", Kind::Table(&Kind::Text)),
+    key("labels", Kind::Table(&Kind::Text)),
     key("surfaces", TEXTS),
     key("origins", TEXTS),
     later("credential", Kind::Text),
@@ -252,7 +246,7 @@ const STRATEGIES: &[&str] = &[
 const MATCH: &[Key] = &[
     key("model", PATTERNS),
     key("path", PATTERNS),
-    later("caller", PATTERNS),
+    key("caller", PATTERNS),
     key("dialect", Kind::OneOrMany(&DIALECTS)),
     key("stream", Kind::Bool),
     later("tools", Kind::Bool),
@@ -318,26 +312,36 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("keepalive", OUTSIDE),
 ];
 
-const AUTH: &[Key] = &[key("open", Kind::Bool), later("jwt", Kind::Layer(JWT))];
+const AUTH: &[Key] = &[key("open", Kind::Bool), key("jwt", Kind::Layer(JWT))];
 
 const JWT: &[Key] = &[
     needed("jwks", Kind::Url),
-    key("issuer", Kind::Text),
-    key("audience", Kind::Text),
-    key("algorithms", TEXTS),
+    needed("issuer", Kind::Text),
+    needed("audience", Kind::Text),
+    needed("algorithms", TEXTS),
     key("caller", Kind::Text),
     key("as", Kind::Text),
 ];
 
+/// How often, and how many of them at once.
+const REQUESTS: Kind = Kind::Either(&[
+    Kind::Rate,
+    Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
+]);
+
 const RATE_LIMIT: &[Key] = &[
-    key("per_ip", Kind::Rate),
-    key("global", Kind::Rate),
-    key("per_model", Kind::Table(&Kind::Rate)),
+    key("per_ip", REQUESTS),
+    key("global", REQUESTS),
+    key("per_model", Kind::Table(&REQUESTS)),
     key(
         "per_user",
         Kind::Either(&[
             Kind::Rate,
-            Kind::Map(&[needed("rate", Kind::Rate), key("from", TEXTS)]),
+            Kind::Map(&[
+                needed("rate", Kind::Rate),
+                key("burst", COUNT),
+                key("from", TEXTS),
+            ]),
         ]),
     ),
 ];

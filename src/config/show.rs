@@ -17,7 +17,8 @@ use super::types::{
 mod callers;
 mod filters;
 
-use self::callers::{caller, concurrency, rate_limit, token_cap};
+use self::callers::{auth, caller, concurrency, rate_limit, token_cap};
+pub(crate) use self::callers::{caps, rate};
 use self::filters::word_filter;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -54,8 +55,7 @@ pub fn redacted(config: &Config) -> String {
         }
     }
     line(&mut out, 0, "layers:");
-    let open = config.layers.auth.open;
-    line(&mut out, 1, &format!("auth: {{ open: {open} }}"));
+    line(&mut out, 1, &auth(&config.layers));
     line(&mut out, 1, &rate_limit(&config.layers.rate_limit));
     line(&mut out, 1, &concurrency(&config.layers.concurrency));
     if let Some(caps) = token_cap(&config.layers.token_cap) {
@@ -187,7 +187,12 @@ fn provider_in_short(p: &Provider) -> String {
         .credential
         .as_ref()
         .map(|c| format!("credential {}", c.secret));
-    let key = key.unwrap_or_else(|| "no credential".to_owned());
+    let none = if p.passthrough {
+        "the caller's own credential"
+    } else {
+        "no credential"
+    };
+    let key = key.unwrap_or_else(|| none.to_owned());
     let models = match &p.models {
         Models::Any => "any model".to_owned(),
         Models::Listed(models) if models.len() == 1 => "1 model".to_owned(),
@@ -261,6 +266,15 @@ fn server(out: &mut String, server: &Server) {
         1,
         &format!("drain: {{ delay: {delay}, timeout: {timeout} }}"),
     );
+    let origins = server.cors.origins.iter().map(ToString::to_string);
+    let any = server.cors.any.then(|| "*".to_owned());
+    let origins: Vec<_> = any.into_iter().chain(origins).collect();
+    let origins: Vec<_> = origins.iter().map(|it| quoted(it)).collect();
+    line(
+        out,
+        1,
+        &format!("cors: {{ origins: [{}] }}", origins.join(", ")),
+    );
     let debug = server.expose == Expose::Debug;
     line(
         out,
@@ -317,8 +331,12 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(url) = &p.base_url {
         line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
     }
-    line(out, 2, &format!("credentials: [{}]", credential(p)));
-    line(out, 2, &format!("auth: {}", p.auth.word()));
+    if p.passthrough {
+        line(out, 2, "credentials: passthrough");
+    } else {
+        line(out, 2, &format!("credentials: [{}]", credential(p)));
+        line(out, 2, &format!("auth: {}", p.auth.word()));
+    }
     tables(out, p);
     if let Some(clocks) = some_clocks(&p.timeout) {
         line(out, 2, &format!("timeout: {clocks}"));
@@ -446,6 +464,7 @@ fn matches(m: &Match) -> String {
     let parts = [
         list("model", words(&m.model)),
         list("path", words(&m.path)),
+        list("caller", words(&m.caller)),
         list(
             "dialect",
             m.dialect.iter().map(|d| d.as_str().to_owned()).collect(),

@@ -39,6 +39,10 @@ pub(super) struct Shared {
     /// The client has closed its side.
     pub(super) ended: AtomicBool,
     pub(super) lookout: Lookout,
+    /// HTTP has room for more than is kept between two requests.
+    grown: AtomicBool,
+    /// The last request has come whole, and nothing behind it.
+    whole: AtomicBool,
     refuse: Answer,
     order: AtomicU8,
     // NOTE: the waker of a spawned task stays the same for the task's life.
@@ -201,6 +205,10 @@ impl<'a> Run<'a> {
             }
             self.shared.settle();
             let kind = self.shared.phase.kind();
+            if kind == Kind::Idle && !self.finishing && self.shared.may_shrink() {
+                http.renew(&self.limits);
+                continue;
+            }
             if kind == Kind::Busy && self.shared.lookout.begins() {
                 // HTTP flushes its stream in each poll, and the stream looks out when it does.
                 continue;
@@ -321,6 +329,15 @@ impl<S: Stack> Http<S> {
         }
     }
 
+    /// Lets go of what HTTP has kept to read a large body into. Only between two requests: nothing is half read or written
+    /// then.
+    fn renew(&mut self, limits: &Limits) {
+        if let Self::Open(http) = mem::replace(self, Self::Over) {
+            let http1::Parts { io, service, .. } = http.into_parts();
+            *self = Self::Open(Box::new(limits.http().serve_connection(io, service)));
+        }
+    }
+
     /// Ends between two requests.
     fn finish(&mut self) {
         match self {
@@ -344,7 +361,7 @@ impl<S: Stack> Start<S> {
         let stream = Stream::new(socket, shared.clone());
         let below = Below(shared.clone());
         let wire = Wire::with(stream, shared.conn.clone(), limits.wire(), below);
-        let requests = Requests::new(place, shared);
+        let requests = Requests::new(place, shared, limits.window());
         Box::new(limits.http().serve_connection(TokioIo::new(wire), requests))
     }
 }
@@ -359,6 +376,22 @@ impl Shared {
             refuse,
             ..Self::default()
         }
+    }
+
+    /// So many bytes were read at once.
+    pub(super) fn has_read(&self, bytes: usize) {
+        if bytes > KEPT {
+            self.grown.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether HTTP keeps more than it needs, and could do without it now; asked once.
+    fn may_shrink(&self) -> bool {
+        let may = self.grown.load(Ordering::Relaxed) && self.whole.load(Ordering::Relaxed);
+        if may {
+            self.grown.store(false, Ordering::Relaxed);
+        }
+        may
     }
 
     /// The body of an answer has ended: the connection is busy until the end of it has been written, too.
@@ -526,11 +559,17 @@ impl wire::Watch for Below {
         self.0.head_begins();
     }
 
+    fn has_read(&mut self, whole: bool) {
+        self.0.whole.store(whole, Ordering::Relaxed);
+    }
+
     fn refused(&mut self, refusal: &Refusal) -> Vec<u8> {
         (self.0.refuse.0)(refusal)
     }
 }
 
+/// Bytes that HTTP may keep to read into between two requests.
+const KEPT: usize = 32 * 1024;
 /// How long a connection without a request is kept open after it was asked to finish: what its client
 /// has sent is read before a timer of this length fires.
 const LINGER: Duration = Duration::from_millis(100);

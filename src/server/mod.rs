@@ -133,8 +133,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a client may take nothing of what waits for it; `None` is for ever.
     pub slow_reader: Option<Duration>,
-    /// Bytes held per direction of a connection. HTTP takes half of them for what it has read or is to write, at least
-    /// `head` and 8 KiB; the blocks that come from a provider take the rest.
+    /// Bytes held of an answer: half of them wait to be written, the blocks that come from a provider take the rest. One
+    /// frame is always taken.
     pub buffer: usize,
     /// Connections open at once, in all workers; beyond them none is accepted.
     pub connections: usize,
@@ -333,6 +333,12 @@ impl Limits {
         }
     }
 
+    /// Bytes of an answer that may wait to be written before more is asked for. Half of what may be held: what waits there
+    /// keeps blocks of the provider's side from being used again.
+    fn window(&self) -> usize {
+        self.buffer / 2
+    }
+
     /// HTTP with these limits.
     fn http(&self) -> http1::Builder {
         // `wire` has judged the head: hyper only has to have room for it, and some more, so that it never is the one to refuse.
@@ -344,8 +350,9 @@ impl Limits {
             .half_close(false)
             .keep_alive(!self.keep_alive.is_zero())
             .max_header_size(head)
-            // Half of what may be held: what waits there keeps blocks of the provider's side from being used again.
-            .max_buf_size((self.buffer / 2).max(head).max(HYPER_BUFFER));
+            // For request bodies, which are held anyway: many small reads of a large one cost more than what is read. Of
+            // answers it takes a `window`.
+            .max_buf_size(READ.max(head));
         if self.headers > HYPER_HEADERS {
             // Room for a number that is told comes from the heap, twice for each request.
             builder.max_headers(self.headers);
@@ -392,7 +399,7 @@ impl Error for StartError {
     }
 }
 
-/// hyper's least `max_buf_size`; it panics below.
-const HYPER_BUFFER: usize = 8192;
+/// Bytes that are read at once of a request's body, at most; hyper begins with 8 KiB and takes more while that fills up.
+const READ: usize = 512 * 1024;
 /// The headers that hyper has room for unless it is told a number.
 const HYPER_HEADERS: usize = 100;

@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tollgate_middleware::error::BoxError;
+use tollgate_middleware::{conn::Conn, error::BoxError};
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -45,12 +45,18 @@ pub(super) struct Requests<S> {
     place: Arc<Place<S>>,
     own: RefCell<Option<Own<S>>>,
     shared: Arc<Shared>,
+    window: usize,
 }
 
 impl<S> Requests<S> {
-    pub(super) fn new(place: Arc<Place<S>>, shared: Arc<Shared>) -> Self {
-        let own = RefCell::new(None);
-        Self { place, own, shared }
+    /// Of an answer no more is taken from the stack while `window` bytes wait to be written.
+    pub(super) fn new(place: Arc<Place<S>>, shared: Arc<Shared>, window: usize) -> Self {
+        Self {
+            place,
+            own: RefCell::new(None),
+            shared,
+            window,
+        }
     }
 }
 
@@ -79,7 +85,8 @@ where
             },
         };
         let busy = Some(Busy::new(self.shared.clone()));
-        ResponseFuture { step, busy }
+        let window = self.window;
+        ResponseFuture { step, busy, window }
     }
 }
 
@@ -92,6 +99,7 @@ pin_project! {
         #[pin]
         step: Step<Oneshot<S, Request<Incoming>>, S::Future>,
         busy: Option<Busy>,
+        window: usize,
     }
 }
 
@@ -121,7 +129,12 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, busy })))
+        let window = Window::new(*this.window);
+        Poll::Ready(Ok(response.map(|inner| ResponseBody {
+            inner,
+            window,
+            busy,
+        })))
     }
 }
 
@@ -130,19 +143,31 @@ pin_project! {
     pub(super) struct ResponseBody<B> {
         #[pin]
         inner: B,
+        window: Window,
         busy: Option<Busy>,
     }
 }
 
-impl<B: Body> Body for ResponseBody<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().inner.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let conn = this.busy.as_ref().map(|busy| &busy.0.conn);
+        if let Some(conn) = conn {
+            ready!(this.window.poll_room(conn, cx));
+        }
+        let polled = this.inner.poll_frame(cx);
+        if let (Some(conn), Poll::Ready(Some(Ok(frame)))) = (conn, &polled)
+            && let Some(data) = frame.data_ref()
+        {
+            this.window.take(data.len(), conn);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -151,6 +176,42 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// Bounds what of an answer waits to be written: HTTP itself takes as much as it may read, and that is more.
+#[derive(Debug)]
+struct Window {
+    room: usize,
+    /// What was handed over since the flushes before it were so many.
+    handed: usize,
+    mark: u64,
+}
+
+impl Window {
+    fn new(room: usize) -> Self {
+        Self {
+            room,
+            handed: 0,
+            mark: 0,
+        }
+    }
+
+    /// Ready when there is room for another frame.
+    fn poll_room(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<()> {
+        if self.handed >= self.room {
+            ready!(conn.poll_flushed(self.mark, cx));
+            self.handed = 0;
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, bytes: usize, conn: &Conn) {
+        let mark = conn.mark();
+        if mark != self.mark {
+            (self.mark, self.handed) = (mark, 0);
+        }
+        self.handed = self.handed.saturating_add(bytes);
     }
 }
 

@@ -224,8 +224,10 @@ impl AsyncRead for Stream {
             this.lookout = None;
         }
         let read = ready!(polled);
+        let bytes = buf.filled().len() - before;
+        this.shared.has_read(bytes);
         let over = match &read {
-            Ok(()) => buf.filled().len() == before && room > 0,
+            Ok(()) => bytes == 0 && room > 0,
             // A reset, or the end of a TLS connection without its farewell.
             Err(error) => matches!(
                 error.kind(),

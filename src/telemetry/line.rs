@@ -37,6 +37,10 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64, usd: Op
     line.text(r#","path":"#, Some(record.path()));
     line.number(r#","status":"#, record.status().map(u64::from));
     line.text(r#","caller":"#, record.caller().map(|name| &**name));
+    let labels = record.caller_labels();
+    if !labels.is_empty() {
+        line.object(r#","caller_labels":"#, labels);
+    }
     line.text(r#","route":"#, record.route().map(|name| &**name));
     record.with_attempts(|all| {
         target(&mut line, record, all.last());
@@ -312,6 +316,15 @@ impl Line<'_> {
             self.text(if at == 0 { "" } else { "," }, Some(value));
         }
         self.raw("]");
+    }
+
+    fn object(&mut self, name: &str, members: &[(Box<str>, Box<str>)]) {
+        self.raw(name);
+        for (at, (name, text)) in members.iter().enumerate() {
+            self.text(if at == 0 { "{" } else { "," }, Some(name));
+            self.text(":", Some(text));
+        }
+        self.raw("}");
     }
 
     /// A fixed word, or a name that was found harmless: nothing in it needs an escape.

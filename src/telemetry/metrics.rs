@@ -15,9 +15,9 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use tollgate_middleware::record::Found;
+use tollgate_middleware::record::{Found, Refused};
 
-use super::series;
+use super::{limited::Limited, series};
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -69,11 +69,16 @@ pub struct Others {
     pub reload_failed: u64,
     /// Whether the last reload was one of them.
     pub last_reload_failed: bool,
+    /// Requests that hold a permit now.
+    pub permits_held: u64,
+    /// Requests that wait for one now.
+    pub permits_awaited: u64,
 }
 
 #[derive(Debug)]
 struct Table {
     series: series::Registry,
+    limited: Limited,
     outcomes: &'static [&'static str],
     workers: Vec<Worker>,
     // Locked when a configuration begins and when somebody looks: a request has its blocks at hand.
@@ -115,6 +120,7 @@ impl Metrics {
         let workers: Vec<_> = workers.collect();
         let table = Arc::new(Table {
             series: series::Registry::new(workers.len(), &series::OPERATIONS),
+            limited: Limited::default(),
             outcomes,
             workers,
             blocks: Mutex::default(),
@@ -199,6 +205,11 @@ impl Counters {
         }
     }
 
+    /// A layer refused a request.
+    pub fn refused(&self, refused: &Refused) {
+        self.table.limited.note(refused);
+    }
+
     /// A provider was asked, and its answer has ended.
     pub fn asked(&self, view: &series::View, met: &series::Met<'_>, ended: &series::Ended) {
         self.table.series.ended(view, self.worker, met, ended);
@@ -280,7 +291,20 @@ impl Collector for Scraped {
         self.bytes(to)?;
         self.found(to)?;
         self.table.series.encode(to)?;
+        self.table.limited.encode(to)?;
         let others = &self.others;
+        gauge(
+            to,
+            "tollgate_concurrency_held",
+            "Requests that hold a permit",
+            i64::try_from(others.permits_held).unwrap_or(i64::MAX),
+        )?;
+        gauge(
+            to,
+            "tollgate_concurrency_queued",
+            "Requests that wait for a permit",
+            i64::try_from(others.permits_awaited).unwrap_or(i64::MAX),
+        )?;
         gauge(
             to,
             "tollgate_requests_in_flight",

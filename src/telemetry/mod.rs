@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+mod limited;
 pub(crate) mod line;
 pub mod log;
 pub mod metrics;

@@ -140,12 +140,12 @@ fn cause(ended: Ended) -> Option<usize> {
 
 /// What an answer cost, in USD; none if its model has no price, or nothing was asked of a provider.
 fn cost(record: &Record, metered: &Metered, prices: &Prices) -> Option<f64> {
-    let own = record.with_attempts(|attempts| {
-        let model = attempts.last()?.model.clone()?;
-        prices.of(&model).copied()
-    });
-    let asked = || prices.of(record.intent()?.model()?).copied();
-    let price = own.or_else(asked)?;
+    let asked = record.intent().and_then(|intent| intent.model());
+    let price = record.with_attempts(|attempts| {
+        let own = attempts.last()?.model.as_deref();
+        let price = own.and_then(|own| prices.of(own));
+        price.or_else(|| prices.of(asked.filter(|asked| Some(*asked) != own)?))
+    })?;
     let dialect = record
         .surface()
         .map_or(Dialect::Raw, |surface| surface.dialect);
@@ -199,6 +199,9 @@ impl Sink for Told {
             bytes_out: record.bytes_out(),
         });
         record.with_found(|found| self.0.counters.found(found));
+        if let Some(refused) = record.refused() {
+            self.0.counters.refused(&refused);
+        }
         let Inner {
             lines,
             generation,

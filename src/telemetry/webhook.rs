@@ -84,9 +84,10 @@ impl Hook {
 
 /// The type of an event.
 fn word(ended: Ended) -> &'static str {
-    match ended {
-        Ended::ClientGone | Ended::Complete | Ended::Refused => "request.finished",
-        _ => "request.failed",
+    if ended.is_failure() {
+        "request.failed"
+    } else {
+        "request.finished"
     }
 }
 

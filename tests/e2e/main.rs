@@ -7,8 +7,10 @@ mod configs;
 mod dependencies;
 mod edges;
 mod endings;
+mod fuzzed;
 mod harness;
 mod inside;
+mod jwt;
 mod load;
 mod metering;
 mod operations;
@@ -18,5 +20,7 @@ mod reload;
 mod sdk;
 mod sources;
 mod timing;
+#[cfg(feature = "tokenizer")]
+mod tokens;
 mod wire;
 mod words;

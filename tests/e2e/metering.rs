@@ -12,6 +12,8 @@ use crate::{
     inside::{Inside, config, one},
 };
 
+mod rows;
+
 /// The line of a replayed recording: its numbers are those of the ground truth, and the charge names its source.
 pub(crate) fn agrees(what: &str, recording: &Recording, line: &Value) {
     let want = &recording.expected;

@@ -148,6 +148,12 @@ impl<B> Held<B> {
             .checked_add(self.0.left)
     }
 
+    /// The frames that were read, as they arrived.
+    #[cfg(feature = "tokenizer")]
+    pub(crate) fn frames(&self) -> &[Bytes] {
+        self.0.frames.as_slice()
+    }
+
     /// The bytes that were read, as they arrived. Copies if they came in more than one frame.
     pub fn text(&self) -> Cow<'_, [u8]> {
         match self.0.frames.as_slice() {

@@ -4,10 +4,12 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Poll, Waker},
     time::Duration,
 };
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// How much may run, and wait.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use super::{Event, Events, Framing, Surface};
 
 mod marks;
 pub(crate) mod output;
+mod units;
 mod verdict;
 
 use self::verdict::Verdict;

@@ -1,8 +1,8 @@
 //! What a request asks for, read in one pass over the top of its body.
 
-use std::{borrow::Cow, fmt, ops::Range, sync::LazyLock};
+use std::{borrow::Cow, fmt, ops::Range};
 
-use memchr::memmem::Finder;
+use memchr::memmem;
 
 use super::{Dialect, Operation, Surface};
 use crate::json::{Kind, Value};
@@ -279,36 +279,45 @@ fn unfit(member: &'static str, value: Value<'_>) -> Unfit {
 }
 
 /// Bytes of a body that are not base64, and how many images and files it holds.
-///
-/// Only in a body that has room for one is it looked for.
 fn prompt(body: &[u8]) -> (u64, u64) {
-    let (mut bytes, mut media) = (body.len(), 0);
-    if body.len() >= SMALLEST_MEDIA {
-        for word in &*MEDIA {
-            // A long value behind each is the image; what is found in it is none.
-            let mut rest = body;
-            while let Some(at) = word.find(rest) {
-                rest = &rest[at + word.needle().len()..];
-                let value = match rest.trim_ascii_start() {
-                    [b':', value @ ..] => value.trim_ascii_start(),
-                    value => value,
-                };
-                let value = value.strip_prefix(b"\"").unwrap_or(value);
-                let end = memchr::memchr(b'"', value).unwrap_or(value.len());
-                if end >= SMALLEST_MEDIA && !value[..end].contains(&b' ') {
-                    bytes = bytes.saturating_sub(end);
-                    media += 1;
-                    rest = &value[end..];
-                }
-            }
+    let (mut bytes, mut media, mut pos) = (body.len(), 0, 0);
+    // From quote to quote in long steps: of text, in which quotes are near to each other, little is looked at.
+    while let Some(step) = body.get(pos..pos + SMALLEST_MEDIA) {
+        if let Some(quote) = memchr::memrchr(b'"', step) {
+            pos += quote + 1;
+            continue;
         }
+        let run = &body[pos..];
+        let run = &run[..memchr::memchr(b'"', run).unwrap_or(run.len())];
+        if let Some(encoded) = encoded(&body[..pos], run) {
+            bytes = bytes.saturating_sub(encoded);
+            media += 1;
+        }
+        pos += run.len();
     }
     (bytes as u64, media)
 }
 
-/// What stands before base64: in data URLs, and as a member of Anthropic, Gemini and Bedrock; audio of OpenAI.
-static MEDIA: LazyLock<[Finder<'static>; 3]> =
-    LazyLock::new(|| [";base64,", "\"data\"", "\"bytes\""].map(Finder::new));
+/// How many bytes of base64 of an image or file a string ends with, if it does; `before` stands before it, the quote
+/// included.
+fn encoded(before: &[u8], string: &[u8]) -> Option<usize> {
+    let head = &string[..string.len().min(LONGEST_DATA_URL)];
+    let encoded = match memmem::find(head, b";base64,") {
+        Some(at) => &string[at + b";base64,".len()..],
+        None => {
+            // As a member of Anthropic, Gemini and Bedrock; audio of OpenAI.
+            let name = before.strip_suffix(b"\"")?.trim_ascii_end();
+            let name = name.strip_suffix(b":")?.trim_ascii_end();
+            (name.ends_with(b"\"data\"") || name.ends_with(b"\"bytes\"")).then_some(string)?
+        }
+    };
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
+    let begins = encoded.get(..SMALLEST_MEDIA)?.iter().all(is_base64);
+    begins.then_some(encoded.len())
+}
+
+/// What stands before the base64 of a data URL is no longer: a media type and its parameters.
+const LONGEST_DATA_URL: usize = 256;
 
 /// No picture or file of use is smaller.
 const SMALLEST_MEDIA: usize = 1024;

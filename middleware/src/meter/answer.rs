@@ -11,7 +11,7 @@ use crate::{
         Dialect, Event, Events, Framing, Operation, Surface, Usage,
         ending::{
             BLOCK_REASON, DONE, ERROR, FINISH_REASON, FINISH_REASON_OF_GEMINI, USAGE, leading_type,
-            output::{Output, units},
+            output::{Length, Output, length},
             tells,
         },
         eventstream::invoked_into,
@@ -20,7 +20,7 @@ use crate::{
     json::Value,
 };
 
-use super::{outline::Outline, told};
+use super::{outline::Outline, said::Said, told};
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -42,7 +42,11 @@ pub(super) struct Found {
     /// Which calls the names belong to.
     pub(super) calls: Vec<(u64, u64)>,
     /// Words, marks and numbers of the generated text that passed.
-    pub(super) units: u64,
+    pub(super) length: Length,
+    /// How often the answer went on in another member: from thoughts to a text, from a text to a call.
+    pub(super) turns: u64,
+    /// Places of sources that a text names.
+    pub(super) citations: u64,
     /// Events that carried output.
     pub(super) outputs: u64,
     /// The event that carried the first one.
@@ -76,6 +80,7 @@ struct Reader {
     scratch: Vec<u8>,
     /// The size of an output is asked for even where its usage is told.
     weighs: bool,
+    said: Said,
 }
 
 /// Whose words to read.
@@ -123,6 +128,7 @@ impl Answer {
                 found: Found::default(),
                 scratch: Vec::new(),
                 weighs,
+                said: Said::default(),
             },
             begun: false,
         }
@@ -132,6 +138,17 @@ impl Answer {
     pub(super) fn with_cap(mut self, cap: usize) -> Self {
         self.events = self.events.with_cap(cap);
         self
+    }
+
+    /// Keeps what events say for who counts it; `mixed` if they are of several answers. Before the first byte.
+    pub(super) fn listen(&mut self, mixed: bool) {
+        self.reader.said.listen(mixed);
+        self.reader.output.keep();
+    }
+
+    /// What events have said since it was taken last.
+    pub(super) fn said(&mut self) -> (&mut Said, u64) {
+        (&mut self.reader.said, self.reader.found.length.units)
     }
 
     /// Takes the next frame; `last` if nothing follows it.
@@ -263,16 +280,17 @@ impl Reader {
         if !self.may_tell(event.name, data)
             && let Some(text) = self.place.text(data)
         {
-            self.output(index, units(text));
+            self.said.go_on(text);
+            self.output(index, length(text));
             return;
         }
         self.read(index, event.name, data);
     }
 
     #[inline]
-    fn output(&mut self, index: u64, units: u64) {
+    fn output(&mut self, index: u64, length: Length) {
         let found = &mut self.found;
-        found.units += units;
+        found.length += length;
         found.outputs += 1;
         found.outdated |= found.reported;
         found.alone = false;
@@ -312,13 +330,19 @@ impl Reader {
         self.failure(&kind, root);
         let speaks = weight.texts > 0;
         if speaks {
-            self.output(index, weight.units);
+            self.output(index, weight.length);
+            let member = self.place.member();
             if weight.texts == 1 {
                 self.place.learn(data, &weight.last);
             }
+            if weight.texts != 1 || self.place.member() != member {
+                self.said.break_off();
+                self.found.turns += u64::from(self.found.outputs > 1);
+            }
         } else {
-            self.found.units += weight.units;
+            self.found.length += weight.length;
         }
+        self.said.go_on(&weight.said);
         if let Some((usage, flawed)) = report(&self.surface, root) {
             let found = &mut self.found;
             found.flawed |= flawed;
@@ -358,10 +382,10 @@ impl Reader {
         found.news = true;
         if self.weighs || found.flawed || found.usage.completion.is_none() {
             let weight = self.output.of_document(root);
-            found.units = weight.units;
+            found.length = weight.length;
             found.outputs = u64::from(weight.texts > 0);
             if weight.texts > 0 {
-                found.units += dropped / BYTES_A_UNIT;
+                found.length.units += dropped / BYTES_A_UNIT;
             }
         }
     }
@@ -419,6 +443,12 @@ impl Place {
             end += 2 + memchr2(b'"', b'\\', text.get(end + 2..)?)?;
         }
         (end > 0).then(|| &text[..end])
+    }
+
+    /// The end of the name of the member that the text is in.
+    fn member(&self) -> [u8; 8] {
+        let [.., a, b, c, d, e, f, g, h] = self.before;
+        [a, b, c, d, e, f, g, h]
     }
 
     /// Takes the place of an event's only text, unless it is a name: the next one may be another.

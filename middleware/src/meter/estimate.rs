@@ -5,6 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use super::answer::Found;
+use crate::dialect::ending::output::Length;
+
 /// Models that share a tokenizer, or nearly so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
@@ -16,6 +19,9 @@ pub(super) enum Family {
     Qwen,
     DeepSeek,
     Grok,
+    Cohere,
+    /// The open weights of OpenAI's.
+    Harmony,
     Other,
 }
 
@@ -52,7 +58,7 @@ pub(super) enum Side {
 // ===== impl Family =====
 
 impl Family {
-    const COUNT: usize = 9;
+    const COUNT: usize = 11;
 
     /// By the name of a model, whoever serves it.
     pub(super) fn of(model: &str) -> Self {
@@ -70,7 +76,9 @@ impl Family {
                 .is_some_and(|head| head.eq_ignore_ascii_case(word))
         };
         // What most are called is found without a search.
-        if begins("gpt") || OPENAI.into_iter().any(begins) {
+        if begins("gpt-oss") {
+            Self::Harmony
+        } else if begins("gpt") || OPENAI.into_iter().any(begins) {
             Self::OpenAi
         } else if begins("claude") || has("claude") {
             Self::Claude
@@ -84,6 +92,10 @@ impl Family {
             Self::Grok
         } else if has("mistral") || has("mixtral") || has("codestral") || has("magistral") {
             Self::Mistral
+        } else if has("command-") {
+            Self::Cohere
+        } else if has("gpt-oss") {
+            Self::Harmony
         } else if has("llama") || has("sonar") {
             Self::Llama
         } else if has("gpt") {
@@ -100,17 +112,59 @@ impl Family {
             (Side::Prompt, Self::Claude) => 3.6,
             (Side::Prompt, Self::Mistral | Self::Other) => 4.0,
             (Side::Prompt, _) => 4.3,
-            (Side::Completion, Self::Claude) => 0.9,
+            (Side::Completion, Self::Claude) => 0.93,
             (Side::Completion, _) => 1.0,
         }
     }
 
-    /// Tokens around a tool call that are not in its name and arguments.
-    pub(super) const fn around_a_call(self) -> u64 {
+    /// Tokens of an answer that are in none of its texts: marks that open it, that lead from thoughts to a text, that stand around
+    /// calls and citations. They are generated and billed, and only some of them are a family's secret.
+    pub(super) fn around(self, found: &Found) -> u64 {
+        if found.outputs == 0 {
+            return 0;
+        }
+        let (opening, a_turn) = match self {
+            // `<|channel|>analysis<|message|>`, then `<|end|><|start|>assistant<|channel|>final<|message|>`.
+            Self::Harmony => (3, 6),
+            // What it bills leaves these out, what it counts does not.
+            Self::Cohere => (8, 0),
+            _ => (0, 0),
+        };
+        // A call is a turn of its own.
+        let turns = found.turns.min(u64::from(found.tools.is_empty()));
+        opening
+            + turns * a_turn
+            + found.tools.len() as u64 * self.around_a_call()
+            + found.citations * A_CITATION
+    }
+
+    /// Tokens that several calls at once have beside those around each: one call of a tool that calls others, with the names of
+    /// its members. The units of arguments, which are a little too many, make up for them; the count of a tokenizer does not.
+    pub(super) fn between_calls(self, found: &Found) -> u64 {
         match self {
-            Self::OpenAi | Self::Gemini | Self::Llama | Self::Mistral => 10,
+            Self::OpenAi if found.tools.len() > 1 => found.tools.len() as u64 * 8,
+            _ => 0,
+        }
+    }
+
+    /// How long a text is to this family: some keep up to three digits of a number together, others none.
+    pub(super) const fn units(self, of: Length) -> u64 {
+        match self {
+            Self::Gemini | Self::Mistral | Self::Qwen => of.units + of.digits,
+            _ => of.units,
+        }
+    }
+
+    /// Tokens around a tool call that are not in its name and arguments.
+    const fn around_a_call(self) -> u64 {
+        match self {
+            Self::OpenAi => 7,
+            Self::Gemini | Self::Llama | Self::Mistral => 10,
+            Self::Harmony => 14,
+            Self::Cohere => 17,
             Self::Claude => 30,
-            _ => 20,
+            Self::DeepSeek => 40,
+            Self::Qwen | Self::Grok | Self::Other => 20,
         }
     }
 }
@@ -181,6 +235,9 @@ impl Sum {
     }
 }
 
+/// Tokens of a citation: the tag around what is cited.
+const A_CITATION: u64 = 22;
+
 /// How names of OpenAI's begin that have no `gpt` in front.
 const OPENAI: [&str; 8] = [
     "o1",
@@ -217,7 +274,8 @@ mod tests {
     fn families_are_known_by_name_whoever_serves_them() {
         for (name, family) in [
             ("gpt-4o-mini", Family::OpenAi),
-            ("openai/gpt-oss-120b", Family::OpenAi),
+            ("openai/gpt-oss-120b", Family::Harmony),
+            ("command-a-03-2025", Family::Cohere),
             ("o3-mini", Family::OpenAi),
             ("anthropic.claude-3-haiku-20240307-v1:0", Family::Claude),
             ("Claude-Sonnet-4", Family::Claude),

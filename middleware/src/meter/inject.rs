@@ -30,12 +30,26 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InjectLayer {
     on: bool,
+    #[cfg(feature = "tokenizer")]
+    keeps: bool,
 }
 
 impl InjectLayer {
     /// A layer that asks if `on`, and else does nothing.
     pub fn new(on: bool) -> Self {
-        Self { on }
+        Self {
+            on,
+            #[cfg(feature = "tokenizer")]
+            keeps: false,
+        }
+    }
+
+    /// Whether the body of a request is kept, beside its way, for the tokenizer of the [`MeterLayer`](super::MeterLayer) inside.
+    #[cfg(feature = "tokenizer")]
+    #[must_use]
+    pub fn keep_prompts(mut self, yes: bool) -> Self {
+        self.keeps = yes;
+        self
     }
 }
 
@@ -43,7 +57,10 @@ impl<S> Layer<S> for InjectLayer {
     type Service = Inject<S>;
 
     fn layer(&self, inner: S) -> Inject<S> {
-        Inject { inner, on: self.on }
+        Inject {
+            inner,
+            policy: *self,
+        }
     }
 }
 
@@ -51,7 +68,7 @@ impl<S> Layer<S> for InjectLayer {
 #[derive(Clone, Debug)]
 pub struct Inject<S> {
     inner: S,
-    on: bool,
+    policy: InjectLayer,
 }
 
 impl<S, B> Service<Request<Held<B>>> for Inject<S>
@@ -67,7 +84,12 @@ where
     }
 
     fn call(&mut self, mut req: Request<Held<B>>) -> S::Future {
-        if self.on && asks_for_it(&req) && ask(req.body_mut()) {
+        #[cfg(feature = "tokenizer")]
+        if self.policy.keeps && req.body().is_whole() {
+            let sent = super::tokens::Sent(req.body().frames().to_vec());
+            req.extensions_mut().insert(sent);
+        }
+        if self.policy.on && asks_for_it(&req) && ask(req.body_mut()) {
             req.extensions_mut().insert(Injected);
         }
         self.inner.call(req)

@@ -23,7 +23,8 @@
 //! | an answer of another status than 2xx, no answer | nothing | `none` |
 //!
 //! An estimate goes by bytes, per family of models, corrected by what providers report. It is never zero for text that was
-//! delivered.
+//! delivered. With the feature `tokenizer` what is asked and said of OpenAI's models is counted, on another thread, and only what
+//! is not counted in time is guessed. Thoughts that a provider counts and does not show are in neither.
 //!
 //! An event costs the search for a few words (`examples/meter_cost.rs` prints how long that takes). It is parsed if one of them is there, or if its text is not where the text of
 //! the event before was. Nothing is allocated per chunk, nothing of the body is kept but an event that is not whole yet, 1 MiB
@@ -62,13 +63,20 @@ mod charge;
 mod estimate;
 mod inject;
 mod outline;
+mod said;
 mod service;
+#[cfg(feature = "tokenizer")]
+mod tokens;
 mod told;
+#[cfg(not(feature = "tokenizer"))]
+mod untold;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "tokenizer")]
+pub use self::tokens::{Counting, Tokenizer};
 pub use self::{
     body::ResponseBody,
     inject::{Inject, InjectLayer},

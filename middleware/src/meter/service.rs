@@ -10,6 +10,10 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "tokenizer")]
+use super::tokens::{Sent, Tally, Tokenizer};
+#[cfg(not(feature = "tokenizer"))]
+use super::untold::Tally;
 use super::{
     answer::Answer,
     body::ResponseBody,
@@ -29,8 +33,16 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct MeterLayer<C = SystemClock> {
     policy: Policy,
-    estimator: Estimator,
+    estimates: Estimates,
     clock: C,
+}
+
+/// Where estimates come from.
+#[derive(Clone, Debug, Default)]
+struct Estimates {
+    guess: Estimator,
+    #[cfg(feature = "tokenizer")]
+    tokenizer: Option<Tokenizer>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,11 +101,20 @@ impl<C> MeterLayer<C> {
         self
     }
 
+    /// Has prompts and streamed answers of OpenAI's models counted, and guesses only what is not counted in time. Prompts are those
+    /// that an [`InjectLayer`](super::InjectLayer) outside of this layer [keeps](super::InjectLayer::keep_prompts).
+    #[cfg(feature = "tokenizer")]
+    #[must_use]
+    pub fn tokenizer(mut self, tokenizer: Tokenizer) -> Self {
+        self.estimates.tokenizer = Some(tokenizer);
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> MeterLayer<D> {
         MeterLayer {
             policy: self.policy,
-            estimator: self.estimator,
+            estimates: self.estimates,
             clock,
         }
     }
@@ -106,7 +127,7 @@ impl<S, C: Clone> Layer<S> for MeterLayer<C> {
         Meter {
             inner,
             policy: self.policy,
-            estimator: self.estimator.clone(),
+            estimates: self.estimates.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -117,7 +138,7 @@ impl<S, C: Clone> Layer<S> for MeterLayer<C> {
 pub struct Meter<S, C = SystemClock> {
     inner: S,
     policy: Policy,
-    estimator: Estimator,
+    estimates: Estimates,
     clock: C,
 }
 
@@ -138,13 +159,37 @@ where
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
         let asked = (!self.policy.off).then(|| asked(&req, &self.clock));
+        #[cfg(feature = "tokenizer")]
+        let sent = req.extensions().get().cloned();
+        let inner = self.inner.call(req);
+        #[cfg(feature = "tokenizer")]
+        let tally = self
+            .estimates
+            .tally(asked.as_ref().map(|(asked, _)| asked), sent);
+        #[cfg(not(feature = "tokenizer"))]
+        let tally = Tally;
         ResponseFuture {
-            inner: self.inner.call(req),
+            inner,
             asked,
             policy: self.policy,
-            estimator: self.estimator.clone(),
+            estimates: self.estimates.clone(),
             clock: self.clock.clone(),
+            tally,
         }
+    }
+}
+
+#[cfg(feature = "tokenizer")]
+impl Estimates {
+    /// Begins to count what was asked. The provider's name of its model is known once the request has been passed on.
+    fn tally(&self, asked: Option<&Asked>, sent: Option<Sent>) -> Tally {
+        let (Some(tokenizer), Some(asked)) = (&self.tokenizer, asked) else {
+            return Tally::default();
+        };
+        let vocabulary = asked.of_model(|model| model.and_then(Tokenizer::knows));
+        vocabulary.map_or_else(Tally::default, |it| {
+            tokenizer.begin(it, sent, asked.surface())
+        })
     }
 }
 
@@ -183,8 +228,9 @@ pin_project! {
         // None: nobody meters. With it, whether the record is our own.
         asked: Option<(Asked, bool)>,
         policy: Policy,
-        estimator: Estimator,
+        estimates: Estimates,
         clock: C,
+        tally: Tally,
     }
 }
 
@@ -224,17 +270,18 @@ where
             record.set_drains();
         }
         let watch = if watched {
-            let curious = this.estimator.is_curious();
+            let curious = this.estimates.guess.is_curious();
             Watch::new(Metering {
                 answer: Answer::new(asked.surface(), framing, curious).with_cap(this.policy.event),
                 curious,
                 document: is_document(framing, stream),
                 asked,
-                estimator: this.estimator.clone(),
+                estimator: this.estimates.guess.clone(),
                 clock: this.clock.clone(),
                 unmarked: this.policy.unmarked,
                 gaps: Gaps::default(),
                 bytes: 0,
+                tally: std::mem::take(this.tally),
             })
         } else {
             Watch::nothing()

@@ -23,6 +23,8 @@ mod estimates;
 mod injection;
 mod recorded;
 mod reports;
+#[cfg(feature = "tokenizer")]
+mod tokens;
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;

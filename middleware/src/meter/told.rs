@@ -194,6 +194,11 @@ fn anthropic(kind: &str, root: Value<'_>, found: &mut Found) {
             };
             next_name(block.filter(is_call), found);
         }
+        "content_block_delta" => {
+            let delta = root.get("delta");
+            let cites = delta.is_some_and(|delta| delta.get("citation").is_some());
+            found.citations += u64::from(cites);
+        }
         "message_delta" => {
             let delta = root.get("delta");
             reason(0, delta.and_then(|delta| delta.get("stop_reason")), found);

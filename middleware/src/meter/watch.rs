@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+#[cfg(feature = "tokenizer")]
+use super::tokens::Tally;
+#[cfg(not(feature = "tokenizer"))]
+use super::untold::Tally;
 use super::{
     answer::Answer,
     charge::{self, End, Facts},
@@ -36,6 +40,8 @@ pub(super) struct Metering<C> {
     pub(super) gaps: Gaps,
     /// Bytes of the answer.
     pub(super) bytes: u64,
+    /// What a tokenizer counts.
+    pub(super) tally: Tally,
 }
 
 /// What is known of the request.
@@ -56,6 +62,15 @@ impl Asked {
             None => self.record.surface(),
         }
     }
+
+    /// What is to be told of the model: as the provider was asked for it, or as the caller did.
+    pub(super) fn of_model<R>(&self, tell: impl Fn(Option<&str>) -> R) -> R {
+        let own = self.record.with_attempts(|attempts| {
+            let model = attempts.last()?.model.as_deref()?;
+            Some(tell(Some(model)))
+        });
+        own.unwrap_or_else(|| tell(self.intent.as_ref().and_then(Intent::model)))
+    }
 }
 
 /// The time between outputs.
@@ -71,7 +86,11 @@ impl<C: Clock> Watch<C> {
         Self(None)
     }
 
-    pub(super) fn new(metering: Metering<C>) -> Self {
+    pub(super) fn new(mut metering: Metering<C>) -> Self {
+        if metering.tally.listens() {
+            let choices = metering.asked.intent.as_ref().map_or(1, Intent::choices);
+            metering.answer.listen(choices > 1);
+        }
         Self(Some(Box::new(metering)))
     }
 
@@ -105,6 +124,10 @@ impl<C: Clock> Metering<C> {
         self.answer.feed(data, last);
         if self.document {
             return;
+        }
+        if self.tally.listens() {
+            let (said, units) = self.answer.said();
+            self.tally.hear(said, units);
         }
         let outputs = self.answer.found().outputs;
         if outputs != self.gaps.outputs {
@@ -162,17 +185,9 @@ impl<C: Clock> Metering<C> {
         });
     }
 
-    /// The model as the provider was asked for it, or as the caller did.
     fn family(&self) -> Family {
-        let asked = &self.asked;
-        let own = asked.record.with_attempts(|attempts| {
-            let model = attempts.last()?.model.as_deref()?;
-            Some(Family::of(model))
-        });
-        own.unwrap_or_else(|| {
-            let named = asked.intent.as_ref().and_then(Intent::model);
-            named.map_or(Family::Other, Family::of)
-        })
+        self.asked
+            .of_model(|model| model.map_or(Family::Other, Family::of))
     }
 
     /// Whether what is asked here is text.
@@ -201,7 +216,8 @@ impl<C: Clock> Metering<C> {
         }
         let family = self.family();
         let (bytes, media) = self.sent();
-        let text = self.estimator.tokens(family, Side::Prompt, bytes);
+        let text = self.tally.prompt();
+        let text = text.unwrap_or_else(|| self.estimator.tokens(family, Side::Prompt, bytes));
         text + media * MEDIA
     }
 
@@ -225,11 +241,18 @@ impl<C: Clock> Metering<C> {
             let bytes = if self.generates() { self.bytes } else { 0 };
             return self.estimator.tokens(family, Side::Prompt, bytes);
         }
-        let around = found.tools.len() as u64 * family.around_a_call();
+        let around = family.around(found);
+        if let Some(counted) = self.tally.completion(found.length.units) {
+            return counted.max(found.outputs) + around + family.between_calls(found);
+        }
         // A stream whose events are a word each on average tells a token at a time: then they need only be counted. No
         // provider cuts a token in two, so they are the least in any case.
-        let singly = found.outputs >= FEW && found.units * 2 <= found.outputs * 3;
-        let said = if singly { 0 } else { found.units };
+        let singly = found.outputs >= FEW && found.length.units * 2 <= found.outputs * 3;
+        let said = if singly {
+            0
+        } else {
+            family.units(found.length)
+        };
         let said = self.estimator.tokens(family, Side::Completion, said);
         said.max(found.outputs) + around
     }
@@ -241,9 +264,10 @@ impl<C: Clock> Metering<C> {
         if let Some(completion) = usage.completion
             && usage.reasoning.unwrap_or(0) == 0
         {
-            let around = found.tools.len() as u64 * family.around_a_call();
+            let around = family.around(found);
             let (side, said) = (Side::Completion, completion.saturating_sub(around));
-            self.estimator.learn(family, side, found.units, said);
+            self.estimator
+                .learn(family, side, family.units(found.length), said);
         }
         if let (Some(prompt), (bytes, 0)) = (usage.prompt, self.sent()) {
             let apart = self.asked.surface().is_some_and(|surface| {

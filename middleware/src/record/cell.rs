@@ -13,7 +13,7 @@ use super::{Attempt, Digest, Ended, Found, Mark, Metered, Refused, Standing, Was
 use crate::{
     dialect::{self, Recognised, Surface},
     error::{Reason, Rejection},
-    facts::Intent,
+    facts::{Caller, Intent},
 };
 
 /// What is known of one request, written by the layers that find it out and read when it has ended.
@@ -33,7 +33,7 @@ struct Cell {
     path: Box<str>,
     recognised: Recognised,
     intent: OnceLock<Intent>,
-    caller: OnceLock<Arc<str>>,
+    caller: OnceLock<Caller>,
     route: OnceLock<Arc<str>>,
     attempts: Mutex<Vec<Attempt>>,
     standings: Mutex<Vec<Standing>>,
@@ -171,12 +171,18 @@ impl Record {
 
     /// Who called; written by `auth`.
     pub fn caller(&self) -> Option<&Arc<str>> {
-        self.0.caller.get()
+        self.0.caller.get().map(Caller::name)
+    }
+
+    /// The labels that the caller has for whoever accounts for it.
+    pub fn caller_labels(&self) -> &[(Box<str>, Box<str>)] {
+        let caller = self.0.caller.get();
+        caller.map_or(&[], |caller| &caller.terms().labels)
     }
 
     /// Writes who called.
-    pub fn set_caller(&self, name: Arc<str>) {
-        let _ = self.0.caller.set(name);
+    pub fn set_caller(&self, caller: Caller) {
+        let _ = self.0.caller.set(caller);
     }
 
     /// The name of the route that took it; written by `route`.

@@ -6,12 +6,13 @@ use crate::dialect::Usage;
 
 /// What an answer has told so far, and what it is charged with.
 ///
-/// It grows while the answer passes, and is final when the answer has ended.
+/// It grows while the answer passes: a report is here before the frame that carries it has gone on. It is final when the answer
+/// has ended, before the guards outside of the meter are told so.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metered {
-    /// The provider's own numbers; none if it reported none.
+    /// The provider's own numbers as far as they have passed; none if it reported none.
     pub usage: Option<Usage>,
-    /// What limits and budgets settle on; known at the end, until then as if the answer were cut here.
+    /// What limits and budgets settle on; nothing until the answer has ended.
     pub charge: Charge,
     /// Why each choice ended, in their order and in the provider's words.
     pub finish_reasons: Vec<Cow<'static, str>>,

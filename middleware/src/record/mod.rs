@@ -13,7 +13,8 @@
 //! - *Place*: outermost. What it does not enclose, it does not record.
 //!
 //! The [`Sink`] is told once per request, when the body of the answer has ended, or when the client
-//! has left before there was one. That is the moment at which the request is over.
+//! has left before there was one. That is the moment at which the request is over. A [`Queue`] is a sink that calls back on
+//! another thread.
 //!
 //! Names: the caller's `x-request-id` if it is 1 to 128 of `[A-Za-z0-9._-]`, else a UUIDv7. An
 //! answer that brings its own `x-request-id` keeps it and carries ours as `tollgate-request-id`.
@@ -62,6 +63,8 @@ mod layer;
 mod metered;
 mod outcome;
 #[cfg(feature = "record")]
+mod queue;
+#[cfg(feature = "record")]
 mod watch;
 
 pub use self::{
@@ -73,6 +76,7 @@ pub use self::{
 pub use self::{
     drain::{Drain, DrainBody, DrainFuture, DrainLayer},
     layer::{RecordLayer, Recorded, ResponseFuture, new_request_id},
+    queue::{Events, Queue},
     watch::{RequestBody, ResponseBody, Sink},
 };
 #[cfg(feature = "record")]

@@ -114,6 +114,12 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// Whether something went wrong: neither the answer was handed over whole, nor was the request refused, nor did its client leave.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        !matches!(self, Self::ClientGone | Self::Complete | Self::Refused)
+    }
+
     /// Every ending, in the order of their discriminants.
     pub const ALL: [Self; 9] = [
         Self::ClientGone,

@@ -71,6 +71,8 @@ pub struct Matcher {
     pub model: Vec<Pattern>,
     /// Any of these paths, without the query.
     pub path: Vec<Pattern>,
+    /// Any of these callers, by their names in the list of callers.
+    pub caller: Vec<Pattern>,
     /// Any of these dialects of the caller.
     pub dialect: Vec<Dialect>,
     /// Whether a stream is asked for.
@@ -84,6 +86,10 @@ impl Matcher {
     pub(super) fn holds(&self, ask: &Ask<'_>, model: Option<&str>, any_path: bool) -> bool {
         self.takes_path(ask, any_path)
             && (self.model.is_empty() || model.is_some_and(|it| any(&self.model, it)))
+            && (self.caller.is_empty()
+                || ask
+                    .caller
+                    .is_some_and(|it| any(&self.caller, it.listed_as())))
             && (self.dialect.is_empty() || self.takes_dialect(ask.recognised))
             && self.stream.is_none_or(|stream| stream == ask.stream)
             && self

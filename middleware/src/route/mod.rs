@@ -1,7 +1,7 @@
 //! Decides which route takes a request, and for which model.
 //!
 //! Contract
-//! - *Reads*: [`Intent`](crate::facts::Intent), [`Caller`](crate::facts::Caller) (absent: any model) and [`Record`](crate::record::Record) (or the head itself).
+//! - *Reads*: [`Intent`](crate::facts::Intent), [`Caller`](crate::facts::Caller) (absent: any model, and no rule that is for callers) and [`Record`](crate::record::Record) (or the head itself).
 //! - *Writes*: [`Route`](crate::facts::Route), into the request; the route's name into the `Record`.
 //! - *Refuses*: [`ModelNotFound`](crate::error::Reason::ModelNotFound), [`NotFound`](crate::error::Reason::NotFound),
 //!   [`UnsupportedCoding`](crate::error::Reason::UnsupportedCoding) for a body that hides its model.

@@ -6,7 +6,7 @@ use super::{Catalogue, Matcher};
 use crate::{
     dialect::{Dialect, Operation, Recognised, Surface},
     error::{Reason, Rejection},
-    facts::Intent,
+    facts::{Caller, Intent},
 };
 
 const LAYER: &str = "route";
@@ -61,6 +61,8 @@ pub struct Ask<'a> {
     pub hidden: bool,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+    /// Who asks; nobody may ask for any model.
+    pub caller: Option<&'a Caller>,
 }
 
 impl<'a> Ask<'a> {
@@ -87,7 +89,15 @@ impl<'a> Ask<'a> {
             stream: intent.map_or(streams, Intent::stream),
             hidden: unread.is_some_and(Surface::body_names_model),
             headers,
+            caller: None,
         }
+    }
+
+    /// The same, asked by this caller.
+    #[must_use]
+    pub fn by(mut self, caller: Option<&'a Caller>) -> Self {
+        self.caller = caller;
+        self
     }
 
     /// An OpenAI chat completion that is not streamed, without headers: for examples and tools.
@@ -111,6 +121,7 @@ impl<'a> Ask<'a> {
             stream: false,
             hidden: false,
             headers,
+            caller: None,
         }
     }
 }
@@ -166,7 +177,7 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `NotFound` if no rule takes the path, `ModelNotFound` if none serves the model, `UnsupportedCoding` if
+    /// `NotFound` if no rule takes the path, `ModelNotFound` if none serves the model or the caller may not use it, `UnsupportedCoding` if
     /// the model is hidden where not every model may be asked for.
     pub fn choose(&self, ask: &Ask<'_>) -> Result<Choice, Rejection> {
         let asked = ask.model.map(|model| self.resolve(model));
@@ -181,6 +192,13 @@ impl Table {
         };
         if ask.hidden && model.is_none() && self.is_restricted(index) {
             return Err(hidden_model());
+        }
+        // By the name that aliases lead to; what names no model is for those who may use any.
+        if ask
+            .caller
+            .is_some_and(|it| !it.may_use(model.unwrap_or_default()))
+        {
+            return Err(unknown_model());
         }
         let name = self.rules.get(index).and_then(|rule| rule.name.clone());
         Ok(Choice {
@@ -315,7 +333,7 @@ struct Resolved<'a> {
     pin: Option<usize>,
 }
 
-pub(super) fn unknown_model() -> Rejection {
+fn unknown_model() -> Rejection {
     let told =
         "no provider here serves this model, or it is not granted to you; see GET /v1/models";
     Rejection::new(Reason::ModelNotFound, LAYER, told)

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     dialect::{self, Dialect, Recognised},
     error::{Reason, Rejection},
+    facts::{Caller, Terms},
 };
 
 /// What a POST of this path is, in the words of routing.
@@ -35,6 +36,7 @@ impl Head {
             stream: self.stream,
             hidden: false,
             headers: &self.headers,
+            caller: None,
         }
     }
 }
@@ -280,6 +282,35 @@ fn a_wrong_prefix_is_answered_with_the_right_path() {
             .unwrap_err();
         assert!(refused.message().contains("/v1/chat/completions"));
     }
+}
+
+#[test]
+fn a_rule_is_for_callers_by_their_names_in_the_list() {
+    let when = |texts: &[&str]| Matcher {
+        caller: patterns(texts),
+        ..Matcher::default()
+    };
+    let rules = [
+        Rule::new("exact").when(when(&["team-a"])).to("a", None),
+        Rule::new("some").when(when(&["ci-*", "ops"])).to("b", None),
+        Rule::new("rest").to("c", None),
+    ];
+    let table = Table::new([any("a"), any("b"), any("c")], [], rules);
+    let by = |caller: Option<&Caller>| chosen(&table, &Ask::chat("m").by(caller)).unwrap().0;
+    let caller = |name: &str| Caller::new(name, Terms::default());
+    for (name, index) in [
+        ("team-a", 0),
+        ("ci-1", 1),
+        ("ops", 1),
+        ("team-a-2", 2),
+        ("Team-A", 2),
+    ] {
+        assert_eq!(by(Some(&caller(name))), index, "{name}");
+    }
+    assert_eq!(by(None), 2);
+    // A claim is no name in the list: it comes on the terms of one that is.
+    let claims = caller("team-a").derive("ops");
+    assert_eq!(by(Some(&claims)), 0);
 }
 
 #[test]

@@ -121,8 +121,7 @@ where
         if let Some(intent) = &intent {
             splice::edit_body(req, intent, &self.target, renamed)?;
         }
-        let base = &self.target.base_path;
-        head::edit_target(req.uri_mut(), base, recognised, renamed).ok_or_else(|| {
+        head::edit_target(req.uri_mut(), &self.target, recognised, renamed).ok_or_else(|| {
             let told = "the path cannot be put behind the provider's base URL";
             Rejection::new(Reason::Malformed, "upstream", told)
         })?;

@@ -18,6 +18,7 @@ pub struct Target {
     pub(super) host: HeaderValue,
     pub(super) base_path: Box<str>,
     pub(super) credential: Credential,
+    pub(super) passthrough: bool,
     pub(super) secrets: Option<Arc<Secrets>>,
     pub(super) headers: HeaderMap,
     pub(super) extra_body: Vec<(Box<str>, Box<str>)>,
@@ -118,6 +119,7 @@ impl Target {
             host,
             base_path: base_url.path().trim_end_matches('/').into(),
             credential: Credential::None,
+            passthrough: false,
             secrets: None,
             headers: HeaderMap::new(),
             extra_body: Vec::new(),
@@ -131,6 +133,15 @@ impl Target {
     pub fn credential(mut self, credential: Credential) -> Self {
         self.secrets = credential.key().and_then(Secrets::of).map(Arc::new);
         self.credential = credential;
+        self
+    }
+
+    /// Whether the caller's own credential goes on, in the slots that it came in: those of the APIs' clients, Gemini's `key=` in the
+    /// query, and the names of the account that is meant. A credential of ours still takes its own slot. What is echoed of the
+    /// caller's own is not masked: it goes back to whom it is of.
+    #[must_use]
+    pub fn passthrough(mut self, yes: bool) -> Self {
+        self.passthrough = yes;
         self
     }
 

@@ -105,6 +105,11 @@ pub trait Watch {
     /// The first byte of a head has come.
     fn head_begins(&mut self) {}
 
+    /// Something was read; `whole` if a request has come whole with it, and nothing behind that.
+    fn has_read(&mut self, whole: bool) {
+        let _ = whole;
+    }
+
     /// Something is refused; gives the whole answer. The connection ends with it.
     fn refused(&mut self, refusal: &Refusal) -> Vec<u8> {
         refusal.answer(None)
@@ -297,6 +302,12 @@ impl<W: Watch> Reading<'_, W> {
         Ok(false)
     }
 
+    /// Tells what has become of what was read.
+    fn tell(&mut self) {
+        let whole = self.follow.is_over() && self.held.is_empty();
+        self.watch.has_read(whole);
+    }
+
     /// Tells of the first byte of a head among what is held, once. The empty line that may stand before it is none.
     fn begin(&mut self) {
         if self.follow.in_head() && !*self.begun && !is_blank(self.held) {
@@ -342,6 +353,7 @@ impl<T: AsyncRead, W: Watch, C: Clock> AsyncRead for Wire<T, W, C> {
         };
         loop {
             if reading.hand_on(buf)? {
+                reading.tell();
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
@@ -354,7 +366,9 @@ impl<T: AsyncRead, W: Watch, C: Clock> AsyncRead for Wire<T, W, C> {
                 return Poll::Pending;
             }
             ready!(polled)?;
-            if reading.look(buf, before)? {
+            let looked = reading.look(buf, before)?;
+            reading.tell();
+            if looked {
                 return Poll::Ready(Ok(()));
             }
         }

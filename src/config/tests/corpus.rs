@@ -42,8 +42,8 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     ),
     (
         "server: { cors: { origins: [\"*\"] } }",
-        "9:11",
-        "not built yet",
+        "9:29",
+        "without callers only this machine is served",
     ),
     ("state: {}", "9:1", "not built yet"),
     (
@@ -220,7 +220,7 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     (
         "layers: { auth: { jwt: { jwks: \"https://h/k\" } } }",
         "9:19",
-        "not built yet",
+        "has no `issuer`",
     ),
     (
         "server: { listen: [127.0.0.1:80, 127.0.0.1:80] }",
@@ -348,7 +348,18 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
         "6:24",
         "several credentials are not built yet",
     ),
-    ("[\"${CANARY}\"]", "passthrough", "6:18", "not built yet"),
+    (
+        "[\"${CANARY}\"]",
+        "[passthrough]",
+        "6:19",
+        "without brackets",
+    ),
+    (
+        "[\"${CANARY}\"]",
+        "passthrough\n    auth: bearer",
+        "7:11",
+        "in the slot that it came in",
+    ),
     (
         "[\"${CANARY}\"]",
         "[]\n    http2: true",
@@ -426,7 +437,12 @@ const IN_BASE: &[(&str, &str, &str, &str)] = &[
     ("targets: [main]", "targets: main", "8:38", "must be a list"),
     (", targets: [main]", "", "8:5", "has no `targets`"),
     ("match: {}", "strategy: weighted", "8:18", "not built yet"),
-    ("match: {}", "match: { caller: x }", "8:27", "not built yet"),
+    (
+        "match: {}",
+        "match: { caller: x }",
+        "8:35",
+        "there is no caller `x`",
+    ),
     (
         "match: {}",
         "match: { path: v1 }",

@@ -129,7 +129,6 @@ fn mistakes_that_a_schema_can_see_are_refused_as_by_the_program() {
         "server: { limits: { body: 32MB } }",
         "server: { limits: { head_timeout: 10 } }",
         "server: { limits: { head_timeout: 10sec } }",
-        "server: { cors: { origins: [] } }",
         "state: { dir: x }",
         "callers: { a: { key: x, budget: 5usd } }",
         "layers: { retry: { attempts: 2 } }",

@@ -1,5 +1,6 @@
 //! Whole files: what is loaded, what is refused, and how it is told.
 
+mod callers;
 mod corpus;
 mod example;
 mod hostile;

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use tollgate_middleware::{
-    auth::OriginPattern,
+    auth::jwt::Algorithm,
     dialect::Operation,
+    origin::OriginPattern,
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };
@@ -37,6 +38,8 @@ pub struct Caller {
     pub surfaces: Option<Vec<Operation>>,
     /// The pages that may use its key; empty is all, and all who are no page.
     pub origins: Vec<OriginPattern>,
+    /// What its log lines say of it, in file order.
+    pub labels: Vec<(String, String)>,
 }
 
 /// What proves who is calling.
@@ -46,6 +49,25 @@ pub enum CallerKey {
     Key(Secret),
     /// Its hash.
     Hash(Secret),
+    /// A token whose claim is its name; it has no key.
+    Token,
+}
+
+/// Whose tokens name callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// Where the set of keys is fetched.
+    pub jwks: http::Uri,
+    /// Who signs: `iss`.
+    pub issuer: String,
+    /// For whom: `aud`.
+    pub audience: String,
+    /// In which ways; never empty.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim that names the caller.
+    pub caller: String,
+    /// The caller on whose terms everybody comes who is none of the callers; `None` lets nobody else in. It exists.
+    pub stands_for: Option<String>,
 }
 
 /// How often may be asked.

@@ -11,7 +11,7 @@ mod route;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
+pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Timeout, TimeoutOverride};
 pub use filter::{FilterRule, WordFile, WordFilter};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
@@ -21,6 +21,8 @@ pub use provider::{
     ProviderTls, Scheme,
 };
 pub use route::{Alias, Match, Pattern, Route, Target};
+
+use tollgate_middleware::origin::OriginPattern;
 
 use super::secret::Secret;
 
@@ -66,8 +68,19 @@ pub struct Server {
     pub limits: Limits,
     /// How it stops.
     pub drain: Drain,
+    /// Which pages may ask.
+    pub cors: Cors,
     /// Which headers of ours an answer carries.
     pub expose: Expose,
+}
+
+/// Which pages may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Every page.
+    pub any: bool,
+    /// Those of these origins.
+    pub origins: Vec<OriginPattern>,
 }
 
 /// The listener's certificate: paths of PEM files.
@@ -221,6 +234,8 @@ pub struct Admin {
 pub struct Layers {
     /// Who is served.
     pub auth: Access,
+    /// Whose tokens name callers.
+    pub jwt: Option<Jwt>,
     /// How often may be asked.
     pub rate_limit: RateLimits,
     /// How much may run at once.
@@ -328,6 +343,7 @@ impl Default for Server {
                 delay: Duration::ZERO,
                 timeout: Duration::from_secs(600),
             },
+            cors: Cors::default(),
             expose: Expose::None,
         }
     }

@@ -19,6 +19,8 @@ pub struct Provider {
     pub base_url: Option<BaseUrl>,
     /// What it is paid with; `None` sends no credential.
     pub credential: Option<Credential>,
+    /// Whether it is paid with the caller's own credential, which goes on in the slot that it came in.
+    pub passthrough: bool,
     /// The header slot of the credential.
     pub auth: Auth,
     /// The models it serves.
@@ -121,6 +123,13 @@ impl BaseUrl {
             || host
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|ip| ip.to_canonical().is_loopback())
+    }
+
+    /// Scheme, host and port: who sees what is sent there.
+    #[must_use]
+    pub fn origin(&self) -> (Scheme, String, u16) {
+        let host = self.authority.host().to_ascii_lowercase();
+        (self.scheme, host, self.port())
     }
 
     /// Its port, the scheme's own where none is written.

@@ -37,6 +37,8 @@ pub struct Match {
     pub model: Vec<Pattern>,
     /// One of these paths.
     pub path: Vec<Pattern>,
+    /// One of these callers; each pattern means one.
+    pub caller: Vec<Pattern>,
     /// One of these dialects, of the caller.
     pub dialect: Vec<Dialect>,
     /// Whether the caller asked for a stream.

@@ -97,6 +97,9 @@ async fn an_echo_of_the_providers_key_is_masked() {
                 Some(&*format!("Bearer {stars}")),
                 "{id}"
             );
+            if !masked {
+                stage.forgive_last();
+            }
             let expected = if masked {
                 text.replace(KEY, &stars)
             } else {

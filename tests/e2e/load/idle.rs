@@ -23,6 +23,9 @@ use crate::{
 /// as much.
 const NEVER_USED: u64 = if cfg!(debug_assertions) { 8 } else { 4 };
 const USED: u64 = if cfg!(debug_assertions) { 48 } else { 24 };
+/// One that has had a large body: much less than the 512 KiB that such a body is read by. Freed memory is given back late,
+/// which counts among few connections.
+const LARGE: u64 = 128;
 /// What TLS may add to either.
 const TLS: u64 = 8;
 
@@ -83,6 +86,44 @@ async fn a_connection_that_says_nothing_costs_little() {
     // It is told in hundredths of a second: in a short run one of them is half a percent.
     let most = if long() { 0.01 } else { 0.02 };
     assert!(share < most, "{share}");
+    drop(conns);
+    assert_eq!(program.terminate().await.code, Some(0));
+}
+
+/// A large body is read in large pieces; between two requests nothing of the room for them is kept.
+#[tokio::test]
+async fn a_connection_that_has_had_a_large_body_costs_no_more() {
+    let count = scale(100, 1000);
+    let upstream = Upstream::start().await;
+    let program = program(upstream.addr(), WAIT).await;
+    let data = program.data().await;
+    let words = "x".repeat(2 << 20);
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{words}"}}]}}"#);
+    let json = ("content-type", "application/json");
+    let large = request("POST", "/v1/chat/completions", &[json], body.as_bytes());
+    let ask = async || {
+        let conn = Conn::open(data).await;
+        conn.send(&large).await.unwrap();
+        assert_eq!(conn.response().await.status(), 200);
+        conn
+    };
+    for _ in 0..10 {
+        ask().await.close().await;
+    }
+    let before = program.resident();
+    let mut conns = Vec::new();
+    for _ in 0..count {
+        conns.push(ask().await);
+    }
+    let each = program.resident().saturating_sub(before) / count as u64;
+    println!("{count} connections: {each} KiB each after a body of 2 MiB");
+    assert!(each <= LARGE, "{each} KiB each");
+    // They are of use still.
+    for conn in &conns {
+        conn.next("POST");
+        conn.send(&large).await.unwrap();
+        assert_eq!(conn.response().await.status(), 200);
+    }
     drop(conns);
     assert_eq!(program.terminate().await.code, Some(0));
 }

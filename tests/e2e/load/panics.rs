@@ -233,6 +233,7 @@ impl Running {
             generation: 1,
             reload_failed: 0,
             last_reload_failed: false,
+            ..Others::default()
         });
         (self.log.lines(), page)
     }

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+pub(crate) use super::units::{Length, length};
 use super::verdict::leading_type;
 use crate::{
     dialect::{Dialect, Operation, Surface},
@@ -16,17 +17,21 @@ pub(crate) struct Output {
     words: Words,
     /// The block at hand belongs to a tool of the provider.
     foreign: bool,
+    keeps: bool,
 }
 
 /// Output found in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weight {
     /// Words, marks and numbers of the text: about as many as a tokenizer makes of it.
-    pub(crate) units: u64,
+    pub(crate) length: Length,
     /// How many texts they are; a tool call that has only begun counts as one.
     pub(crate) texts: u32,
     /// Where the last of them lies, without its quotes.
     pub(crate) last: Range<usize>,
+    /// The texts themselves, without their quotes and with a [`BREAK`] between them, if they are to be kept.
+    pub(crate) said: Vec<u8>,
+    keeps: bool,
 }
 
 /// Whose words to read.
@@ -63,12 +68,22 @@ impl Output {
         Self {
             words,
             foreign: false,
+            keeps: false,
         }
+    }
+
+    /// From now on the texts of events are kept.
+    #[cfg(feature = "meter")]
+    pub(crate) fn keep(&mut self) {
+        self.keeps = true;
     }
 
     /// What an event of a stream carries. `root` is its data; every event must be shown, for the blocks that they open.
     pub(crate) fn of_event(&mut self, name: &[u8], data: &[u8], root: Value<'_>) -> Weight {
-        let mut found = Weight::default();
+        let mut found = Weight {
+            keeps: self.keeps,
+            ..Weight::default()
+        };
         let kind = match std::str::from_utf8(name) {
             Ok(name) if !name.is_empty() && name != "message" => Some(name.into()),
             _ => leading_type(data).map(Into::into).or_else(|| {
@@ -323,7 +338,10 @@ impl Weight {
     /// A tool call begins: that is output, whatever its name.
     fn add_begun(&mut self, name: Option<Value<'_>>) {
         self.texts += 1;
-        self.units += name.and_then(|name| name.inner()).map_or(0, units);
+        if let Some(name) = name.and_then(|name| name.inner()) {
+            self.keep(name);
+            self.length += length(name);
+        }
     }
 
     /// The members of a message of OpenAI's that are output. What a provider tells twice, plain and in details,
@@ -332,14 +350,32 @@ impl Weight {
         let mut reasons = false;
         for (name, value) in delta.members() {
             match name.raw() {
-                br#""role""# | br#""name""# | br#""id""# => {}
+                br#""role""# | br#""name""# | br#""id""# | br#""annotations""# => {}
                 br#""reasoning_details""# if reasons => {}
+                br#""reasoning_details""# => value.items().for_each(|it| self.add_thought(it)),
                 name => {
                     let before = self.texts;
                     self.add(value, NESTING);
                     reasons |= name == br#""reasoning""# && self.texts > before;
                 }
             }
+        }
+    }
+
+    /// A thought as OpenRouter tells it. Its signature is no text, and a sealed one is output that nobody can weigh.
+    fn add_thought(&mut self, thought: Value<'_>) {
+        for name in ["text", "summary"] {
+            self.add_member(thought, name);
+        }
+        self.texts += u32::from(thought.get("data").is_some());
+    }
+
+    fn keep(&mut self, text: &[u8]) {
+        if self.keeps {
+            if !self.said.is_empty() {
+                self.said.push(BREAK);
+            }
+            self.said.extend_from_slice(text);
         }
     }
 
@@ -352,7 +388,9 @@ impl Weight {
                 if span.len() > 2 {
                     self.texts += 1;
                     self.last = span.start + 1..span.end - 1;
-                    self.units += units(&value.raw()[1..span.len() - 1]);
+                    let text = &value.raw()[1..span.len() - 1];
+                    self.keep(text);
+                    self.length += length(text);
                 }
             }
             Kind::Array | Kind::Object if room == 0 => self.texts += 1,
@@ -369,69 +407,11 @@ impl Weight {
     }
 }
 
-/// About how many tokens a text is, given what is between its quotes. At least one for any.
-///
-/// Tokenizers of today keep a usual word with the space before it as one token, cut long words, take three digits together and
-/// marks one or two at a time; what is beyond ASCII is about a token for three bytes.
-pub(crate) fn units(inner: &[u8]) -> u64 {
-    let (mut units, mut class, mut run) = (0, Class::Space, 0_u64);
-    let mut at = 0;
-    while let Some(byte) = inner.get(at) {
-        at += 1;
-        let next = match byte {
-            b'\\' => {
-                let escaped = inner.get(at);
-                at += if escaped == Some(&b'u') { 5 } else { 1 };
-                match escaped {
-                    Some(b'u') => Class::Wide,
-                    Some(b'n' | b'r' | b't') => Class::Line,
-                    _ => Class::Mark,
-                }
-            }
-            b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
-            b' ' => Class::Space,
-            b'0'..=b'9' => Class::Digit,
-            0x80.. => Class::Wide,
-            _ => Class::Mark,
-        };
-        if next == class {
-            run += 1;
-            continue;
-        }
-        units += class.units(run);
-        (class, run) = (next, 1);
-    }
-    (units + class.units(run)).max(u64::from(!inner.is_empty()))
-}
-
-/// What a tokenizer keeps apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Letter,
-    Space,
-    Line,
-    Digit,
-    Mark,
-    Wide,
-}
-
-impl Class {
-    /// Tokens of so many bytes of one class.
-    const fn units(self, run: u64) -> u64 {
-        match self {
-            _ if run == 0 => 0,
-            Self::Letter => 1 + (run - 1) / 9,
-            // One space belongs to what follows.
-            Self::Space => (run > 1) as u64,
-            Self::Line => 1,
-            Self::Digit | Self::Wide => 1 + (run - 1) / 3,
-            Self::Mark => 1 + (run - 1) / 2,
-        }
-    }
-}
-
 /// Arrays and objects inside of each other that are looked into.
 const NESTING: u8 = 8;
+
+/// Stands between texts that do not belong together: no byte of UTF-8.
+pub(crate) const BREAK: u8 = 0xff;
 
 const OLLAMA: [&str; 4] = ["content", "thinking", "tool_calls", "response"];
 

@@ -354,3 +354,29 @@ fn a_body_that_nests_without_end_is_survived() {
     );
     assert_eq!(told, 0);
 }
+
+/// What is counted as text, and the images and files beside it.
+#[test]
+fn base64_is_no_text_wherever_a_dialect_puts_it() {
+    let (image, long) = ("QUJD".repeat(500), "some words ".repeat(200));
+    let counted = |body: &str| {
+        let asked = read(&CHAT, checked(body)).expect("an object");
+        (body.len() as u64 - asked.prompt.0, asked.prompt.1)
+    };
+    for (body, expected) in [
+        (r#"{"url":"data:image/png;base64,IMAGE"}"#, (2000, 1)),
+        (
+            r#"{"a":[{"data" : "IMAGE"},{"bytes":"IMAGE"}],"b":"LONG"}"#,
+            (4000, 2),
+        ),
+        (
+            r#"{"data":"LONG","text":"IMAGE","more":"x;base64,LONG"}"#,
+            (0, 0),
+        ),
+        (r#"{"data":"QUJD","url":"data:;base64,QUJD"}"#, (0, 0)),
+        ("{}", (0, 0)),
+    ] {
+        let body = body.replace("IMAGE", &image).replace("LONG", &long);
+        assert_eq!(counted(&body), expected, "{body}");
+    }
+}

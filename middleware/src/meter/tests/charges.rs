@@ -3,12 +3,16 @@
 use super::*;
 use tollgate_testing::recordings;
 
-/// The places behind each event of a stream of server-sent events.
-fn ends(body: &[u8]) -> Vec<usize> {
-    let mut scanner = crate::sse::Scanner::new(crate::sse::CAP);
-    let mut ends = Vec::new();
-    for (at, byte) in body.iter().enumerate() {
-        scanner.feed(std::slice::from_ref(byte), |_| ends.push(at + 1));
+/// The places behind each event, line, element or message of a recorded stream.
+fn ends(recording: &Recording) -> Vec<usize> {
+    let mut answer = recorded::answer(recording);
+    let (mut ends, mut count) = (Vec::new(), Some(0));
+    for (at, byte) in recording.body.iter().enumerate() {
+        answer.feed(std::slice::from_ref(byte), false);
+        if answer.count() > count {
+            count = answer.count();
+            ends.push(at + 1);
+        }
     }
     ends
 }
@@ -18,17 +22,16 @@ fn ends(body: &[u8]) -> Vec<usize> {
 #[tokio::test(start_paused = true)]
 async fn every_recorded_stream_cut_behind_any_event_is_charged_once() {
     let mut cuts = 0;
+    let mut formats = std::collections::BTreeSet::new();
     for recording in recordings::all() {
-        if !(recording.stream && recording.format == "sse" && recording.known)
-            || recording.status != 200
-        {
+        if !(recording.stream && recording.known) || recording.status != 200 {
             continue;
         }
         let case = Case::of(recording);
         let want = &recording.expected;
         let first = want["first_content_index"].as_u64().unwrap_or(u64::MAX);
         let last = want["usage"]["last_report_index"].as_u64();
-        for (at, end) in ends(&recording.body).into_iter().enumerate() {
+        for (at, end) in ends(recording).into_iter().enumerate() {
             let body = Script::data(&recording.body[..end], &Split::Bytes(777)).then(Item::Error);
             let (seen, told, _) = case.metered(body).await;
             let name = format!("{} cut behind event {at}", recording.name);
@@ -50,9 +53,14 @@ async fn every_recorded_stream_cut_behind_any_event_is_charged_once() {
                 );
             }
             cuts += 1;
+            formats.insert(&*recording.format);
         }
     }
     assert!(cuts > 200, "{cuts}");
+    assert!(
+        formats.is_superset(&["bin", "json", "ndjson", "sse"].into()),
+        "{formats:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

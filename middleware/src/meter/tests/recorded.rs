@@ -91,7 +91,7 @@ fn known() -> Vec<&'static Recording> {
         .collect()
 }
 
-fn answer(recording: &Recording) -> Answer {
+pub(super) fn answer(recording: &Recording) -> Answer {
     let case = Case::of(recording);
     let record = case.record();
     let intent = case.intent();

@@ -198,7 +198,7 @@ proptest! {
             split.pieces(&body).into_iter().for_each(|piece| answer.feed(piece, false));
             answer.finish();
             let found = answer.found();
-            let told = (found.usage, found.units, found.outputs, found.first_output, found.failed, found.flawed);
+            let told = (found.usage, found.length, found.outputs, found.first_output, found.failed, found.flawed);
             (told, answer.count(), answer.take_words())
         };
         let whole = read(&Split::Whole);

@@ -152,7 +152,8 @@ fn longest(machine: &PikeVM, of: &str, at: usize) -> Option<usize> {
 
 /// Up to two characters, each as often as it may be of use, with something behind them.
 fn continuations() -> Vec<String> {
-    let some = ["", "a", "b", " ", "\n"];
+    // In the last letter classes of Unicode and of ASCII differ.
+    let some = ["", "a", "b", " ", "\n", "é"];
     let two = some
         .iter()
         .flat_map(|one| some.map(|other| format!("{one}{other}")));
