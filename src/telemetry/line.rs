@@ -13,7 +13,7 @@ use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use tollgate_middleware::{
     dialect::Surface,
     json,
-    record::{Attempt, Ended, Mark, Metered, Record, Waste},
+    record::{Attempt, Ended, Found, Mark, Metered, Record, Waste},
     wire::Refusal,
 };
 
@@ -93,7 +93,7 @@ pub(crate) fn refused(
     line.word(r#","ended":"#, Some(Ended::Refused.as_str()));
     line.word(r#","refused_by":"#, Some("wire"));
     line.word(r#","error":"#, Some(refusal.reason().as_str()));
-    line.raw(r#","rules":[],"edited_by":[]}"#);
+    line.raw(r#","edited_by":[]}"#);
 }
 
 /// The fields of an answer that nobody metered.
@@ -240,25 +240,25 @@ fn ending(line: &mut Line<'_>, record: &Record) {
     line.raw("]");
 }
 
-/// The rules of the word filter that have found something.
+/// The rules of the word filter that have found something; where none has, the line says nothing of rules.
 fn found(line: &mut Line<'_>, record: &Record) {
-    line.raw(r#","rules":["#);
     record.with_found(|found| {
-        for (at, found) in found.iter().enumerate() {
-            line.text(
-                if at == 0 {
-                    r#"{"rule":"#
-                } else {
-                    r#",{"rule":"#
-                },
-                Some(&found.rule),
-            );
-            line.word(r#","action":"#, Some(found.action));
-            line.number(r#","times":"#, Some(found.times));
-            line.raw("}");
+        let Some((first, others)) = found.split_first() else {
+            return;
+        };
+        rule(line, r#","rules":[{"rule":"#, first);
+        for found in others {
+            rule(line, r#",{"rule":"#, found);
         }
+        line.raw("]");
     });
-    line.raw("]");
+}
+
+fn rule(line: &mut Line<'_>, name: &str, found: &Found) {
+    line.text(name, Some(&found.rule));
+    line.word(r#","action":"#, Some(found.action));
+    line.number(r#","times":"#, Some(found.times));
+    line.raw("}");
 }
 
 /// A line being written. Names come with their quotes, comma and colon: this runs for every request,
