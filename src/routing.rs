@@ -17,6 +17,7 @@ use tollgate_middleware::{
     route::{Catalogue, Matcher, Models, Pattern, Prompt, Rule, Table, Taken},
     token_cap::Caps,
     upstream::{Credential, Target},
+    word_filter::Filter,
 };
 
 use crate::config::{
@@ -43,6 +44,8 @@ pub(crate) struct Way {
     pub(crate) meter: MeterOverride,
     /// What a request may ask for on this route.
     pub(crate) caps: Caps,
+    /// What is looked for in its texts.
+    pub(crate) filter: Filter,
 }
 
 /// What leads to one target.
@@ -91,6 +94,7 @@ pub(crate) fn ways(config: &Config, wallet: &Wallet) -> Vec<Way> {
                 total: config::Clock::Off,
                 meter: MeterOverride::default(),
                 caps: TokenCap::default().over(caps),
+                filter: config.layers.word_filter.filter.clone(),
             }
             .within()
         };
@@ -129,6 +133,7 @@ pub(crate) fn ways(config: &Config, wallet: &Wallet) -> Vec<Way> {
             total: config::Clock::Off,
             meter: route.meter,
             caps: route.token_cap.over(caps),
+            filter: route.word_filter.filter.clone(),
         }
         .within()
     };

@@ -36,6 +36,7 @@ use tollgate_middleware::{
     token_cap::{Caps, TokenCap, TokenCapLayer},
     truncation::{self, Truncation, TruncationLayer},
     upstream::{self, Target, Upstream, UpstreamLayer},
+    word_filter::{self, WordFilter, WordFilterLayer},
 };
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -58,8 +59,10 @@ pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming,
 pub type TargetStack = Concurrency<Breaker<timeout::Timeout<AnswerStack>>>;
 /// Inside the clocks of a target.
 type AnswerStack = Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>;
-/// One route: its targets, and what chooses between them and tries again.
-pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<Retry<Balance<TargetStack>>>>>;
+/// What chooses between the targets of a route and tries again.
+type Choice = timeout::Timeout<Retry<Balance<TargetStack>>>;
+/// One route: its targets, and what is asked before one of them is chosen.
+pub type RouteStack = RateLimit<TokenCap<WordFilter<Choice>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
@@ -140,7 +143,7 @@ fn hygiene(config: &Config) -> HygieneLayer {
 fn route(
     total: config::Clock,
     asked: RateLimitLayer,
-    caps: Caps,
+    (caps, filter): (Caps, WordFilterLayer),
     retry: retry::Policy,
     targets: Balance<TargetStack>,
 ) -> RouteStack {
@@ -149,6 +152,8 @@ fn route(
         .layer(asked)
         // Edits or refuses what is asked for, before anybody reckons with it.
         .layer(TokenCapLayer::new(caps))
+        // What is asked is judged before it is paid for; what is answered, whichever target it comes from.
+        .layer(filter)
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
             total: total.limit(),
@@ -334,10 +339,14 @@ impl<K: Sink> Stack<K> {
                 routing::seat(config, place, board, &prices, inside)
             });
             let targets = routing::balanced(way, seats);
+            let filter = WordFilterLayer::new(way.filter.clone())
+                .event(event)
+                .document(usize::try_from(config.server.limits.body).unwrap_or(usize::MAX))
+                .room(room.clone());
             route(
                 way.total,
                 counts.asked(config),
-                way.caps.clone(),
+                (way.caps.clone(), filter),
                 way.retry.clone(),
                 targets,
             )
@@ -387,7 +396,10 @@ type ChosenBody = retry::ResponseBody<balance::ResponseBody<TargetBody, SystemCl
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Reply<Guarded<Reply<TimedBody<ChosenBody>>, Hold>>>, SystemClock>,
+        seal::ResponseBody<
+            Reply<Reply<Guarded<Reply<word_filter::ResponseBody<TimedBody<ChosenBody>>>, Hold>>>,
+            SystemClock,
+        >,
         K,
         SystemClock,
     >,
@@ -506,7 +518,7 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 760,
+            size_of::<Body<Told>>() <= 800,
             "{}",
             size_of::<Body<Told>>()
         );

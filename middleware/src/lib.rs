@@ -45,6 +45,7 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `word_filter` | refuses, masks or counts words, expressions and entities, asked and answered |
 //! | `retry` | second chances and fallback, before the first byte |
 //! | `balance` | picks the target, and holds its load to the end of the stream |
 //! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
@@ -134,3 +135,5 @@ pub mod truncation;
 pub mod upstream;
 #[cfg(feature = "wire")]
 pub mod wire;
+#[cfg(feature = "word_filter")]
+pub mod word_filter;

@@ -14,7 +14,7 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Speed,
     Telemetry, TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, jwt, providers, retry, routes, server, targets, value};
+use super::{aliases, callers, filters, jwt, providers, retry, routes, server, targets, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -25,7 +25,7 @@ const LONGEST_SECRET: usize = 64 << 10;
 pub struct Inputs<'a> {
     /// Looks up an environment variable.
     pub env: Lookup<'a>,
-    /// Reads the text of a secret's file.
+    /// Reads the text of a file of a secret, or of words.
     pub read: &'a dyn Fn(&str) -> io::Result<String>,
     /// `--listen`: the only data listener, whatever the file says.
     pub listen: Option<&'a str>,
@@ -39,17 +39,17 @@ impl Inputs<'static> {
     pub fn of_process() -> Self {
         Self {
             env: &|name| std::env::var(name).ok(),
-            read: &read_secret,
+            read: &read_file,
             listen: None,
             admin: None,
         }
     }
 }
 
-/// One byte more than a secret may have is enough to know that it is too long.
-fn read_secret(path: &str) -> io::Result<String> {
+/// One byte more than a file may have is enough to know that it is too long.
+fn read_file(path: &str) -> io::Result<String> {
     let mut text = String::new();
-    let most = LONGEST_SECRET as u64 + 1;
+    let most = filters::LONGEST as u64 + 1;
     std::fs::File::open(path)?
         .take(most)
         .read_to_string(&mut text)?;
@@ -90,8 +90,9 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let admin = server::admin(&mut decoder, root.member("admin"), &server.listen);
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
-    let routes = routes::decode(&mut decoder, root, &providers);
+    let mut routes = routes::decode(&mut decoder, root, &providers);
     let callers = callers::decode(&mut decoder, root, &providers);
+    let word_filter = filters::decode(&mut decoder, root, &mut routes);
     callers::judge_matches(&mut decoder, root, &callers);
     let layer = |name| root.member("layers").and_then(|l| l.member(name));
     let jwt = layer("auth").and_then(|auth| auth.member("jwt"));
@@ -103,6 +104,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
         concurrency: callers::concurrency(layer("concurrency")),
         token_cap: callers::token_cap(layer("token_cap")),
+        word_filter,
         retry: retry::retry(&mut decoder, layer("retry"), "layers.retry")
             .over(&Layers::default().retry),
         breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")

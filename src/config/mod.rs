@@ -16,6 +16,7 @@ mod choice;
 mod decode;
 mod excerpt;
 mod expand;
+mod filters;
 mod find;
 mod fixed;
 mod json;
@@ -56,10 +57,11 @@ pub use starter::starter;
 pub use types::{
     Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Caller, CallerKey, Clock,
     Concurrency, Config, Connections, Cors, Credential, Dialect, Drain, End, Expose, ExtraMember,
-    HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics,
-    Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt, Provider, ProviderTls,
-    RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls, Share, Speed, StickyOn,
-    Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
+    FilterRule, HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter, MeterOverride,
+    Metrics, Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt, Provider,
+    ProviderTls, RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls, Share,
+    Speed, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook,
+    WordFile, WordFilter, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

@@ -8,7 +8,7 @@ use super::problem::At;
 use super::provider_parts::header_name;
 use super::targets;
 use super::tree::{Node, Value};
-use super::types::{Match, Pattern, Provider, Route};
+use super::types::{Match, Pattern, Provider, Route, WordFilter};
 use super::value::{self, shown, shown_node};
 use super::{callers, choice, retry};
 
@@ -57,6 +57,8 @@ pub(crate) fn decode(
             breaker,
             meter,
             token_cap,
+            // Read once that of all routes is known.
+            word_filter: WordFilter::default(),
         });
     }
     all

@@ -297,7 +297,7 @@ const LAYERS: &[Key] = &[
         ]),
     ),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
-    later("word_filter", Kind::Layer(WORD_FILTER)),
+    key("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     key("retry", Kind::Layer(RETRY)),
     key("breaker", Kind::Layer(BREAKER)),
@@ -313,7 +313,7 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("rate_limit", OUTSIDE),
     misplaced("concurrency", OUTSIDE),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
-    later("word_filter", Kind::Layer(WORD_FILTER)),
+    key("word_filter", Kind::Layer(WORD_FILTER)),
     later("budget", Kind::Layer(BUDGET)),
     key("retry", Kind::Layer(RETRY)),
     key("breaker", Kind::Layer(BREAKER)),
@@ -368,11 +368,22 @@ const TOKEN_CAP: &[Key] = &[
     key("uninspected", Kind::Word(&["reject", "pass"])),
 ];
 
+const ENTITIES: Kind = Kind::List(&Kind::Word(&[
+    "credit_card",
+    "email",
+    "iban",
+    "ipv4",
+    "ipv6",
+    "phone",
+    "secrets",
+    "ssn",
+]));
+
 const WORD_FILTER: &[Key] = &[
     key("words", TEXTS),
     key("files", TEXTS),
     key("regex", TEXTS),
-    key("entities", TEXTS),
+    key("entities", ENTITIES),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -382,7 +393,7 @@ const WORD_FILTER: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    key("normalize", Kind::Text),
+    later("normalize", Kind::Text),
     key("max_match", COUNT),
     key("rules", Kind::List(&Kind::Map(FILTER_RULE))),
 ];
@@ -392,7 +403,7 @@ const FILTER_RULE: &[Key] = &[
     key("words", TEXTS),
     key("files", TEXTS),
     key("regex", TEXTS),
-    key("entities", TEXTS),
+    key("entities", ENTITIES),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -402,7 +413,7 @@ const FILTER_RULE: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    key("normalize", Kind::Text),
+    later("normalize", Kind::Text),
     key("max_match", COUNT),
 ];
 

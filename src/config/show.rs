@@ -16,10 +16,12 @@ use super::types::{
 
 mod callers;
 pub(crate) mod choice;
+mod filters;
 pub(crate) mod targets;
 
 use self::callers::{auth, caller, concurrency, rate_limit, token_cap};
 pub(crate) use self::callers::{caps, rate};
+use self::filters::word_filter;
 use self::targets::own_breaker;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -61,6 +63,9 @@ pub fn redacted(config: &Config) -> String {
     line(&mut out, 1, &concurrency(&config.layers.concurrency));
     if let Some(caps) = token_cap(&config.layers.token_cap) {
         line(&mut out, 1, &caps);
+    }
+    if let Some(filter) = word_filter(&config.layers.word_filter) {
+        line(&mut out, 1, &filter);
     }
     let breaker = targets::breaker(&config.layers.breaker);
     line(&mut out, 1, &format!("breaker: {breaker}"));
@@ -448,7 +453,8 @@ fn route(out: &mut String, r: &Route) {
     let clocks = clocks
         .chain(choice::own_retry(&r.retry))
         .chain(own_breaker(&r.breaker));
-    let layers: Vec<_> = clocks.chain(token_cap(&r.token_cap)).collect();
+    let layers = clocks.chain(token_cap(&r.token_cap));
+    let layers: Vec<_> = layers.chain(word_filter(&r.word_filter)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));
     }

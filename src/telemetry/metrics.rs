@@ -1,6 +1,7 @@
 //! The figures of the process: counted per worker without a lock, summed when somebody looks.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,8 +15,7 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-
-use tollgate_middleware::record::Refused;
+use tollgate_middleware::record::{Found, Refused};
 
 use super::{circuits::Circuits, limited::Limited, series};
 
@@ -85,6 +85,8 @@ struct Table {
     workers: Vec<Worker>,
     // Locked when a configuration begins and when somebody looks: a request has its blocks at hand.
     blocks: Mutex<Vec<Arc<Block>>>,
+    // By rule and what it does. Locked only by what has found something.
+    found: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
 }
 
 /// What is counted for one value of the label `route`.
@@ -124,6 +126,7 @@ impl Metrics {
             outcomes,
             workers,
             blocks: Mutex::default(),
+            found: Mutex::default(),
         });
         Self {
             blocks: table.blocks_of(routes, label_values),
@@ -188,6 +191,19 @@ impl Counters {
         let cell = self.table.cell(self.worker, &ended);
         if let Some(count) = self.blocks[route].requests.get(cell) {
             count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Rules of the word filter have found something. There are as many rules as the configurations had.
+    pub fn found(&self, found: &[Found]) {
+        if found.is_empty() {
+            return;
+        }
+        let counts = self.table.found.lock();
+        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        for found in found {
+            let key = (found.rule.clone(), found.action);
+            *counts.entry(key).or_default() += found.times;
         }
     }
 
@@ -275,6 +291,7 @@ impl Collector for Scraped {
         let to = &mut encoder;
         self.requests(to)?;
         self.bytes(to)?;
+        self.found(to)?;
         self.table.series.encode(to)?;
         self.table.limited.encode(to)?;
         let others = &self.others;
@@ -359,6 +376,20 @@ impl Collector for Scraped {
 }
 
 impl Scraped {
+    fn found(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.table.found.lock();
+        let counts = counts.unwrap_or_else(PoisonError::into_inner);
+        let help = "What rules of the word filter have found in requests and answers";
+        let name = "tollgate_word_filter_matches";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ((rule, action), count) in &*counts {
+            family
+                .encode_family(&[("rule", &**rule), ("action", *action)])?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
     fn requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests whose answer has ended";
         let mut family =

@@ -5,6 +5,7 @@ mod clocks;
 mod cuts;
 mod drain;
 mod faults;
+mod filtered;
 mod hangups;
 mod tls;
 

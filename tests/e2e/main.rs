@@ -26,3 +26,4 @@ mod timing;
 #[cfg(feature = "tokenizer")]
 mod tokens;
 mod wire;
+mod words;

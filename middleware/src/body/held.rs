@@ -192,15 +192,14 @@ impl<B> Held<B> {
             at.start <= at.end && at.end <= *this.whole,
             "an edit outside the body"
         );
-        if let Some(same) = edits
-            .iter_mut()
-            .find(|edit| edit.at == at && !at.is_empty())
+        let place = edits.partition_point(|edit| edit.at.end <= at.start);
+        if let Some(same) = edits.get_mut(place)
+            && same.at == at
         {
             *left = *left - same.with.len() as u64 + with.len() as u64;
             same.with = with;
             return;
         }
-        let place = edits.partition_point(|edit| edit.at.end <= at.start);
         assert!(
             edits.get(place).is_none_or(|next| at.end <= next.at.start),
             "an edit inside another edit"

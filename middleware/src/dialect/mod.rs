@@ -17,7 +17,11 @@ pub mod multipart;
 pub mod pieces;
 pub mod refusal;
 pub mod request;
+#[cfg(feature = "word_filter")]
+pub(crate) mod said;
 pub mod surface;
+#[cfg(feature = "word_filter")]
+pub(crate) mod units;
 pub mod usage;
 
 #[cfg(test)]
@@ -31,7 +35,7 @@ pub use self::{
     framing::{Framing, framing, framing_of},
     multipart::Parts,
     refusal::Refusal,
-    request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
+    request::{Asked, Limit, Reading, Role, Spoken, Unfit, last_user_text, read, spoken, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},
 };

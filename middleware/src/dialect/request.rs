@@ -9,7 +9,7 @@ use crate::json::{Kind, Value};
 
 mod texts;
 
-pub use self::texts::{Role, last_user_text, texts};
+pub use self::texts::{Role, Spoken, last_user_text, spoken, texts};
 
 /// What a body asks for. Spans are of the bytes that were read.
 #[derive(Clone, Debug, PartialEq)]

@@ -51,5 +51,8 @@ pub use self::{
     value::{Items, Kind, Members, Value},
 };
 
+#[cfg(feature = "word_filter")]
+pub(crate) use self::text::{Chunk, Chunks, paired};
+
 #[cfg(test)]
 mod tests;

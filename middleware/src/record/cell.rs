@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Attempt, Digest, Ended, Mark, Metered, Refused, Standing, Waste};
+use super::{Attempt, Digest, Ended, Found, Mark, Metered, Refused, Standing, Waste};
 use crate::{
     dialect::{self, Recognised, Surface},
     error::{Reason, Rejection},
@@ -43,6 +43,7 @@ struct Cell {
     broke: OnceLock<Reason>,
     // One more than the place in `Ended::ALL`; zero is none.
     ended: AtomicU8,
+    found: Mutex<Vec<Found>>,
     edited: AtomicBool,
     edited_by: Mutex<Vec<&'static str>>,
     marks: [AtomicU64; Mark::COUNT],
@@ -111,6 +112,7 @@ impl Record {
             refused: OnceLock::new(),
             broke: OnceLock::new(),
             ended: AtomicU8::new(0),
+            found: Mutex::default(),
             edited: AtomicBool::new(false),
             edited_by: Mutex::default(),
             marks: Default::default(),
@@ -295,6 +297,14 @@ impl Record {
         self.set_ended(why.reason().into());
     }
 
+    /// Writes that a layer stops an answer that is on its way. This is how the request ended, also where the provider's
+    /// answer has been seen to its end: what stood behind the place does not go out.
+    pub fn set_stopped(&self, why: &Rejection) {
+        let ended = Ended::from(why.reason());
+        self.0.ended.store(ended as u8 + 1, Ordering::Release);
+        self.set_refused(why);
+    }
+
     /// Why the answer broke off after its head.
     pub fn broke(&self) -> Option<Reason> {
         self.0.broke.get().copied()
@@ -315,6 +325,31 @@ impl Record {
     /// Settles how it ended. The first one to know is right.
     pub fn set_ended(&self, ended: Ended) {
         set_once!(self.0.ended, ended as u8 + 1);
+    }
+
+    /// The rules that found something in a text, and how often each did.
+    pub fn found(&self) -> Vec<Found> {
+        self.with_found(<[Found]>::to_vec)
+    }
+
+    /// Reads the rules that found something without copying them.
+    pub fn with_found<R>(&self, read: impl FnOnce(&[Found]) -> R) -> R {
+        let found = self.0.found.lock();
+        read(&found.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that a rule has found something so many times, and what it does about it; written by `word_filter`.
+    pub fn add_found(&self, rule: &Arc<str>, action: &'static str, times: u64) {
+        let found = self.0.found.lock();
+        let mut found = found.unwrap_or_else(PoisonError::into_inner);
+        match found.iter_mut().find(|it| it.rule == *rule) {
+            Some(it) => it.times += times,
+            None => found.push(Found {
+                rule: rule.clone(),
+                action,
+                times,
+            }),
+        }
     }
 
     /// The layers that changed the answer's bytes.

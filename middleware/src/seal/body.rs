@@ -102,11 +102,22 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Relaying => {
-                    let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+                    let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
                         return Poll::Ready(None);
                     };
                     let error = match this.seam.cut() {
-                        Some(cut) => cut.into(),
+                        Some(cut) => {
+                            // What was kept back belongs to what came before the cut.
+                            if this.seam.is_withheld()
+                                && let Poll::Ready(Some(Ok(frame))) = inner.as_mut().poll_frame(cx)
+                            {
+                                if let Some(data) = frame.data_ref() {
+                                    this.seam.pass(data);
+                                }
+                                return Poll::Ready(Some(Ok(frame)));
+                            }
+                            cut.into()
+                        }
                         None => match inner.poll_frame(cx) {
                             Poll::Pending => {
                                 let Some(alive) = this.alive else {

@@ -17,6 +17,8 @@
 //! 3. the body fails, and so breaks the transport. An answer without any framing (an HTTP/1.0
 //!    client) is broken by a reset, which [`Conn`](crate::conn::Conn) asks the server for.
 //!
+//! What a body inside [keeps back](crate::conn::Conn::withhold) of what has come is handed over before the server's cut.
+//!
 //! An answer that announced its length gets the event only if at least one byte stays unsent after
 //! it: the transport trims a body to its length, and an event that fits exactly would turn a cut
 //! into a clean end. A stream that carried the provider's own error event gets no second one, and

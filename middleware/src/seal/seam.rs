@@ -112,6 +112,11 @@ impl Seam {
         Some(Rejection::new(reason, "seal", message))
     }
 
+    /// Whether something inside may have kept back what has come.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.is_withholding())
+    }
+
     /// The answer has failed: known from now on, also if the client leaves before it has been told.
     pub(super) fn failed(&self, error: &BoxError) {
         if let Some(record) = &self.record {

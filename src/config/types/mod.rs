@@ -2,6 +2,7 @@
 
 mod callers;
 mod clocks;
+mod filter;
 mod meter;
 mod network;
 mod provider;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
+pub use filter::{FilterRule, WordFile, WordFilter};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
@@ -244,6 +246,8 @@ pub struct Layers {
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// What is looked for in texts.
+    pub word_filter: WordFilter,
     /// What is tried again.
     pub retry: tollgate_middleware::retry::Policy,
     /// When a target is not asked any more.

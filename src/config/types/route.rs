@@ -1,6 +1,8 @@
 //! Routes and aliases: which requests go where.
 
-use super::{BreakerOverride, Dialect, MeterOverride, RetryOverride, TimeoutOverride, TokenCap};
+use super::{
+    BreakerOverride, Dialect, MeterOverride, RetryOverride, TimeoutOverride, TokenCap, WordFilter,
+};
 
 /// A model name that stands for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Route {
     pub meter: MeterOverride,
     /// Its own caps, over those of all routes.
     pub token_cap: TokenCap,
+    /// What is looked for in its texts, over what is looked for in all.
+    pub word_filter: WordFilter,
 }
 
 /// What must hold for a route: everything that is not empty.
