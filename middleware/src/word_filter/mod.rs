@@ -32,7 +32,7 @@
 //! use http_body_util::{BodyExt, Full};
 //! use tollgate_middleware::{
 //!     body::Held,
-//!     error::BoxError,
+//!     error::{BoxError, Rejection},
 //!     peek::{Limited, PeekLayer},
 //!     word_filter::{Action, Entity, Filter, Rule, WordFilterLayer},
 //! };
@@ -54,7 +54,8 @@
 //! let asked = r#"{"messages": [{"content": "I am a@b.example"}]}"#;
 //! let request = Request::post("/v1/chat/completions").body(Full::from(asked)).unwrap();
 //! let refused = service.oneshot(request).await.unwrap_err();
-//! assert!(refused.to_string().contains("secret"));
+//! let refused = Rejection::find(&*refused).unwrap();
+//! assert!(refused.message().contains("secret"), "the rule is named, the text is not");
 //! # });
 //! ```
 

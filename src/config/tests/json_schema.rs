@@ -134,7 +134,7 @@ fn mistakes_that_a_schema_can_see_are_refused_as_by_the_program() {
         "server: { limits: { head_timeout: 10sec } }",
         "state: { dir: x }",
         "callers: { a: { key: x, budget: 5usd } }",
-        "layers: { word_filter: { words: [x] } }",
+        "telemetry: { traces: { sample: 10% } }",
         "layers: { timeout: { idel: 3s } }",
         "layers: { timeout: { connect: off } }",
         "aliases: [a]",
