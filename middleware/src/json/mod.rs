@@ -51,8 +51,7 @@ pub use self::{
     value::{Items, Kind, Members, Value},
 };
 
-#[cfg(feature = "word_filter")]
-pub(crate) use self::text::{Chunk, Chunks, paired};
+pub use self::text::{Chunk, Chunks, paired};
 
 #[cfg(test)]
 mod tests;

@@ -108,14 +108,14 @@ pub(super) fn equals(inner: &[u8], text: &str) -> bool {
 /// halves of surrogate pairs that stand alone. Halves at either end are told as what they are: the other one may be in another
 /// string that goes on with this one.
 #[derive(Clone, Debug)]
-pub(crate) struct Chunks<'a> {
+pub struct Chunks<'a> {
     inner: &'a [u8],
     pos: usize,
 }
 
 /// A piece of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chunk<'a> {
+pub enum Chunk<'a> {
     /// Text that is written as it is.
     Plain(&'a str),
     /// One character that is written otherwise.
@@ -128,7 +128,7 @@ pub(crate) enum Chunk<'a> {
 
 impl<'a> Chunks<'a> {
     /// Before the first byte.
-    pub(crate) fn new(inner: &'a [u8]) -> Self {
+    pub fn new(inner: &'a [u8]) -> Self {
         Self { inner, pos: 0 }
     }
 
@@ -185,7 +185,7 @@ impl<'a> Iterator for Chunks<'a> {
 }
 
 /// The character outside of the basic plane that the two halves of a surrogate pair stand for.
-pub(crate) fn paired(high: u16, low: u16) -> char {
+pub fn paired(high: u16, low: u16) -> char {
     let (high, low) = (u32::from(high & 0x3ff), u32::from(low & 0x3ff));
     char::from_u32(0x10000 + (high << 10) + low).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
