@@ -50,10 +50,27 @@ impl Question {
         let mut body = br#"{"model":"#.to_vec();
         json::escape_into(model, &mut body);
         body.push(b'}');
+        Self::post(path, body)
+    }
+
+    fn post(path: &str, body: Vec<u8>) -> Result<Self, Unreadable> {
         let req = Request::post(path).header(CONTENT_TYPE, "application/json");
         let req = req.body(body);
         req.map(Self::of)
             .map_err(|_| Unreadable(format!("`{path}` is no request target")))
+    }
+
+    /// What a file holds: a whole request, as [`of_text`](Self::of_text) takes it, or a JSON object, which is the body of a
+    /// POST to `path`.
+    ///
+    /// # Errors
+    ///
+    /// What of the head is not as it must be; a path that is no request target.
+    pub fn of_file(text: &[u8], path: &str) -> Result<Self, Unreadable> {
+        if text.trim_ascii_start().starts_with(b"{") {
+            return Self::post(path, text.to_vec());
+        }
+        Self::of_text(text)
     }
 
     /// A whole HTTP/1 request: request line, headers, an empty line, the body.
@@ -393,6 +410,22 @@ routes:
         };
         let loaded = load(FILE, "test.yaml", &inputs).unwrap();
         explain(&loaded.config, question)
+    }
+
+    #[test]
+    fn a_file_with_a_body_alone_is_a_post() {
+        let body = b"\n{\"model\":\"gold\"}";
+        let question = Question::of_file(body, "/v1/messages").expect("a path");
+        let request = &question.request;
+        assert_eq!(
+            (request.method(), request.uri().path()),
+            (&Method::POST, "/v1/messages")
+        );
+        assert_eq!(request.body(), body);
+        assert!(Question::of_file(b"{}", "no path").is_err());
+        let whole = b"GET /v1/models HTTP/1.1\n\n{}";
+        let question = Question::of_file(whole, "/").expect("a request");
+        assert_eq!(question.request.method(), Method::GET);
     }
 
     #[test]

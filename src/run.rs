@@ -137,7 +137,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     };
     let question = match (&args.request, &args.model) {
         (Some(file), _) => match fs::read(file) {
-            Ok(text) => Question::of_text(&text),
+            Ok(text) => Question::of_file(&text, &args.path),
             Err(error) => return failed(&format!("{}: {error}", file.display())),
         },
         (None, Some(model)) => Question::of_model(model, &args.path),
