@@ -22,7 +22,7 @@ use tollgate_testing::{
     upstream::Upstream,
 };
 
-use crate::binary::{CHAT, Program, chat, over_unix, shown, tollgate};
+use crate::binary::{CHAT, Program, chat, over_unix, serve, shown, tollgate};
 
 /// The mock provider for every model.
 pub(crate) const MOCK: &str = "version: 1
@@ -110,6 +110,66 @@ async fn a_new_key_has_the_hash_that_hashing_gives() {
     assert_ne!(tollgate(["key", "new"]).run().await.out, made.out);
     let nothing = tollgate(["key", "hash"]).run().await;
     assert_eq!((nothing.code, nothing.out.as_str()), (Some(1), ""));
+}
+
+/// C10: a key is told whole when it is made, and never again: not when it comes into force, nor when another one takes its
+/// place, nor when its caller is gone.
+#[tokio::test]
+async fn a_key_is_told_once() {
+    let key = async || {
+        let made = tollgate(["key", "new"]).run().await.out;
+        let key = made.lines().find_map(|line| line.strip_prefix("key: "));
+        key.expect("a key").to_owned()
+    };
+    let (first, second) = (key().await, key().await);
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("tollgate.yaml");
+    let of = |callers: &str| {
+        format!("providers: {{ m: {{ dialect: mock }} }}\ncallers: {{ {callers} }}\n")
+    };
+    fs::write(
+        &path,
+        of(&format!("a: {{ key: {first} }}, b: {{ key: {second} }}")),
+    )
+    .unwrap();
+    let program = serve(&path)
+        .on_any_ports()
+        .env("TOLLGATE_LOG", "trace")
+        .start();
+    let (data, admin) = (program.data().await, program.admin().await);
+    let mut told = String::new();
+    for callers in [
+        format!("a: {{ key: {second} }}"),
+        format!("b: {{ key: {first} }}"),
+    ] {
+        for key in [&first, &second] {
+            let bearer = format!("Bearer {key}");
+            let answer = call(
+                data,
+                "POST",
+                CHAT,
+                &[("authorization", &bearer)],
+                &chat("echo", false),
+            )
+            .await;
+            assert!(matches!(answer.status(), 200 | 401), "{}", answer.text());
+            told += &shown(&answer);
+        }
+        for page in ["/config", "/metrics"] {
+            told += &call(admin, "GET", page, &[], "").await.text();
+        }
+        fs::write(&path, of(&callers)).unwrap();
+        told += &call(admin, "POST", "/reload", &[], "").await.text();
+    }
+    let ended = program.terminate().await;
+    told += &(ended.out + &ended.err);
+    assert!(told.contains("callers"), "{told}");
+    for key in [first, second] {
+        let secret = &key[3..];
+        // Half of it is too much, too.
+        let (front, back) = secret.split_at(secret.len() / 2);
+        assert!(!told.contains(front) && !told.contains(back), "{told}");
+    }
 }
 
 #[tokio::test]
