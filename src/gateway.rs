@@ -19,8 +19,10 @@ use crate::{
         self, Control, Flavor, Greeting, Handle, Outcome, Readiness, Refuse, Settings, Signals,
         Stacks, Tally, Tls, Trusted,
     },
+    spool::{self, Spool},
     stack::{Body, Connectors, Stack},
     telemetry::{
+        line,
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
         series::Place,
@@ -51,6 +53,8 @@ pub enum StartError {
     Log(io::Error),
     /// The data listeners or their workers.
     Server(server::StartError),
+    /// What keeps what was spent.
+    Spool(spool::StartError),
     /// A certificate or key, of a provider or of the data listeners.
     Tls(TlsError),
     /// What tells others of requests.
@@ -103,7 +107,19 @@ impl Gateway {
             config.telemetry.metrics.label_values,
             &OUTCOMES,
         );
-        let counts = Counts::new(config);
+        let tell = poster.as_ref().map(|poster| {
+            let hook = poster.hook().clone();
+            let tell: spool::Tell = Box::new(move |threshold| hook.threshold(threshold));
+            tell
+        });
+        let spool = config.state.dir.as_deref();
+        let opened = spool.map(|dir| Spool::open(dir, tell)).transpose();
+        let (spool, lost) = opened.map_err(StartError::Spool)?.unzip();
+        let lines = log.lines(0);
+        for one in lost.unwrap_or_default() {
+            lines.line(|out| line::lost(out, &one, GENERATION));
+        }
+        let counts = Counts::after(config, spool);
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -200,6 +216,7 @@ impl Gateway {
         let reloads = self.reloads.clone();
         let outcome = self.handle.run(signals, || reloads.ask());
         self.log.flush();
+        self.live.flush_spool();
         outcome
     }
 
@@ -208,6 +225,7 @@ impl Gateway {
         self.handle.drain();
         let outcome = self.handle.join();
         self.log.flush();
+        self.live.flush_spool();
         outcome
     }
 }
@@ -489,6 +507,7 @@ impl fmt::Display for StartError {
             Self::Admin(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),
+            Self::Spool(error) => error.fmt(f),
             Self::Tls(error) | Self::Webhook(webhook::StartError::Tls(error)) => error.fmt(f),
             Self::Webhook(webhook::StartError::Thread(error)) => {
                 write!(f, "the webhook cannot be served: {error}")

@@ -7,6 +7,7 @@ use std::{
 
 use tollgate_middleware::{
     auth::{AuthLayer, Digest, Grant, Keys},
+    budget::{self, BudgetLayer, Journal, Ledger, Policy},
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
     rate_limit::{
@@ -15,7 +16,10 @@ use tollgate_middleware::{
     },
 };
 
-use crate::config::{self, CallerKey, Config};
+use crate::{
+    config::{self, CallerKey, Config},
+    spool::Spool,
+};
 
 /// So many addresses, and so many end users, have a cell of their own.
 const STRANGERS: usize = 65_536;
@@ -33,12 +37,20 @@ struct Inner {
     // By pattern: one that goes and comes again goes on.
     models: Mutex<HashMap<String, Cells>>,
     permits: Permits,
+    ledger: Ledger,
+    spool: Option<Spool>,
 }
 
 impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        Self::after(config, None)
+    }
+
+    /// Nothing counted yet, but for what the spool knows.
+    #[must_use]
+    pub fn after(config: &Config, spool: Option<Spool>) -> Self {
         Self(Arc::new(Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
@@ -46,12 +58,53 @@ impl Counts {
             users: Cells::new(STRANGERS),
             models: Mutex::default(),
             permits: Permits::new(limits(config)),
+            ledger: match &spool {
+                Some(spool) => spool.ledger().clone(),
+                None => Ledger::new(STRANGERS),
+            },
+            spool,
         }))
     }
 
     /// Bounds from now on what runs as this configuration says.
     pub fn adopt(&self, config: &Config) {
         self.0.permits.set(limits(config));
+    }
+
+    /// What is kept of what was spent.
+    pub(crate) fn spool(&self) -> Option<&Spool> {
+        self.0.spool.as_ref()
+    }
+
+    /// What may be spent, at these prices.
+    pub(crate) fn budget(&self, config: &Config, offers: Arc<budget::Offers>) -> BudgetLayer {
+        let callers = config.callers.iter().filter_map(|it| {
+            let tokens = it.tokens.map(|tokens| (tokens.rate, tokens.reserve));
+            let terms = budget::Terms {
+                tokens: tokens.map(|(rate, _)| rate),
+                reserve: tokens.map(|(_, reserve)| reserve).unwrap_or_default(),
+                money: it.budget,
+            };
+            let limited = terms.tokens.is_some() || terms.money.is_some();
+            limited.then(|| (it.name.as_str().into(), terms))
+        });
+        let layer = BudgetLayer::new(
+            Policy {
+                callers: callers.collect(),
+                global: config.layers.budget.global,
+                unpriced: config.layers.budget.unpriced,
+                waste: config.layers.budget.waste,
+                // Each request is sent once, until there is a layer that tries again.
+                attempts: 1,
+                prices: crate::gateway::prices(config),
+                offers: Some(offers),
+            },
+            self.0.ledger.clone(),
+        );
+        match &self.0.spool {
+            Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
+            None => layer,
+        }
     }
 
     pub(crate) fn permits(&self) -> Permits {

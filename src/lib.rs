@@ -17,6 +17,7 @@ mod routing;
 pub mod run;
 pub mod server;
 pub mod show;
+pub mod spool;
 pub mod stack;
 pub mod telemetry;
 #[cfg(feature = "tokenizer")]

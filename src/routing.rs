@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
+    budget::Offers,
     models::Listed,
     route::{Catalogue, Matcher, Models, Pattern, Rule, Table},
     token_cap::Caps,
@@ -63,6 +64,21 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
         }
     };
     config.routes.iter().map(place).collect()
+}
+
+/// The prices at which a route's targets may be asked for a model.
+pub(crate) fn offers(config: &Config, targets: &[&Target]) -> Arc<Offers> {
+    let prices = crate::gateway::prices(config);
+    let targets: Vec<Target> = targets.iter().map(|target| (*target).clone()).collect();
+    Arc::new(move |model| {
+        let price = |target: &Target| {
+            let asked = target.asked_for(model);
+            let own = asked.as_deref().and_then(|own| prices.of(own));
+            // As it is settled: by the provider's name of the model, else by the caller's.
+            own.or_else(|| prices.of(model?)).copied()
+        };
+        targets.iter().map(price).collect()
+    })
 }
 
 /// The decision table of the router.

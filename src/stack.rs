@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tollgate_middleware::{
     auth::Auth,
     body::{Guarded, Held, Reply, Room},
+    budget::{self, BudgetLayer, Budgeted},
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
@@ -52,7 +53,7 @@ pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming,
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
 pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
 /// One route; with one target, until there is a balancer.
-pub type RouteStack = RateLimit<TokenCap<timeout::Timeout<TargetStack>>>;
+pub type RouteStack = RateLimit<TokenCap<Budgeted<timeout::Timeout<TargetStack>>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
@@ -117,12 +118,20 @@ fn hygiene(config: &Config) -> HygieneLayer {
 }
 
 /// One route.
-fn route(limits: Timeouts, asked: RateLimitLayer, caps: Caps, target: TargetStack) -> RouteStack {
+fn route(
+    limits: Timeouts,
+    asked: RateLimitLayer,
+    caps: Caps,
+    budget: BudgetLayer,
+    target: TargetStack,
+) -> RouteStack {
     ServiceBuilder::new()
         // The end user and the model are known here, and nothing has been spent yet.
         .layer(asked)
         // Edits or refuses what is asked for, before anybody reckons with it.
         .layer(TokenCapLayer::new(caps))
+        // Reserved last, when all is known that may be asked for: once, whatever is tried inside.
+        .layer(budget)
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
             total: limits.total,
@@ -287,8 +296,10 @@ impl<K: Sink> Stack<K> {
             let marks = provider.end == End::Transport;
             let leaf = leaves[place.provider].clone();
             let meter = meter(&place.meter.over(config.layers.meter), provider);
+            let offers = routing::offers(config, &[&place.target]);
+            let budget = counts.budget(config, offers);
             let inside = target(limits, event, marks, meter, place.target, leaf);
-            route(limits, counts.asked(config), place.caps, inside)
+            route(limits, counts.asked(config), place.caps, budget, inside)
         });
         let routes = Router::new(routing::table(config), routes);
         Self {
@@ -322,10 +333,11 @@ type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
 type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
+type SettledBody = budget::ResponseBody<TimedBody<TargetBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Guarded<Reply<TimedBody<TargetBody>>, Hold>>, SystemClock>,
+        seal::ResponseBody<Reply<Guarded<Reply<SettledBody>, Hold>>, SystemClock>,
         K,
         SystemClock,
     >,
@@ -443,7 +455,7 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 690,
+            size_of::<Body<Told>>() <= 710,
             "{}",
             size_of::<Body<Told>>()
         );

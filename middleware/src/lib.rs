@@ -44,6 +44,7 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `budget` | reserves what a request may cost, in tokens and money, and settles what it did cost |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output; with the feature `tokenizer` it counts what it would guess |
@@ -86,6 +87,8 @@ pub mod sse;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "budget")]
+pub mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "concurrency")]

@@ -12,6 +12,7 @@ use tollgate_middleware::{
     token_cap::{Insert, OnExceed},
 };
 
+use super::budgets;
 use super::decode::{Decoder, is_word, number, parsed};
 use super::tree::{Entry, Node};
 use super::types::{
@@ -98,6 +99,8 @@ fn caller(
             node.member("requests"),
             &format!("{path}.requests"),
         ),
+        tokens: budgets::tokens(decoder, node, &path),
+        budget: parsed(Some(node), "budget", value::money),
         concurrency: parsed(Some(node), "concurrency", number),
         allow_from,
         expires: parsed(Some(node), "expires", day),
@@ -184,7 +187,11 @@ fn day(text: &str) -> Result<SystemTime, String> {
 }
 
 /// `600/min`, or `{ rate, burst }`.
-fn quota(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -> Option<Quota> {
+pub(crate) fn quota(
+    decoder: &mut Decoder<'_, '_, '_>,
+    node: Option<&Node>,
+    path: &str,
+) -> Option<Quota> {
     let node = node?;
     let rate = node.member("rate").unwrap_or(node);
     let quota = match value::quota(rate.text()?) {

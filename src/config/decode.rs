@@ -14,7 +14,7 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
     TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, providers, routes, server, value};
+use super::{aliases, budgets, callers, providers, routes, server, value};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -99,6 +99,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
         concurrency: callers::concurrency(layer("concurrency")),
         token_cap: callers::token_cap(layer("token_cap")),
+        budget: budgets::budgets(layer("budget")),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
     };
@@ -106,6 +107,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         to: log_to(&mut decoder, root),
     };
     let webhook = webhook(&mut decoder, root);
+    let state = budgets::state(&mut decoder, root);
     Config {
         server,
         admin,
@@ -115,6 +117,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         routes,
         layers,
         prices: prices(root),
+        state,
         telemetry: Telemetry {
             log,
             metrics: metrics(root),

@@ -9,6 +9,7 @@
 //! `find` says which file, `variables` does without one, `show` prints a configuration without its secrets.
 
 mod aliases;
+mod budgets;
 mod build;
 mod callers;
 mod check;
@@ -49,11 +50,12 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Caller, CallerKey, Clock, Concurrency, Config,
+    Access, Admin, Alias, Auth, BaseUrl, Budgets, Caller, CallerKey, Clock, Concurrency, Config,
     Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
     Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
     Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route, Runtime, Scheme, Server,
-    ServerTls, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Webhook, Workers,
+    ServerTls, State, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Tokens, Webhook,
+    Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

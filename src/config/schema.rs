@@ -23,7 +23,7 @@ pub(crate) static FILE: &[Key] = &[
     key("routes", Kind::List(&Kind::Map(ROUTE))),
     key("layers", Kind::Map(LAYERS)),
     key("prices", Kind::Map(PRICES)),
-    later("state", Kind::Map(STATE)),
+    key("state", Kind::Map(STATE)),
     key("telemetry", Kind::Map(TELEMETRY)),
 ];
 
@@ -197,7 +197,7 @@ const CALLER: &[Key] = &[
             Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
         ]),
     ),
-    later(
+    key(
         "tokens",
         Kind::Either(&[
             Kind::Rate,
@@ -208,7 +208,7 @@ const CALLER: &[Key] = &[
         ]),
     ),
     key("concurrency", COUNT),
-    later("budget", Kind::Money),
+    key("budget", Kind::Money),
     key("allow_from", TEXTS),
     key("expires", Kind::Date),
     key("priority", NATURAL),
@@ -294,7 +294,7 @@ const LAYERS: &[Key] = &[
     ),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
-    later("budget", Kind::Layer(BUDGET)),
+    key("budget", Kind::Layer(BUDGET)),
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
@@ -310,7 +310,10 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("concurrency", OUTSIDE),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     later("word_filter", Kind::Layer(WORD_FILTER)),
-    later("budget", Kind::Layer(BUDGET)),
+    misplaced(
+        "budget",
+        "accounts are of callers, whatever route they take: set it under `layers`",
+    ),
     later("retry", Kind::Layer(RETRY)),
     later("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
@@ -394,9 +397,9 @@ const FILTER_RULE: &[Key] = &[
 
 const BUDGET: &[Key] = &[
     key("global", Kind::Money),
-    key("unpriced", Kind::Text),
-    key("on_short", Kind::Text),
-    key("waste", Kind::Text),
+    key("unpriced", Kind::Word(&["refuse", "free"])),
+    later_but("on_short", Kind::Word(&["refuse", "clamp"]), "refuse"),
+    key("waste", Kind::Word(&["free", "charge"])),
 ];
 
 const RETRY: &[Key] = &[
@@ -466,7 +469,7 @@ const PRICES: &[Key] = &[key(
 
 const STATE: &[Key] = &[
     key("dir", Kind::Text),
-    key(
+    later(
         "redis",
         Kind::Layer(&[
             needed("url", Kind::Secret),

@@ -16,7 +16,7 @@ use super::types::{
 
 mod callers;
 
-use self::callers::{caller, concurrency, rate_limit, token_cap};
+use self::callers::{budgets, caller, concurrency, rate_limit, token_cap};
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -59,6 +59,7 @@ pub fn redacted(config: &Config) -> String {
     if let Some(caps) = token_cap(&config.layers.token_cap) {
         line(&mut out, 1, &caps);
     }
+    line(&mut out, 1, &budgets(&config.layers.budget));
     line(
         &mut out,
         1,
@@ -75,6 +76,10 @@ pub fn redacted(config: &Config) -> String {
         for (model, own) in &config.prices {
             line(&mut out, 2, &format!("{}: {}", quoted(model), price(own)));
         }
+    }
+    if let Some(dir) = &config.state.dir {
+        let dir = quoted(&dir.display().to_string());
+        line(&mut out, 0, &format!("state: {{ dir: {dir} }}"));
     }
     let to = match &config.telemetry.log.to {
         LogTo::File(path) => quoted(&path.display().to_string()),
@@ -135,7 +140,15 @@ pub fn summary(config: &Config) -> String {
         );
         let locked = if caller.disabled { ", disabled" } else { "" };
         let name = quoted(&caller.name);
-        line(&mut out, 0, &format!("caller {name}: {models}{locked}"));
+        let limits = callers::limits(caller);
+        line(
+            &mut out,
+            0,
+            &format!("caller {name}: {models}{limits}{locked}"),
+        );
+    }
+    if let Some(budget) = &config.layers.budget.global {
+        line(&mut out, 0, &format!("all callers together: {budget}"));
     }
     for p in &config.providers {
         line(&mut out, 0, &provider_in_short(p));

@@ -84,6 +84,13 @@ impl Stage {
         address.socket_addr().expect("a TCP address")
     }
 
+    /// Puts another configuration into force; listeners stay.
+    pub(crate) fn reload(&self, yaml: &str) {
+        self.gateway
+            .reload(load(yaml))
+            .expect("it can be put in force");
+    }
+
     /// Begins the drain.
     pub(crate) fn drain(&self) {
         self.gateway.control().begin();

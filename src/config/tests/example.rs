@@ -46,14 +46,11 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         );
     }
     for path in [
-        "callers.team-a.tokens",
-        "callers.team-a.budget",
         "callers.team-a.credential",
         "layers.auth.jwt",
-        "layers.budget",
         "layers.retry",
         "server.cors",
-        "state",
+        "state.redis",
         "routes[0].strategy",
         "routes[0].targets[1]",
     ] {

@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use tollgate_middleware::{
     auth::OriginPattern,
+    budget::Budget,
     dialect::Operation,
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };
 
-use super::{Network, Pattern};
+use super::{Network, Pattern, Tokens};
 use crate::config::secret::Secret;
 
 /// Who may call.
@@ -23,6 +24,10 @@ pub struct Caller {
     pub models: Option<Vec<Pattern>>,
     /// How often it may ask.
     pub requests: Option<Quota>,
+    /// How many tokens it may use.
+    pub tokens: Option<Tokens>,
+    /// How much money it may spend.
+    pub budget: Option<Budget>,
     /// How many of its requests may run at once; `None` is what all may.
     pub concurrency: Option<usize>,
     /// From where; empty is from everywhere.

@@ -1,5 +1,6 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
+mod budget;
 mod callers;
 mod clocks;
 mod meter;
@@ -10,6 +11,7 @@ mod route;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use budget::{Budgets, State, Tokens};
 pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Timeout, TimeoutOverride};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
@@ -41,6 +43,8 @@ pub struct Config {
     pub layers: Layers,
     /// Prices of models, over those that are built in, in file order.
     pub prices: Vec<(String, tollgate_middleware::prices::Price)>,
+    /// What outlives the process.
+    pub state: State,
     /// What is told about requests.
     pub telemetry: Telemetry,
 }
@@ -225,6 +229,8 @@ pub struct Layers {
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// What may be spent.
+    pub budget: Budgets,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.
