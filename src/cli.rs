@@ -83,19 +83,14 @@ pub struct ExplainArgs {
     /// The configuration.
     #[command(flatten)]
     pub file: FileArgs,
-    /// A file with a whole HTTP request: head, blank line, body
+    /// A file with a whole HTTP request (head, blank line, body), or with the JSON body alone
     #[arg(long, value_name = "FILE")]
     pub request: Option<PathBuf>,
     /// The model that is asked for
     #[arg(long)]
     pub model: Option<String>,
-    /// The path that is asked for
-    #[arg(
-        long,
-        value_name = "PATH",
-        conflicts_with = "request",
-        default_value = "/v1/chat/completions"
-    )]
+    /// The path that is asked for, where the request does not say it
+    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub path: String,
     /// The caller who asks, by name
     #[arg(long, conflicts_with = "request")]

@@ -13,7 +13,6 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::Uri;
@@ -21,7 +20,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{
     FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream,
 };
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -35,6 +34,8 @@ use tower_service::Service;
 
 use crate::{
     config::{ProviderTls, Scheme},
+    dial::Dial,
+    names::Names,
     pieces,
 };
 
@@ -49,13 +50,10 @@ pub enum Io {
     Tls(Box<MaybeHttpsStream<TokioIo<TcpStream>>>),
 }
 
-/// How long the first address family has before the other one is tried beside it (RFC 8305).
-const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
-
-/// Makes connections to one provider. Clones share their TLS sessions.
+/// Makes connections to one provider. Clones share their TLS sessions, and what they know of names.
 #[derive(Clone)]
 pub struct Connector {
-    inner: HttpsConnector<HttpConnector>,
+    inner: HttpsConnector<Dial>,
 }
 
 impl Connector {
@@ -89,7 +87,7 @@ impl Connector {
             }
         };
         Ok(Self {
-            inner: builder.wrap_connector(tcp()),
+            inner: builder.wrap_connector(Dial::new(Names::of_system())),
         })
     }
 }
@@ -98,16 +96,6 @@ impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector").finish_non_exhaustive()
     }
-}
-
-fn tcp() -> HttpConnector {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
-    // Finds a provider that has silently gone.
-    tcp.set_keepalive(Some(Duration::from_secs(60)));
-    tcp
 }
 
 /// The roots of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the system's; read once.
@@ -299,7 +287,7 @@ pin_project! {
     /// A connection being made.
     pub struct Connecting {
         #[pin]
-        inner: <HttpsConnector<HttpConnector> as Service<Uri>>::Future,
+        inner: <HttpsConnector<Dial> as Service<Uri>>::Future,
     }
 }
 

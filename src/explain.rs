@@ -1,23 +1,32 @@
 //! `explain`: which route, target and layers a request would meet, and why. Nothing is sent.
 
+mod caller;
+
 use std::fmt::Write as _;
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use tollgate_middleware::{
+    clock::{Clock as _, SystemClock},
     dialect::{self, Recognised, Surface},
     error::Rejection,
+    health::{Board, Wallet},
     json, peek,
+    prices::Prices,
     route::Ask,
+    token_cap::Caps,
 };
 
 use crate::{
-    config::{Clock, Config, Meter, Timeout, show},
-    routing,
+    config::{Clock, Config, Meter, show},
+    routing::{self, Place, Way},
 };
 
 /// The request to explain.
 #[derive(Debug)]
-pub struct Question(Request<Vec<u8>>);
+pub struct Question {
+    request: Request<Vec<u8>>,
+    caller: Option<String>,
+}
 
 /// A request that cannot be read; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +50,27 @@ impl Question {
         let mut body = br#"{"model":"#.to_vec();
         json::escape_into(model, &mut body);
         body.push(b'}');
+        Self::post(path, body)
+    }
+
+    fn post(path: &str, body: Vec<u8>) -> Result<Self, Unreadable> {
         let req = Request::post(path).header(CONTENT_TYPE, "application/json");
         let req = req.body(body);
-        req.map(Self)
+        req.map(Self::of)
             .map_err(|_| Unreadable(format!("`{path}` is no request target")))
+    }
+
+    /// What a file holds: a whole request, as [`of_text`](Self::of_text) takes it, or a JSON object, which is the body of a
+    /// POST to `path`.
+    ///
+    /// # Errors
+    ///
+    /// What of the head is not as it must be; a path that is no request target.
+    pub fn of_file(text: &[u8], path: &str) -> Result<Self, Unreadable> {
+        if text.trim_ascii_start().starts_with(b"{") {
+            return Self::post(path, text.to_vec());
+        }
+        Self::of_text(text)
     }
 
     /// A whole HTTP/1 request: request line, headers, an empty line, the body.
@@ -79,7 +105,21 @@ impl Question {
             };
             req.headers_mut().append(name, value);
         }
-        Ok(Self(req))
+        Ok(Self::of(req))
+    }
+
+    fn of(request: Request<Vec<u8>>) -> Self {
+        Self {
+            request,
+            caller: None,
+        }
+    }
+
+    /// The same, asked by this caller of the configuration, whatever key the request brings.
+    #[must_use]
+    pub fn by(mut self, caller: impl Into<String>) -> Self {
+        self.caller = Some(caller.into());
+        self
     }
 }
 
@@ -116,23 +156,36 @@ fn say(out: &mut String, what: &str, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{what:<10}{text}");
 }
 
-fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(), Rejection> {
+fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Rejection> {
+    let (req, named) = (&question.request, question.caller.as_deref());
     let (path, headers) = (req.uri().path(), req.headers());
     say(out, "request", format_args!("{} {path}", req.method()));
     let recognised = dialect::recognise(req.method(), path, req.uri().query(), headers);
     let surface = surface(&recognised, out);
+    let caller = caller::admitted(config, req, named)?;
+    let caller = caller.as_ref();
+    caller::told(config, caller, out);
     let json = crate::stack::json(&config.server.limits);
     let intent = match surface {
         Some(surface) => peek::intent(req, surface, &json)?,
         None => None,
     };
-    let named = surface.and_then(|surface| surface.model_in(path));
-    let (intent, named) = (intent.as_ref(), named.as_deref());
-    let ask = Ask::of(path, headers, &recognised, intent, named);
+    let in_path = surface.and_then(|surface| surface.model_in(path));
+    let (intent, in_path) = (intent.as_ref(), in_path.as_deref());
+    let ask = Ask::of(path, headers, &recognised, intent, in_path).by(caller);
     if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
-    let chosen = routing::table(config).choose(&ask)?;
+    let table = routing::table(config);
+    for (name, condition) in table.passed_over(&ask) {
+        let name = name.as_deref().unwrap_or_default();
+        let why = match condition {
+            "targets" => "none of its targets is the provider that the model names".to_owned(),
+            condition => format!("its `match.{condition}` does not hold"),
+        };
+        say(out, "not", format_args!("{name}: {why}"));
+    }
+    let chosen = table.choose(&ask)?;
     if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
         let why = "after aliases and provider names";
         say(out, "resolved", format_args!("{resolved}, {why}"));
@@ -149,20 +202,121 @@ fn told(config: &Config, Question(req): &Question, out: &mut String) -> Result<(
             format_args!("none is configured: the provider that lists it"),
         ),
     }
-    let place = routing::places(config).swap_remove(chosen.index);
-    let provider = &config.providers[place.provider];
-    match &provider.base_url {
-        Some(url) => say(out, "target", format_args!("{} at {url}", provider.name)),
-        None => say(out, "target", format_args!("{}, built in", provider.name)),
+    let mut ways = routing::ways(config, &Wallet::new());
+    // The implicit routes lead to one way.
+    let way = ways.swap_remove(chosen.index.min(ways.len() - 1));
+    let seats = way.places.iter().map(|place| {
+        let board = Board::new(SystemClock.now());
+        routing::seat(config, place, &board, &Prices::built_in(), ())
+    });
+    let balance = routing::balanced(&way, seats);
+    let (model, pin) = (chosen.model.as_deref(), chosen.pin.as_deref());
+    let bound = match intent {
+        Some(intent) => intent.continues(),
+        None => surface.is_none(),
+    };
+    let eligible = balance.eligible(model, pin, bound);
+    if way.places.len() > 1 {
+        let sticky = way.sticky.map_or("", |on| on.word());
+        let sticky = if sticky.is_empty() {
+            String::new()
+        } else {
+            format!(", the same one for the same {sticky}")
+        };
+        say(
+            out,
+            "strategy",
+            format_args!("{}{sticky}", way.strategy.word()),
+        );
     }
+    if bound && way.places.len() > 1 {
+        say(
+            out,
+            "",
+            format_args!("it is about what a provider keeps: only the state target is asked"),
+        );
+    }
+    for (place, eligible) in way.places.iter().zip(eligible) {
+        told_target(config, place, chosen.model.as_deref(), eligible, out);
+    }
+    let first = way
+        .places
+        .iter()
+        .zip(balance.eligible(model, pin, bound))
+        .find(|(_, why)| why.is_ok());
+    let place = first.map_or(&way.places[0], |(place, _)| place);
     place.target.takes(surface, intent)?;
-    if let Some(asked) = place.target.asked_for(chosen.model.as_deref()) {
+    let meter = way.meter.over(config.layers.meter);
+    if config.providers[place.provider].passthrough {
+        say(
+            out,
+            "",
+            format_args!("paid with the caller's own credential"),
+        );
+    }
+    say(
+        out,
+        "layers",
+        format_args!("record, seal, cors, respond, hygiene"),
+    );
+    if let Some(every) = config.layers.keepalive {
+        say(out, "", format_args!("keepalive of seal: every {every:?}"));
+    }
+    caller::limits(config, caller, out);
+    say(
+        out,
+        "",
+        format_args!(
+            "peek: {} bytes within {:?}",
+            config.server.limits.body, config.server.limits.body_timeout
+        ),
+    );
+    say(out, "", format_args!("route"));
+    caller::asked(config, chosen.model.as_deref(), out);
+    if way.caps != Caps::off() {
+        say(out, "", format_args!("{}", show::caps(&way.caps)));
+    }
+    layers(out, config, &way, place, &meter);
+    Ok(())
+}
+
+/// One target, what it would be asked for, and why it would not be asked at all.
+fn told_target(
+    config: &Config,
+    place: &Place,
+    model: Option<&str>,
+    eligible: Result<(), &'static str>,
+    out: &mut String,
+) {
+    let provider = &config.providers[place.provider];
+    let name = place.target.name();
+    let label = place
+        .target
+        .label_word()
+        .map_or(String::new(), |label| format!(" ({label})"));
+    let weight = if place.weight == 1 {
+        String::new()
+    } else {
+        format!(", weight {}", place.weight)
+    };
+    let why = eligible
+        .err()
+        .map_or(String::new(), |why| format!("; not asked: {why}"));
+    match &provider.base_url {
+        Some(url) => say(
+            out,
+            "target",
+            format_args!("{name}{label} at {url}{weight}{why}"),
+        ),
+        None => say(
+            out,
+            "target",
+            format_args!("{name}{label}, built in{weight}{why}"),
+        ),
+    }
+    if let (Some(asked), Ok(())) = (place.target.asked_for(model), eligible) {
         say(out, "asked for", format_args!("{asked}"));
     }
-    let own = provider.timeout.over(config.layers.timeout);
-    let meter = place.meter.over(config.layers.meter);
-    layers(out, config, &place.timeout.over(own), &meter);
-    Ok(())
 }
 
 /// The surface that a path has; says what it is.
@@ -187,38 +341,43 @@ fn surface<'a>(recognised: &'a Recognised, out: &mut String) -> Option<&'a Surfa
     None
 }
 
-/// The layers in the order of the stack, with the values that hold here.
-fn layers(out: &mut String, config: &Config, clocks: &Timeout, meter: &Meter) {
-    let limits = &config.server.limits;
+/// The layers behind the limits, in the order of the stack, with the values that hold here.
+fn layers(out: &mut String, config: &Config, way: &Way, place: &Place, meter: &Meter) {
+    let clocks = &place.timeout;
     let shown = |clock: Clock| match clock.limit() {
         Some(limit) => format!("{limit:?}"),
         None => "off".to_owned(),
     };
     say(
         out,
-        "layers",
-        format_args!("record, seal, respond, hygiene"),
+        "",
+        format_args!("timeout of the whole: {}", shown(way.total)),
     );
+    let retry = show::choice::retry(&way.retry);
+    say(out, "", format_args!("retry: {retry}"));
+    say(out, "", format_args!("balance: {}", way.strategy.word()));
+    if let Some(share) = &config.providers[place.provider].concurrency {
+        let share = show::targets::share(share);
+        say(
+            out,
+            "",
+            format_args!("concurrency of the provider: {share}"),
+        );
+    }
+    let breaker = show::targets::breaker(&place.breaker);
+    say(out, "", format_args!("breaker: {breaker}"));
     say(
         out,
         "",
         format_args!(
-            "peek: {} bytes within {:?}",
-            limits.body, limits.body_timeout
-        ),
-    );
-    say(out, "", format_args!("route"));
-    say(
-        out,
-        "",
-        format_args!(
-            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}",
+            "timeout: connect {:?}, first_byte {} streamed and {} else, first_token {}, idle {}, total {}, min_rate {}",
             clocks.connect,
             shown(clocks.first_byte_stream),
             shown(clocks.first_byte_document),
             shown(clocks.first_token),
             shown(clocks.idle),
             shown(clocks.total),
+            show::speed(clocks.min_rate),
         ),
     );
     say(out, "", format_args!("truncation"));
@@ -254,6 +413,22 @@ routes:
     }
 
     #[test]
+    fn a_file_with_a_body_alone_is_a_post() {
+        let body = b"\n{\"model\":\"gold\"}";
+        let question = Question::of_file(body, "/v1/messages").expect("a path");
+        let request = &question.request;
+        assert_eq!(
+            (request.method(), request.uri().path()),
+            (&Method::POST, "/v1/messages")
+        );
+        assert_eq!(request.body(), body);
+        assert!(Question::of_file(b"{}", "no path").is_err());
+        let whole = b"GET /v1/models HTTP/1.1\n\n{}";
+        let question = Question::of_file(whole, "/").expect("a request");
+        assert_eq!(question.request.method(), Method::GET);
+    }
+
+    #[test]
     fn an_alias_is_followed_to_the_provider_s_own_name() {
         let question = Question::of_model("old", "/v1/chat/completions").unwrap();
         let (text, served) = answer(&question);
@@ -278,6 +453,84 @@ routes:
             text.contains("anthropic messages") && text.contains("idle 7s"),
             "{text}"
         );
+    }
+
+    /// The same for callers, of whom one has a key and one a hash.
+    fn called(question: &Question) -> (String, bool) {
+        let file = "
+providers: { m: { dialect: mock, credentials: [] }, own: { dialect: openai, base_url: http://127.0.0.1:1/v1, credentials: passthrough } }
+callers:
+  team: { key: sk-of-the-team-0123456789, models: [\"x*\"], requests: { rate: 60/min, burst: 7 }, concurrency: 3, priority: 4,
+          surfaces: [chat], allow_from: [10.0.0.0/8] }
+  ops: { hash: \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }
+  gone: { key: sk-of-somebody-0123456789, disabled: true }
+routes:
+  - { name: ops, match: { caller: ops }, targets: [own] }
+  - { name: rest, match: {}, targets: [m] }
+layers: { rate_limit: { per_ip: 9/s, global: 8/s, per_model: { \"x*\": 5/s, y: 6/s } }, token_cap: { max_tokens: 11 } }
+";
+        let inputs = Inputs {
+            env: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            listen: None,
+            admin: None,
+        };
+        let loaded = load(file, "test.yaml", &inputs).unwrap();
+        explain(&loaded.config, question)
+    }
+
+    #[test]
+    fn what_holds_for_a_caller_is_told() {
+        let asks = |model: &str| Question::of_model(model, "/v1/chat/completions").unwrap();
+        let (text, served) = called(&asks("x1").by("team"));
+        assert!(served, "{text}");
+        for part in [
+            "team\n",
+            "from 10.0.0.0/8 only",
+            "may use x*",
+            "rest, the first",
+            "by address: { rate: 9/s, burst: 9 }",
+            "by caller: { rate: 60/min, burst: 7 }",
+            "in all: { rate: 8/s",
+            "concurrency: 3 of the caller's, 10000 in all, 1000 wait for 2s at most, of class 4",
+            "by model x*: { rate: 5/s",
+            "max_tokens: 11",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("by model y"), "{text}");
+        let (text, served) = called(&asks("x1").by("ops"));
+        assert!(served && text.contains("ops, the first"), "{text}");
+        assert!(text.contains("the caller's own credential"), "{text}");
+    }
+
+    #[test]
+    fn a_caller_is_refused_as_it_would_be() {
+        let chat = |model: &str| Question::of_model(model, "/v1/chat/completions").unwrap();
+        let embeddings = Question::of_model("x1", "/v1/embeddings").unwrap();
+        let with = |key: &str| {
+            let text = format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{key}\r\n{{\"model\":\"x1\"}}"
+            );
+            Question::of_text(text.as_bytes()).unwrap()
+        };
+        for (question, words) in [
+            (chat("y1").by("team"), "by route, model_not_found"),
+            (embeddings.by("team"), "by auth, forbidden"),
+            (chat("x1").by("gone"), "by auth, invalid_api_key"),
+            (chat("x1"), "by auth, invalid_api_key"),
+            (with(""), "by auth, invalid_api_key"),
+            (
+                with("x-api-key: abc\r\nauthorization: Bearer abcd\r\n"),
+                "by auth, malformed",
+            ),
+        ] {
+            let (text, served) = called(&question);
+            assert!(!served && text.contains(words), "{words} is not in {text}");
+        }
+        // A request's own key says who it is.
+        let (text, served) = called(&with("authorization: Bearer abc\r\n"));
+        assert!(served && text.contains("ops\n"), "{text}");
     }
 
     #[test]

@@ -6,13 +6,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tollgate_middleware::{body::Room, clock::SystemClock, prices::Prices};
+use tollgate_middleware::{
+    attempt::TARGETS,
+    body::Room,
+    clock::{Clock, SystemClock},
+    health::Change,
+    prices::Prices,
+};
 
 use crate::{
     admin::{self, Admin, Pages, Token},
     config::{self, Config, Listen, LogTo, Model, Models, Provider},
     connect::TlsError,
     guards::Counts,
+    jwks,
     listen::Address,
     reload::{self, Live, ReloadError, Reloads, Source},
     server::{
@@ -22,6 +29,7 @@ use crate::{
     spool::{self, Spool},
     stack::{Body, Connectors, Stack},
     telemetry::{
+        circuits::{self, Circuits},
         line,
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
@@ -49,6 +57,8 @@ pub struct Gateway {
 pub enum StartError {
     /// The admin listener.
     Admin(admin::StartError),
+    /// What callers' tokens are checked with.
+    Keys(jwks::StartError),
     /// The request log.
     Log(io::Error),
     /// The data listeners or their workers.
@@ -119,7 +129,9 @@ impl Gateway {
         for one in lost.unwrap_or_default() {
             lines.line(|out| line::lost(out, &one, GENERATION));
         }
-        let counts = Counts::after(config, spool);
+        let hook = poster.as_ref().map(|poster| poster.hook().clone());
+        let counts = Counts::telling(config, spool, move |change| told(change, hook.as_ref()));
+        counts.prepare(config).map_err(StartError::Keys)?;
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -257,39 +269,52 @@ pub(crate) fn prices(config: &Config) -> Prices {
 /// price table that may be asked for there.
 pub(crate) fn places(config: &Config) -> impl Iterator<Item = Place> {
     let prices = prices(config);
-    let place = move |route: Option<&config::Route>, provider: &Provider| {
-        let target = route.and_then(|route| route.target.model.clone());
-        let models = match (target, &provider.models) {
-            (Some(model), _) => vec![model],
-            (None, Models::Any) => prices.models().map(str::to_owned).collect(),
-            (None, Models::Listed(listed)) => {
-                let exact = |model: &Model| {
-                    let upstream = model.upstream.clone();
-                    upstream.or_else(|| (!model.public.star).then(|| model.public.text.clone()))
-                };
-                let priced = prices.models().filter(|name| {
-                    let mut stars = listed.iter().filter(|model| model.public.star);
-                    stars.any(|model| model.public.matches(name))
-                });
-                let priced = priced.map(str::to_owned);
-                listed.iter().filter_map(exact).chain(priced).collect()
-            }
-        };
-        Place {
-            route: route.map(|route| route.name.clone()),
-            provider: provider.name.clone(),
-            models,
+    let models = |provider: &Provider, fixed: Option<&String>| match (fixed, &provider.models) {
+        (Some(model), _) => vec![model.clone()],
+        (None, Models::Any) => prices.models().map(str::to_owned).collect(),
+        (None, Models::Listed(listed)) => {
+            let exact = |model: &Model| {
+                let upstream = model.upstream.clone();
+                upstream.or_else(|| (!model.public.star).then(|| model.public.text.clone()))
+            };
+            let priced = prices.models().filter(|name| {
+                let mut stars = listed.iter().filter(|model| model.public.star);
+                stars.any(|model| model.public.matches(name))
+            });
+            let priced = priced.map(str::to_owned);
+            listed.iter().filter_map(exact).chain(priced).collect()
         }
     };
-    let implicit = config.providers.iter().filter(|_| config.routes.is_empty());
-    let implicit: Vec<_> = implicit.map(|provider| place(None, provider)).collect();
-    let routed = config.routes.iter().filter_map(|route| {
-        let named = |provider: &&Provider| provider.name == route.target.provider;
-        let provider = config.providers.iter().find(named)?;
-        Some(place(Some(route), provider))
-    });
-    let routed: Vec<_> = routed.collect();
-    implicit.into_iter().chain(routed)
+    let mut all: Vec<Place> = Vec::new();
+    let mut add = |route: Option<&str>, provider: &Provider, models: Vec<String>| {
+        let same =
+            |place: &&mut Place| place.route.as_deref() == route && place.provider == provider.name;
+        // Several targets of a route may be of one provider.
+        match all.iter_mut().rev().take(TARGETS).find(same) {
+            Some(place) => place.models.extend(models),
+            None => all.push(Place {
+                route: route.map(str::to_owned),
+                provider: provider.name.clone(),
+                models,
+            }),
+        }
+    };
+    for provider in config.providers.iter().filter(|_| config.routes.is_empty()) {
+        add(None, provider, models(provider, None));
+    }
+    for route in &config.routes {
+        for target in &route.targets {
+            let mut providers = config.providers.iter();
+            if let Some(provider) = providers.find(|it| it.name == target.provider) {
+                add(
+                    Some(&route.name),
+                    provider,
+                    models(provider, target.model.as_ref()),
+                );
+            }
+        }
+    }
+    all.into_iter()
 }
 
 /// The number of the first configuration.
@@ -375,7 +400,29 @@ fn scrape(live: &Live, tally: &Tally) -> String {
         generation: live.renewer.generation(),
         reload_failed: live.failures.count(),
         last_reload_failed: live.failures.last(),
+        permits_held: live.counts.permits().held() as u64,
+        permits_awaited: live.counts.permits().queued() as u64,
+        circuits: {
+            let config = live.config().clone();
+            let board = live.counts.targets().board();
+            Circuits::of(board, places(&config), SystemClock.now())
+        },
     })
+}
+
+/// A circuit has changed: for whoever watches standard error, and for the webhook.
+fn told(change: &Change, hook: Option<&Hook>) {
+    let (provider, model) = (change.health.provider(), change.health.model());
+    tracing::info!(
+        provider = &**provider,
+        model = model.map(|model| &**model),
+        from = circuits::word(change.from),
+        to = circuits::word(change.to),
+        "a circuit has changed"
+    );
+    if let Some(hook) = hook {
+        hook.put(circuits::event(change, SystemClock.wall()));
+    }
 }
 
 /// The names of the routes, as the metrics know them.
@@ -505,6 +552,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),
             Self::Spool(error) => error.fmt(f),

@@ -6,10 +6,14 @@ use std::{
 };
 
 use tollgate_middleware::{
-    auth::{AuthLayer, Digest, Grant, Keys},
+    auth::{
+        AuthLayer, Digest, Grant, Keys,
+        jwt::{Issuer, KeysOrTokens},
+    },
     budget::{self, BudgetLayer, Journal, Ledger, Policy},
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
+    health::{Change, Wallet},
     rate_limit::{
         ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quotas, RateLimitLayer,
         UserSource,
@@ -17,8 +21,11 @@ use tollgate_middleware::{
 };
 
 use crate::{
-    config::{self, CallerKey, Config},
+    config::{self, CallerKey, Config, Jwt},
+    jwks::{KeySets, StartError},
+    routing::{self, Way},
     spool::Spool,
+    targets::Targets,
 };
 
 /// So many addresses, and so many end users, have a cell of their own.
@@ -37,6 +44,9 @@ struct Inner {
     // By pattern: one that goes and comes again goes on.
     models: Mutex<HashMap<String, Cells>>,
     permits: Permits,
+    key_sets: KeySets,
+    wallet: Wallet,
+    targets: Targets,
     ledger: Ledger,
     spool: Option<Spool>,
 }
@@ -45,12 +55,16 @@ impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::after(config, None)
+        Self::telling(config, None, |_| {})
     }
 
-    /// Nothing counted yet, but for what the spool knows.
+    /// Nothing counted yet, but for what the spool knows; `told` hears of each change of a circuit.
     #[must_use]
-    pub fn after(config: &Config, spool: Option<Spool>) -> Self {
+    pub fn telling(
+        config: &Config,
+        spool: Option<Spool>,
+        told: impl Fn(&Change) + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
@@ -58,6 +72,9 @@ impl Counts {
             users: Cells::new(STRANGERS),
             models: Mutex::default(),
             permits: Permits::new(limits(config)),
+            key_sets: KeySets::default(),
+            wallet: Wallet::new(),
+            targets: Targets::new(told),
             ledger: match &spool {
                 Some(spool) => spool.ledger().clone(),
                 None => Ledger::new(STRANGERS),
@@ -66,9 +83,59 @@ impl Counts {
         }))
     }
 
+    /// Fetches the keys that this configuration's tokens are signed with, if nobody does so yet.
+    ///
+    /// # Errors
+    ///
+    /// What has to be there for that is not.
+    pub fn prepare(&self, config: &Config) -> Result<(), StartError> {
+        self.0.key_sets.prepare(config.layers.jwt.as_ref())
+    }
+
     /// Bounds from now on what runs as this configuration says.
     pub fn adopt(&self, config: &Config) {
         self.0.permits.set(limits(config));
+        self.0.key_sets.keep(config.layers.jwt.as_ref());
+        self.0.targets.adopt(config);
+    }
+
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.0.targets
+    }
+
+    /// What is known of the credentials.
+    pub(crate) fn wallet(&self) -> &Wallet {
+        &self.0.wallet
+    }
+
+    /// Who may call.
+    pub(crate) fn auth(&self, config: &Config) -> AuthLayer {
+        if config.callers.is_empty() {
+            return AuthLayer::open();
+        }
+        let keys = config.callers.iter();
+        let keys = keys.filter_map(|it| Some((digest(it)?, grant(it))));
+        let keys = Keys::new(keys).expect(REFUSED);
+        match &config.layers.jwt {
+            None => AuthLayer::new(keys),
+            Some(jwt) => AuthLayer::new(KeysOrTokens {
+                keys,
+                tokens: self.issuer(config, jwt),
+            }),
+        }
+    }
+
+    fn issuer(&self, config: &Config, jwt: &Jwt) -> Issuer {
+        let keys = self.0.key_sets.of(&jwt.jwks);
+        let algorithms = jwt.algorithms.iter().copied();
+        let issuer = Issuer::new(keys, algorithms, &jwt.issuer, &jwt.audience)
+            .claim(&jwt.caller)
+            .callers(config.callers.iter().map(grant));
+        let named = |it: &&config::Caller| Some(&it.name) == jwt.stands_for.as_ref();
+        match config.callers.iter().find(named) {
+            Some(caller) => issuer.others_as(grant(caller)),
+            None => issuer,
+        }
     }
 
     /// What is kept of what was spent.
@@ -77,7 +144,7 @@ impl Counts {
     }
 
     /// What may be spent, at these prices.
-    pub(crate) fn budget(&self, config: &Config, offers: Arc<budget::Offers>) -> BudgetLayer {
+    pub(crate) fn budget(&self, config: &Config, way: &Way) -> BudgetLayer {
         let callers = config.callers.iter().filter_map(|it| {
             let tokens = it.tokens.map(|tokens| (tokens.rate, tokens.reserve));
             let terms = budget::Terms {
@@ -94,10 +161,9 @@ impl Counts {
                 global: config.layers.budget.global,
                 unpriced: config.layers.budget.unpriced,
                 waste: config.layers.budget.waste,
-                // Each request is sent once, until there is a layer that tries again.
-                attempts: 1,
+                attempts: way.retry.attempts,
                 prices: crate::gateway::prices(config),
-                offers: Some(offers),
+                offers: Some(routing::offers(config, way)),
             },
             self.0.ledger.clone(),
         );
@@ -160,31 +226,29 @@ impl Counts {
     }
 }
 
-/// Who may call.
-pub(crate) fn auth(config: &Config) -> AuthLayer {
-    if config.callers.is_empty() {
-        return AuthLayer::open();
-    }
-    let keys = config.callers.iter().map(|it| (digest(it), grant(it)));
-    AuthLayer::new(Keys::new(keys).expect(REFUSED))
-}
-
 const REFUSED: &str = "a key that is none, or that two have, is refused when the file is read";
 
-fn digest(caller: &config::Caller) -> Digest {
-    match &caller.key {
+/// None for a caller whom only tokens name.
+fn digest(caller: &config::Caller) -> Option<Digest> {
+    let digest = match &caller.key {
         CallerKey::Key(key) => Digest::of(key.expose()),
         CallerKey::Hash(hash) => hash.expose().parse(),
-    }
-    .expect(REFUSED)
+        CallerKey::Token => return None,
+    };
+    Some(digest.expect(REFUSED))
 }
 
-fn grant(caller: &config::Caller) -> Grant {
+pub(crate) fn grant(caller: &config::Caller) -> Grant {
     let models = caller.models.as_ref();
     let terms = Terms {
         priority: caller.priority,
         models: models.map(|all| all.iter().map(|it| it.to_string().into()).collect()),
-        ..Terms::default()
+        labels: caller
+            .labels
+            .iter()
+            .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
+            .collect(),
+        credential: caller.credential.as_deref().map(Into::into),
     };
     let mut grant = Grant::new(Caller::new(caller.name.as_str(), terms))
         .disabled(caller.disabled)

@@ -25,6 +25,7 @@ use crate::{
     connect::TlsError,
     gateway,
     guards::Counts,
+    jwks,
     server::{Renewer, Tls},
     stack::{Connectors, Stack},
     telemetry::{log::LogWriter, metrics::Metrics, sink::Told, webhook::Hook},
@@ -51,6 +52,8 @@ pub enum Failed {
 pub enum ReloadError {
     /// These keys are others, and only a start can change them.
     Fixed(Vec<&'static str>),
+    /// What callers' tokens are checked with.
+    Keys(jwks::StartError),
     /// A certificate or key, of a provider or of the data listeners.
     Tls(TlsError),
 }
@@ -181,6 +184,7 @@ impl Live {
             Some(files) => Some(Tls::read(files).map_err(ReloadError::Tls)?),
             None => None,
         };
+        self.counts.prepare(&config).map_err(ReloadError::Keys)?;
         let routes: Arc<[String]> = gateway::routes(&config);
         let metrics = self
             .metrics
@@ -277,6 +281,7 @@ impl fmt::Display for ReloadError {
                     keys.join(", ")
                 )
             }
+            Self::Keys(error) => write!(f, "error: {error}"),
             Self::Tls(error) => write!(f, "error: {error}"),
         }
     }
@@ -286,6 +291,7 @@ impl Error for ReloadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Fixed(_) => None,
+            Self::Keys(error) => Some(error),
             Self::Tls(error) => Some(error),
         }
     }

@@ -131,24 +131,28 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 
 /// Says what would happen to a request; sends nothing.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
-    if args.caller.is_some() {
-        eprintln!("tollgate: callers are not built yet: --caller has nobody to name");
-        return ExitCode::from(USAGE);
-    }
     let config = match loaded(&args.file, &ListenArgs::default()) {
         Ok((config, _)) => config,
         Err(code) => return code,
     };
     let question = match (&args.request, &args.model) {
         (Some(file), _) => match fs::read(file) {
-            Ok(text) => Question::of_text(&text),
+            Ok(text) => Question::of_file(&text, &args.path),
             Err(error) => return failed(&format!("{}: {error}", file.display())),
         },
         (None, Some(model)) => Question::of_model(model, &args.path),
         (None, None) => return ExitCode::from(USAGE),
     };
+    let listed = |name: &String| config.callers.iter().any(|it| it.name == *name);
+    if let Some(name) = args.caller.as_ref().filter(|name| !listed(name)) {
+        return failed(&format!("the configuration has no caller {name:?}"));
+    }
     match question {
         Ok(question) => {
+            let question = match &args.caller {
+                Some(name) => question.by(name),
+                None => question,
+            };
             let (text, served) = explain::explain(&config, &question);
             print(&text, if served { ExitCode::SUCCESS } else { FAILED })
         }

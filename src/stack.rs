@@ -14,11 +14,14 @@ use http::{Request, Response, Uri, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tollgate_middleware::{
     auth::Auth,
+    balance::{self, Balance},
     body::{Guarded, Held, Reply, Room},
+    breaker::{self, Breaker, BreakerLayer},
     budget::{self, BudgetLayer, Budgeted},
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
+    cors::{Cors, CorsLayer},
     executor::TokioExecutor,
     hygiene::{self, Hygiene, HygieneLayer},
     meter::{self, Inject, InjectLayer, Meter, MeterLayer},
@@ -27,12 +30,14 @@ use tollgate_middleware::{
     rate_limit::{RateLimit, RateLimitLayer},
     record::{self, Drain, DrainLayer, RecordLayer, Recorded, RequestBody, Sink},
     respond::{Respond, RespondLayer},
+    retry::{self, Retry, RetryLayer},
     route::Router,
     seal::{self, Seal, SealLayer},
     timeout::{self, TimeoutLayer, Timeouts},
     token_cap::{Caps, TokenCap, TokenCapLayer},
     truncation::{self, Truncation, TruncationLayer},
     upstream::{self, Target, Upstream, UpstreamLayer},
+    word_filter::{self, WordFilter, WordFilterLayer},
 };
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -40,10 +45,11 @@ use tower_service::Service;
 use crate::{
     config::{self, Config, End, Expose, OnDisconnect, Provider},
     connect::{Connector, Io, TlsError},
-    guards::{self, Counts},
+    gateway,
+    guards::Counts,
     leaf::{HttpClient, Leaf, LeafBody},
     mock::Mock,
-    routing,
+    routing::{self, Place, Way},
     server::looks,
 };
 
@@ -51,13 +57,18 @@ use crate::{
 pub type RequestStream = Held<Limited<hygiene::RequestBody<RequestBody<Incoming, SystemClock>>>>;
 
 /// What stands behind a target: clocks, the judge of endings, the meter, the rewriting, the client.
-pub type TargetStack = timeout::Timeout<Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>>;
-/// One route; with one target, until there is a balancer.
-pub type RouteStack = RateLimit<TokenCap<Budgeted<timeout::Timeout<TargetStack>>>>;
+pub type TargetStack = Concurrency<Breaker<timeout::Timeout<AnswerStack>>>;
+/// Inside the clocks of a target.
+type AnswerStack = Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>;
+/// What chooses between the targets of a route and tries again.
+type Choice = timeout::Timeout<Retry<Balance<TargetStack>>>;
+/// One route: its targets, and what is asked before one of them is chosen.
+pub type RouteStack = RateLimit<TokenCap<WordFilter<Budgeted<Choice>>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
-pub type Edge<K> = Drain<Recorded<Seal<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>, K>>;
+pub type Edge<K> =
+    Drain<Recorded<Seal<Cors<Respond<Hygiene<Guards<Peek<Router<RouteStack>>>>>>>, K>>;
 
 /// Everything between the server and the routes.
 fn edge<K: Sink>(
@@ -74,7 +85,9 @@ fn edge<K: Sink>(
         // Names the request and tells its end: what it does not enclose is not recorded.
         .layer(RecordLayer::new(sink).expose(server.expose == Expose::Debug))
         // Owns the ending towards the client: outside all that can break an answer off.
-        .layer(SealLayer::new())
+        .layer(SealLayer::new().keepalive(config.layers.keepalive))
+        // A browser brings no key when it asks whether its page may ask, and a page may read why it was refused.
+        .layer(cors(config))
         // Everything inside may refuse; nothing outside can.
         .layer(RespondLayer::new().root(true))
         // Before anybody decides by path, names or addresses: what passes means the same to all.
@@ -82,19 +95,20 @@ fn edge<K: Sink>(
         // A stranger is bounded before anybody looks for its key: it can exhaust nothing that others share.
         .layer(counts.strangers(config))
         // Everything inside asks who is calling.
-        .layer(guards::auth(config))
+        .layer(counts.auth(config))
         // The head alone is asked, so that a flood costs nothing; the caller before what all share.
         .layer(counts.known(config))
         // A place in the queue costs no body: what waits has not been read.
         .layer(ConcurrencyLayer::new(counts.permits()))
         // Needs no provider, and no body.
-        .layer(ModelsLayer::new(routing::listed(config)))
+        .layer(ModelsLayer::new(routing::listed(config)).everybody(!routing::sole_knows(config)))
         // The head has been judged. The body is read once: inside, all may ask what is wanted.
         .layer(
             PeekLayer::new(server.limits.body)
                 .timeout(server.limits.body_timeout)
                 .silence(server.limits.body_silence)
                 .json(json(&server.limits))
+                .user_texts(routing::asks_for_texts(config))
                 .room(room),
         )
         // Everything inside differs from route to route.
@@ -109,6 +123,15 @@ pub(crate) fn json(limits: &config::Limits) -> tollgate_middleware::json::Limits
     }
 }
 
+/// The pages that may ask.
+fn cors(config: &Config) -> CorsLayer {
+    let cors = &config.server.cors;
+    if cors.any {
+        return CorsLayer::any();
+    }
+    CorsLayer::new(cors.origins.iter().cloned())
+}
+
 /// What a head must be; without callers, only this machine is served unless the file says otherwise.
 fn hygiene(config: &Config) -> HygieneLayer {
     let proxies = config.server.trusted_proxies.clone();
@@ -119,30 +142,37 @@ fn hygiene(config: &Config) -> HygieneLayer {
 
 /// One route.
 fn route(
-    limits: Timeouts,
+    total: config::Clock,
     asked: RateLimitLayer,
-    caps: Caps,
+    (caps, filter): (Caps, WordFilterLayer),
     budget: BudgetLayer,
-    target: TargetStack,
+    retry: retry::Policy,
+    targets: Balance<TargetStack>,
 ) -> RouteStack {
     ServiceBuilder::new()
         // The end user and the model are known here, and nothing has been spent yet.
         .layer(asked)
         // Edits or refuses what is asked for, before anybody reckons with it.
         .layer(TokenCapLayer::new(caps))
+        // What is asked is judged before it is paid for; what is answered, whichever target it comes from.
+        .layer(filter)
         // Reserved last, when all is known that may be asked for: once, whatever is tried inside.
         .layer(budget)
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
-            total: limits.total,
+            total: total.limit(),
             ..Timeouts::off()
         }))
+        // Before the first byte has gone out: what failed is made once more, here or elsewhere.
+        // All that is inside gives the facts of a request back.
+        .layer(RetryLayer::new(retry).facts_come_back())
         // Everything inside exists once per target.
-        .service(target)
+        .service(targets)
 }
 
 /// One target of a route; `event` is how many bytes of one event are kept.
 fn target(
+    (share, breaker): (ConcurrencyLayer, BreakerLayer),
     limits: Timeouts,
     event: usize,
     transport_marks: bool,
@@ -151,14 +181,12 @@ fn target(
     leaf: Leaf<RequestStream>,
 ) -> TargetStack {
     ServiceBuilder::new()
+        // A place at the provider, before its clocks run: a wait for one is no failure of its own.
+        .layer(share)
+        // Judges what the clocks end, too.
+        .layer(breaker.event(event))
         // The clocks of one answer: outside what reads its bytes, so that a stall is a stall.
-        .layer(
-            TimeoutLayer::new(Timeouts {
-                total: None,
-                ..limits
-            })
-            .event(event),
-        )
+        .layer(TimeoutLayer::new(limits).event(event))
         // Next to the provider: whether its answer is whole is known before anybody judges it.
         .layer(
             TruncationLayer::new()
@@ -172,6 +200,16 @@ fn target(
         // Credentials innermost: no other layer, log or provider sees them.
         .layer(UpstreamLayer::new(target))
         .service(leaf)
+}
+
+/// The bound and the circuit of a target, over what is known for the whole process.
+fn guards(counts: &Counts, provider: &Provider, place: &Place) -> (ConcurrencyLayer, BreakerLayer) {
+    let (targets, target) = (counts.targets(), &place.target);
+    let source = routing::source(targets.board(), provider, place.model.as_deref());
+    (
+        targets.share(provider, target),
+        targets.breaker(&place.breaker, source, target, &place.timeout),
+    )
 }
 
 /// The meter of a target, and what asks for what it reads.
@@ -290,18 +328,43 @@ impl<K: Sink> Stack<K> {
             Leaf::Mock(_) => None,
         });
         let clients = clients.collect();
-        let routes = routing::places(config).into_iter().map(|place| {
-            let provider = &config.providers[place.provider];
-            let limits = timeouts(&place.timeout.over(provider.timeout.over(clocks)));
-            let marks = provider.end == End::Transport;
-            let leaf = leaves[place.provider].clone();
-            let meter = meter(&place.meter.over(config.layers.meter), provider);
-            let offers = routing::offers(config, &[&place.target]);
-            let budget = counts.budget(config, offers);
-            let inside = target(limits, event, marks, meter, place.target, leaf);
-            route(limits, counts.asked(config), place.caps, budget, inside)
-        });
-        let routes = Router::new(routing::table(config), routes);
+        let prices = gateway::prices(config);
+        let stack = |way: &Way| {
+            let seats = way.places.iter().map(|place| {
+                let provider = &config.providers[place.provider];
+                let limits = timeouts(&place.timeout);
+                let marks = provider.end == End::Transport;
+                let leaf = leaves[place.provider].clone();
+                let meter = meter(&way.meter.over(config.layers.meter), provider);
+                let guards = guards(&counts, provider, place);
+                let own = place.target.clone();
+                let inside = target(guards, limits, event, marks, meter, own, leaf);
+                let board = counts.targets().board();
+                routing::seat(config, place, board, &prices, inside)
+            });
+            let targets = routing::balanced(way, seats);
+            let filter = WordFilterLayer::new(way.filter.clone())
+                .event(event)
+                .document(usize::try_from(config.server.limits.body).unwrap_or(usize::MAX))
+                .room(room.clone());
+            let budget = counts.budget(config, way);
+            route(
+                way.total,
+                counts.asked(config),
+                (way.caps.clone(), filter),
+                budget,
+                way.retry.clone(),
+                targets,
+            )
+        };
+        let table = routing::table(config);
+        let ways = routing::ways(config, counts.wallet());
+        let mut stacks: Vec<_> = ways.iter().map(stack).collect();
+        // The implicit routes lead to one way.
+        if let [shared] = &*stacks {
+            stacks = vec![shared.clone(); table.len()];
+        }
+        let routes = Router::new(table, stacks);
         Self {
             edge: edge(config, sink, room.clone(), &counts, routes),
             clients,
@@ -332,12 +395,18 @@ impl<K: Clone> Clone for Stack<K> {
 type TimedBody<B> = timeout::ResponseBody<B, SystemClock>;
 type MeteredBody =
     meter::ResponseBody<upstream::ResponseBody<LeafBody<RequestStream>>, SystemClock>;
-type TargetBody = TimedBody<truncation::ResponseBody<MeteredBody>>;
-type SettledBody = budget::ResponseBody<TimedBody<TargetBody>>;
+type JudgedBody =
+    Guarded<TimedBody<truncation::ResponseBody<MeteredBody>>, breaker::Attempt<SystemClock>>;
+type TargetBody = Guarded<JudgedBody, Hold>;
+type ChosenBody = retry::ResponseBody<balance::ResponseBody<TargetBody, SystemClock>>;
+type SettledBody = budget::ResponseBody<TimedBody<ChosenBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
-        seal::ResponseBody<Reply<Guarded<Reply<SettledBody>, Hold>>, SystemClock>,
+        seal::ResponseBody<
+            Reply<Reply<Guarded<Reply<word_filter::ResponseBody<SettledBody>>, Hold>>>,
+            SystemClock,
+        >,
         K,
         SystemClock,
     >,
@@ -440,6 +509,7 @@ fn timeouts(limits: &config::Timeout) -> Timeouts {
         first_byte_document: limits.first_byte_document.limit(),
         first_token: limits.first_token.limit(),
         idle: limits.idle.limit(),
+        min_rate: limits.min_rate.least(),
         total: limits.total.limit(),
     }
 }
@@ -455,11 +525,11 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 710,
+            size_of::<Body<Told>>() <= 820,
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 950, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 1130, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

@@ -36,6 +36,8 @@ struct State {
     kept_back: AtomicBool,
     reader: Mutex<Option<Waker>>,
     cut: AtomicU8,
+    /// Somebody keeps back what has come of the answer.
+    withholding: AtomicBool,
     reset: AtomicBool,
 }
 
@@ -54,6 +56,23 @@ impl Drop for Answering {
         {
             waker.wake();
         }
+    }
+}
+
+/// Something of the running answer may be kept back, as long as this lives. Made by [`Conn::withhold`].
+#[derive(Debug)]
+pub struct Withholding(Conn);
+
+impl Withholding {
+    /// Whether the answer is to be ended: then what is kept back is to come before anything else, and behind it the end.
+    pub fn is_over(&self) -> bool {
+        self.0.asked_to_cut().is_some()
+    }
+}
+
+impl Drop for Withholding {
+    fn drop(&mut self) {
+        self.0.0.withholding.store(false, Ordering::Release);
     }
 }
 
@@ -175,6 +194,18 @@ impl Conn {
             2 => Some(Cut::SlowReader),
             _ => None,
         }
+    }
+
+    /// Says that what has come of the running answer may be kept back, until the guard is dropped: it is to ride in the
+    /// answer's body. Before the answer is ended from outside, its body is then polled as long as it gives frames.
+    pub fn withhold(&self) -> Withholding {
+        self.0.withholding.store(true, Ordering::Release);
+        Withholding(self.clone())
+    }
+
+    /// Whether somebody keeps back what has come of the running answer.
+    pub fn is_withholding(&self) -> bool {
+        self.0.withholding.load(Ordering::Acquire)
     }
 
     /// Asks that the transport be closed by a reset: the answer had no framing that could show

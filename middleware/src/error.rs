@@ -166,6 +166,7 @@ pub struct Rejection {
     retry_after: Option<Duration>,
     silent: bool,
     closes: bool,
+    hopeless: bool,
     source: Option<BoxError>,
 }
 
@@ -182,6 +183,7 @@ impl Rejection {
             retry_after: None,
             silent: false,
             closes: false,
+            hopeless: false,
             source: None,
         }
     }
@@ -228,6 +230,13 @@ impl Rejection {
         self
     }
 
+    /// It has been tried again already: the client need not do so as well.
+    #[must_use]
+    pub fn hopeless(mut self) -> Self {
+        self.hopeless = true;
+        self
+    }
+
     /// What caused it; for the log of the process, never for the caller.
     #[must_use]
     pub fn because(mut self, source: impl Into<BoxError>) -> Self {
@@ -263,6 +272,11 @@ impl Rejection {
     /// Whether the connection of the request is to be closed behind the answer.
     pub fn closes(&self) -> bool {
         self.closes
+    }
+
+    /// Whether it has been tried again already, in vain.
+    pub fn is_hopeless(&self) -> bool {
+        self.hopeless
     }
 
     /// The first `Rejection` in the chain of causes that begins with `error`.

@@ -9,10 +9,13 @@
 //! | [`Intent`] | `peek` | the body was not read, or cannot be: compressed, not JSON, no body |
 //! | [`OutputLimit`] | `token_cap` | the output is limited as the body says |
 //! | [`Route`] | `route` | the request was not routed: keep its model |
+//! | [`Deadline`] | `timeout` | the whole has no limit |
+//! | [`Attempt`](crate::attempt::Attempt) | `retry` | nobody tries again |
+//! | [`Endpoint`] | `balance` | nobody picked a target |
 //!
 //! Facts are answers, not handles to services; they are cheap to clone. A guard is never a fact.
 
-use std::{net::IpAddr, ops::Range, sync::Arc};
+use std::{net::IpAddr, ops::Range, sync::Arc, time::Instant};
 
 use http::Extensions;
 
@@ -159,6 +162,9 @@ struct Inner {
     user: Option<Box<str>>,
     object: Option<Range<usize>>,
     prompt: (u64, u64),
+    cache_key: Option<Box<str>>,
+    continues: bool,
+    user_texts: Option<Box<[Box<str>]>>,
 }
 
 impl Intent {
@@ -183,7 +189,19 @@ impl Intent {
             user: asked.user.as_deref().map(Into::into),
             object: Some(object),
             prompt: asked.prompt,
+            cache_key: asked.cache_key.as_deref().map(Into::into),
+            continues: asked.continues,
+            user_texts: None,
         }))
+    }
+
+    /// Keeps these texts of the user. Before it is given to anybody.
+    #[must_use]
+    pub fn with_user_texts(mut self, texts: impl IntoIterator<Item = Box<str>>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.user_texts = Some(texts.into_iter().collect());
+        }
+        self
     }
 
     /// What is known of a body that is not JSON and names no model: at most the model that the path
@@ -212,6 +230,9 @@ impl Intent {
             user: None,
             object: None,
             prompt: (0, 0),
+            cache_key: None,
+            continues: false,
+            user_texts: None,
         }))
     }
 
@@ -265,9 +286,24 @@ impl Intent {
         self.0.user.as_deref()
     }
 
+    /// What the caller wants requests with a common beginning to be known by: `prompt_cache_key`.
+    pub fn cache_key(&self) -> Option<&str> {
+        self.0.cache_key.as_deref()
+    }
+
+    /// Whether the request goes on from what the provider keeps: an earlier response, a conversation, cached content.
+    pub fn continues(&self) -> bool {
+        self.0.continues
+    }
+
     /// How much text a JSON body holds: its bytes without images and files in base64, and how many of these it holds.
     pub fn prompt(&self) -> (u64, u64) {
         self.0.prompt
+    }
+
+    /// The texts of the user, in their order, if `peek` was asked for them and the body is JSON.
+    pub fn user_texts(&self) -> Option<&[Box<str>]> {
+        self.0.user_texts.as_deref()
     }
 
     /// Where the JSON object of the body lies; `None` if the body is not JSON.
@@ -285,6 +321,51 @@ pub struct OutputLimit {
     pub inserted: Option<&'static str>,
 }
 
+/// Which target is asked. Clones are cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(Arc<Names>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    provider: Arc<str>,
+    target: Arc<str>,
+    label: Option<Arc<str>>,
+}
+
+impl Endpoint {
+    /// A target by its provider's name, its own, and its label if it has one.
+    pub fn new(
+        provider: impl Into<Arc<str>>,
+        target: impl Into<Arc<str>>,
+        label: Option<Arc<str>>,
+    ) -> Self {
+        Self(Arc::new(Names {
+            provider: provider.into(),
+            target: target.into(),
+            label,
+        }))
+    }
+
+    /// The provider's name.
+    pub fn provider(&self) -> &Arc<str> {
+        &self.0.provider
+    }
+
+    /// The target's name: the provider, or `provider/model` where the target names a model.
+    pub fn target(&self) -> &Arc<str> {
+        &self.0.target
+    }
+
+    /// The target's label.
+    pub fn label(&self) -> Option<&Arc<str>> {
+        self.0.label.as_ref()
+    }
+}
+
+/// When all of a request has to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Instant);
+
 /// Which route took the request, and for which model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -292,4 +373,6 @@ pub struct Route {
     pub name: Option<Arc<str>>,
     /// The model after aliases and `provider/model` were resolved; `None` where none is named.
     pub model: Option<Arc<str>>,
+    /// The only provider that may be asked, where the request names one (`provider/model`).
+    pub pin: Option<Arc<str>>,
 }

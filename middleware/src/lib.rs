@@ -35,6 +35,7 @@
 //! | `wire` | below the server: strict heads and chunks, clients that leave or take nothing, what is on the socket |
 //! | `record` | names a request and tells, once, how it ended |
 //! | `seal` | ends a broken answer: an error event in the dialect, a flush, a broken transport |
+//! | `cors` | answers what browsers ask before a page may ask, and lets pages read the answers |
 //! | `respond` | turns a refusal into an answer in the caller's dialect |
 //! | `hygiene` | lets in only heads that everybody behind reads alike; who the client is behind proxies |
 //! | `auth` | says who is calling, and lets in nobody else; with the feature `jwt` also by tokens |
@@ -44,17 +45,21 @@
 //! | `peek` | reads a body once, or a form as it passes, and says what it asks for |
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
+//! | `word_filter` | refuses, masks or counts words, expressions and entities, asked and answered |
 //! | `budget` | reserves what a request may cost, in tokens and money, and settles what it did cost |
+//! | `retry` | second chances and fallback, before the first byte |
+//! | `balance` | picks the target, and holds its load to the end of the stream |
+//! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
 //! | `timeout` | clocks: to the head, to the first output, between bytes, in all |
 //! | `truncation` | finds streams that end before they are complete |
 //! | `meter` | reads what an answer cost while it passes: usage, finish reasons, the first output; with the feature `tokenizer` it counts what it would guess |
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
-//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and changes nothing
-//! else. The modules without a feature are the floor that the layers stand on: [`body`], [`clock`],
-//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`json`], [`prices`], [`record`] (the record
-//! itself) and [`sse`].
+//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and
+//! changes nothing else. The modules without a feature are the floor that the layers stand on: [`attempt`], [`body`], [`chance`], [`clock`],
+//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`origin`], [`prices`], [`record`] (the
+//! record itself) and [`sse`].
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
 //! to add a layer: the pages of `docs`.
@@ -73,26 +78,38 @@ pub mod docs {
     pub mod order {}
 }
 
+pub mod attempt;
 pub mod body;
+pub mod chance;
 pub mod clock;
 pub mod conn;
 pub mod dialect;
 pub mod error;
 pub mod executor;
 pub mod facts;
+pub mod health;
 pub mod json;
+pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
+#[cfg(any(feature = "budget", feature = "concurrency", feature = "rate_limit"))]
+mod sync;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "balance")]
+pub mod balance;
+#[cfg(feature = "breaker")]
+pub mod breaker;
 #[cfg(feature = "budget")]
 pub mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "concurrency")]
 pub mod concurrency;
+#[cfg(feature = "cors")]
+pub mod cors;
 #[cfg(feature = "hygiene")]
 pub mod hygiene;
 #[cfg(feature = "meter")]
@@ -105,6 +122,8 @@ pub mod peek;
 pub mod rate_limit;
 #[cfg(feature = "respond")]
 pub mod respond;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "route")]
 pub mod route;
 #[cfg(feature = "seal")]
@@ -119,3 +138,5 @@ pub mod truncation;
 pub mod upstream;
 #[cfg(feature = "wire")]
 pub mod wire;
+#[cfg(feature = "word_filter")]
+pub mod word_filter;

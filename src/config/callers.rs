@@ -6,14 +6,16 @@ use std::{
 };
 
 use tollgate_middleware::{
-    auth::{Digest, OriginPattern},
+    auth::Digest,
     dialect::Operation,
+    origin::OriginPattern,
     rate_limit::Quota,
     token_cap::{Insert, OnExceed},
 };
 
 use super::budgets;
 use super::decode::{Decoder, is_word, number, parsed};
+use super::nearest::nearest;
 use super::tree::{Entry, Node};
 use super::types::{
     Caller, CallerKey, Concurrency, Network, PerUser, Provider, RateLimits, TokenCap,
@@ -30,23 +32,44 @@ pub(crate) fn decode(
     providers: &[Provider],
 ) -> Vec<Caller> {
     let entries = root.member("callers").map_or(&[][..], Node::entries);
+    let auth = root.member("layers").and_then(|all| all.member("auth"));
+    let jwt = auth.and_then(|auth| auth.member("jwt"));
+    let tokens = jwt.is_some_and(|jwt| !is_word(Some(jwt), "off"));
     let mut seen: HashMap<Digest, String> = HashMap::new();
     for provider in providers {
-        let secret = provider.credential.as_ref().map(|it| it.secret.expose());
-        if let Some(digest) = secret.and_then(|key| Digest::of(key).ok()) {
+        let secrets = provider.credentials.iter().map(|it| it.secret.expose());
+        for digest in secrets.filter_map(|key| Digest::of(key).ok()) {
             let whose = format!("the credential of the provider {}", shown(&provider.name));
             seen.insert(digest, whose);
         }
     }
     entries
         .iter()
-        .filter_map(|entry| caller(decoder, entry, &mut seen))
+        .filter_map(|entry| {
+            let caller = caller(decoder, entry, tokens, &mut seen)?;
+            if let (Some(name), Some(node)) = (&caller.credential, entry.value.member("credential"))
+            {
+                let has = |provider: &Provider| provider.has_credential(name);
+                if !providers.iter().any(has) {
+                    let mut path = "callers".to_owned();
+                    push_key(&mut path, &entry.key);
+                    let message = format!(
+                        "no provider has a credential named {}, so each sends its usual ones",
+                        shown_node(node)
+                    );
+                    let remedy = "a credential with a name is `{ name: spare, key: … }`";
+                    decoder.warning(node.at, &format!("{path}.credential"), message, remedy);
+                }
+            }
+            Some(caller)
+        })
         .collect()
 }
 
 fn caller(
     decoder: &mut Decoder<'_, '_, '_>,
     entry: &Entry,
+    tokens: bool,
     seen: &mut HashMap<Digest, String>,
 ) -> Option<Caller> {
     let mut path = "callers".to_owned();
@@ -55,7 +78,7 @@ fn caller(
     if entry.key.is_empty() || entry.key.chars().any(char::is_control) {
         decoder.error(entry.at, &path, "a caller has a name", "");
     }
-    let key = key(decoder, entry, &path, seen)?;
+    let key = key(decoder, entry, &path, tokens, seen)?;
     let texts = |key: &str| {
         let items = node.member(key).map_or(&[][..], Node::items);
         items.iter().filter(|it| it.text().is_some())
@@ -86,6 +109,23 @@ fn caller(
             }
         }
     }
+    let mut labels = Vec::new();
+    for label in node.member("labels").map_or(&[][..], Node::entries) {
+        if label.key.is_empty() || label.key.chars().any(char::is_control) {
+            decoder.error(
+                label.at,
+                &format!("{path}.labels"),
+                "a label has a name",
+                "",
+            );
+        }
+        labels.extend(
+            label
+                .value
+                .text()
+                .map(|text| (label.key.clone(), text.to_owned())),
+        );
+    }
     let models = node.member("models").map(|it| {
         let texts = it.items().iter().filter_map(Node::text);
         texts.filter_map(|text| value::pattern(text).ok()).collect()
@@ -109,7 +149,40 @@ fn caller(
         disabled: is_word(node.member("disabled"), "true"),
         surfaces: node.member("surfaces").map(|_| surfaces),
         origins,
+        labels,
+        credential: node
+            .member("credential")
+            .and_then(Node::text)
+            .map(str::to_owned),
     })
+}
+
+/// A route that is for a caller whom nobody lists is for nobody.
+pub(crate) fn judge_matches(decoder: &mut Decoder<'_, '_, '_>, root: &Node, callers: &[Caller]) {
+    let routes = root.member("routes").map_or(&[][..], Node::items);
+    for (i, route) in routes.iter().enumerate() {
+        let named = route.member("match").and_then(|it| it.member("caller"));
+        for item in named.map_or(&[][..], Node::one_or_many) {
+            let Some(Ok(pattern)) = item.text().map(value::pattern) else {
+                continue;
+            };
+            if decoder.is_crowded() || callers.iter().any(|it| pattern.matches(&it.name)) {
+                continue;
+            }
+            let near = nearest(&pattern.text, callers.iter().map(|it| it.name.as_str()));
+            let remedy = near.map_or_else(
+                || "the names are those of `callers`".to_owned(),
+                |near| format!("did you mean {}?", shown(near)),
+            );
+            let message = format!("there is no caller {}", shown_node(item));
+            decoder.error(
+                item.at,
+                &format!("routes[{i}].match.caller"),
+                message,
+                remedy,
+            );
+        }
+    }
 }
 
 fn wrong(decoder: &mut Decoder<'_, '_, '_>, item: &Node, path: &str, key: &str, remedy: &str) {
@@ -123,6 +196,7 @@ fn key(
     decoder: &mut Decoder<'_, '_, '_>,
     entry: &Entry,
     path: &str,
+    tokens: bool,
     seen: &mut HashMap<Digest, String>,
 ) -> Option<CallerKey> {
     let name = shown(&entry.key);
@@ -164,6 +238,8 @@ fn key(
             decoder.error(entry.at, path, message, "one of them is enough");
             return None;
         }
+        // Tokens may name it.
+        (None, None) if tokens => return Some(CallerKey::Token),
         (None, None) => {
             let message = format!("{name} has neither a key nor a hash");
             decoder.error(entry.at, path, message, "add `key` or `hash`");
@@ -205,7 +281,7 @@ pub(crate) fn quota(
             return None;
         }
     };
-    let burst = parsed(Some(node), "burst", number).and_then(|it| u32::try_from(it).ok());
+    let burst = parsed(Some(node), "burst", number).map(|it| u32::try_from(it).unwrap_or(u32::MAX));
     match burst {
         Some(burst) => quota.with_burst(burst).ok(),
         None => Some(quota),

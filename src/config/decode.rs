@@ -11,10 +11,12 @@ use super::problem::{At, Fault, Report};
 use super::secret::{Secret, SecretSource};
 use super::tree::{Node, Origin, Value};
 use super::types::{
-    Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Telemetry,
-    TimeoutOverride, Webhook,
+    Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Speed,
+    Telemetry, TimeoutOverride, Webhook,
 };
-use super::{aliases, budgets, callers, providers, routes, server, value};
+use super::{
+    aliases, budgets, callers, filters, jwt, providers, retry, routes, server, targets, value,
+};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -25,7 +27,7 @@ const LONGEST_SECRET: usize = 64 << 10;
 pub struct Inputs<'a> {
     /// Looks up an environment variable.
     pub env: Lookup<'a>,
-    /// Reads the text of a secret's file.
+    /// Reads the text of a file of a secret, or of words.
     pub read: &'a dyn Fn(&str) -> io::Result<String>,
     /// `--listen`: the only data listener, whatever the file says.
     pub listen: Option<&'a str>,
@@ -39,17 +41,17 @@ impl Inputs<'static> {
     pub fn of_process() -> Self {
         Self {
             env: &|name| std::env::var(name).ok(),
-            read: &read_secret,
+            read: &read_file,
             listen: None,
             admin: None,
         }
     }
 }
 
-/// One byte more than a secret may have is enough to know that it is too long.
-fn read_secret(path: &str) -> io::Result<String> {
+/// One byte more than a file may have is enough to know that it is too long.
+fn read_file(path: &str) -> io::Result<String> {
     let mut text = String::new();
-    let most = LONGEST_SECRET as u64 + 1;
+    let most = filters::LONGEST as u64 + 1;
     std::fs::File::open(path)?
         .take(most)
         .read_to_string(&mut text)?;
@@ -90,18 +92,29 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let admin = server::admin(&mut decoder, root.member("admin"), &server.listen);
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
-    let routes = routes::decode(&mut decoder, root, &providers);
+    let mut routes = routes::decode(&mut decoder, root, &providers);
     let callers = callers::decode(&mut decoder, root, &providers);
+    let word_filter = filters::decode(&mut decoder, root, &mut routes);
+    callers::judge_matches(&mut decoder, root, &callers);
     let layer = |name| root.member("layers").and_then(|l| l.member(name));
+    let jwt = layer("auth").and_then(|auth| auth.member("jwt"));
+    let jwt = jwt::decode(&mut decoder, jwt, &callers);
     let timeout = layer("timeout");
     let layers = Layers {
         auth,
+        jwt,
         rate_limit: callers::rate_limits(&mut decoder, layer("rate_limit")),
         concurrency: callers::concurrency(layer("concurrency")),
         token_cap: callers::token_cap(layer("token_cap")),
+        word_filter,
+        retry: retry::retry(&mut decoder, layer("retry"), "layers.retry")
+            .over(&Layers::default().retry),
+        breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
+            .over(Layers::default().breaker),
         budget: budgets::budgets(layer("budget")),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
+        keepalive: parsed(layer("keepalive"), "every", value::duration),
     };
     let log = Log {
         to: log_to(&mut decoder, root),
@@ -280,6 +293,7 @@ pub(crate) fn timeouts(node: Option<&Node>) -> TimeoutOverride {
         first_byte_document: both.or_else(|| clock(first_byte, "document")),
         first_token: clock(node, "first_token"),
         idle: clock(node, "idle"),
+        min_rate: parsed(node, "min_rate", speed),
         total: clock(node, "total"),
     }
 }
@@ -338,6 +352,14 @@ pub(crate) fn meter(node: Option<&Node>) -> MeterOverride {
             text.parse().map_err(|_| String::new())
         }),
         on_disconnect,
+    }
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "off" {
+        Ok(Speed::Off)
+    } else {
+        value::byte_rate(text).map(Speed::AtLeast)
     }
 }
 

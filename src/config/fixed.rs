@@ -33,6 +33,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         drain: _,
         // In the stack.
         expose: _,
+        cors: _,
     } = server;
     let Limits {
         connections,

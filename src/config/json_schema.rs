@@ -82,6 +82,7 @@ fn of(kind: &Kind) -> Value {
         Kind::Number => or_variable(json!({ "type": "number", "minimum": 0 })),
         Kind::OneOrMany(kind) => any_of([of(kind), json!({ "type": "array", "items": of(kind) })]),
         Kind::Percent => text("[0-9]+([.][0-9]+)?%"),
+        Kind::ByteRate => text("off|[0-9]+(B|KiB|MiB|GiB)/s"),
         Kind::Rate => text("[0-9]+[kM]?/[a-z]+"),
         Kind::Secret => any_of([scalar(), reference("env"), reference("file")]),
         Kind::Size { percent, .. } => {

@@ -12,6 +12,8 @@ pub(crate) enum Kind {
     BaseUrl,
     /// `true` or `false`.
     Bool,
+    /// Bytes per second with a unit, or `off`.
+    ByteRate,
     /// A secret, or `{ name, key }` with a secret under `key`.
     Credential,
     /// A day.
@@ -152,6 +154,7 @@ impl Kind {
             Self::Any => "any value".to_owned(),
             Self::BaseUrl | Self::Url => "a URL".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
+            Self::ByteRate => "bytes per second or `off`".to_owned(),
             Self::Credential | Self::Secret => "a secret".to_owned(),
             Self::Date => "a day".to_owned(),
             Self::Duration { off: false, .. } => "a duration".to_owned(),
@@ -188,11 +191,12 @@ impl Kind {
             Self::BaseUrl => value::base_url(text).map(|_| ()),
             Self::Bool if plain && matches!(text, "true" | "false") => Ok(()),
             Self::Bool => Err("write `true` or `false`, without quotes".to_owned()),
+            Self::ByteRate | Self::Layer(_) if text == "off" => Ok(()),
+            Self::ByteRate => value::byte_rate(text).map(|_| ()),
             Self::Date => value::date(text),
             Self::Duration { off, zero } => duration(text, *off, *zero),
             Self::Either(kinds) => either(kinds, text, plain),
             Self::Integer { least, most } => integer(text, plain, *least, *most),
-            Self::Layer(_) if text == "off" => Ok(()),
             Self::Layer(_) => Err("write its keys, or `off`".to_owned()),
             Self::Listen => value::listen(text).map(|_| ()),
             Self::Money => value::money(text).map(|_| ()),

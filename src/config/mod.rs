@@ -13,26 +13,32 @@ mod budgets;
 mod build;
 mod callers;
 mod check;
+mod choice;
 mod decode;
 mod excerpt;
 mod expand;
+mod filters;
 mod find;
 mod fixed;
 mod json;
 mod json_schema;
+mod jwt;
 mod kind;
 mod mask;
+mod matches;
 mod nearest;
 mod parse;
 mod problem;
 mod provider_parts;
 mod providers;
+mod retry;
 mod routes;
 mod schema;
 mod secret;
 mod server;
 pub(crate) mod show;
 mod starter;
+mod targets;
 mod tree;
 mod types;
 mod value;
@@ -50,12 +56,13 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Budgets, Caller, CallerKey, Clock, Concurrency, Config,
-    Connections, Credential, Dialect, Drain, End, Expose, ExtraMember, HeldBodies, Layers, Limits,
-    Listen, Log, LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect,
-    Pattern, PerUser, Pool, Provider, ProviderTls, RateLimits, Route, Runtime, Scheme, Server,
-    ServerTls, State, Target, Telemetry, Timeout, TimeoutOverride, TokenCap, Tokens, Webhook,
-    Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Budgets, Caller, CallerKey,
+    Clock, Concurrency, Config, Connections, Cors, Credential, Dialect, Drain, End, Expose,
+    ExtraMember, FilterRule, HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter,
+    MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt,
+    Provider, ProviderTls, RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls,
+    Share, Speed, State, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap,
+    Tokens, Webhook, WordFile, WordFilter, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

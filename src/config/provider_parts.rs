@@ -8,6 +8,7 @@ use super::secret::Secret;
 use super::tree::{Entry, Node};
 use super::types::{BaseUrl, Credential, ExtraMember, Model, Models, ProviderTls, Scheme};
 use super::value::{self, push_key, shown, shown_node};
+use tollgate_middleware::health::Keys;
 
 /// Headers that belong to the connection or are written by the gateway.
 const OURS: [&str; 9] = [
@@ -22,33 +23,66 @@ const OURS: [&str; 9] = [
     "upgrade",
 ];
 
-/// What the provider is paid with: the first of its credentials, since several are not built.
-pub(crate) fn credential(
+/// What the provider is paid with.
+pub(crate) fn credentials(
     decoder: &mut Decoder<'_, '_, '_>,
     provider: &Node,
     path: &str,
-) -> Option<Credential> {
-    let node = provider.member("credentials")?;
+) -> Vec<Credential> {
+    let Some(node) = provider.member("credentials") else {
+        return Vec::new();
+    };
     let path = format!("{path}.credentials");
-    if is_word(Some(node), "passthrough") {
-        let remedy = "write one credential, or `[]` for none";
-        decoder.error(
-            node.at,
-            &path,
-            "`credentials: passthrough` is not built yet",
-            remedy,
-        );
-        return None;
+    if is_passthrough(provider) {
+        return Vec::new();
     }
     let items = node.one_or_many();
-    if let Some(second) = items.get(1) {
-        let message = "several credentials are not built yet";
-        decoder.error(second.at, &format!("{path}[1]"), message, "write one");
+    if let Some(beyond) = items.get(Keys::MOST) {
+        let message = format!("a provider has at most {} credentials", Keys::MOST);
+        decoder.error(beyond.at, &path, message, "");
     }
-    let all = items.iter().enumerate();
-    let read = all.map(|(i, item)| one_credential(decoder, item, &format!("{path}[{i}]")));
-    read.collect::<Vec<_>>().into_iter().flatten().next()
+    let mut all: Vec<Credential> = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let Some(credential) = one_credential(decoder, item, &path) else {
+            continue;
+        };
+        let (name, key) = (&credential.name, credential.secret.expose());
+        if name.is_some() && all.iter().any(|it| it.name == *name) {
+            let message = "two credentials of a provider have the same name";
+            decoder.error(item.at, &path, message, "");
+        }
+        if !key.is_empty() && all.iter().any(|it| it.secret.expose() == key) {
+            let message = "two credentials of a provider are the same";
+            decoder.error(
+                item.at,
+                &path,
+                message,
+                "a second one helps only if it is another",
+            );
+        }
+        all.push(credential);
+    }
+    all
 }
+
+/// `credentials: passthrough`.
+pub(crate) fn is_passthrough(provider: &Node) -> bool {
+    is_word(provider.member("credentials"), PASSTHROUGH)
+}
+
+/// Whether the caller's own credential goes on; then there is no slot to name.
+pub(crate) fn passthrough(decoder: &mut Decoder<'_, '_, '_>, provider: &Node, path: &str) -> bool {
+    let passes = is_passthrough(provider);
+    if let Some(node) = provider.member("auth").filter(|_| passes) {
+        let message = "the caller's own credential goes on in the slot that it came in";
+        let remedy = "remove `auth`, or write a credential";
+        decoder.error(node.at, &format!("{path}.auth"), message, remedy);
+    }
+    passes
+}
+
+const PASSTHROUGH: &str = "passthrough";
 
 fn one_credential(
     decoder: &mut Decoder<'_, '_, '_>,
@@ -66,6 +100,11 @@ fn one_credential(
             format!("the credential `{path}` is empty"),
             remedy,
         );
+    }
+    if secret.expose() == PASSTHROUGH {
+        let remedy = "write `credentials: passthrough`, without brackets";
+        let message = "the caller's own credential stands alone";
+        decoder.error(key.at, path, message, remedy);
     }
     Some(Credential { name, secret })
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::check::is_misspelt;
 use super::decode::{Decoder, number, parsed, timeouts};
 use super::provider_parts as parts;
+use super::targets;
 use super::tree::{Entry, Node, Value};
 use super::types::{Auth, BaseUrl, Dialect, End, Models, Pool, Provider, Scheme};
 use super::value::{self, push_key, shown};
@@ -41,22 +42,25 @@ fn one(decoder: &mut Decoder<'_, '_, '_>, entry: &Entry) -> Provider {
     needs_url(decoder, entry, &path, dialect);
     let dialect = dialect.unwrap_or(Dialect::Raw);
     let base_url = parsed(Some(node), "base_url", value::base_url);
-    let credential = parts::credential(decoder, node, &path);
+    let credentials = parts::credentials(decoder, node, &path);
+    let passthrough = parts::passthrough(decoder, node, &path);
     let auth = word("auth")
         .and_then(Auth::from_word)
         .unwrap_or_else(|| Auth::of(dialect));
-    if credential.is_some() {
+    if !credentials.is_empty() || passthrough {
         credential_is_safe(decoder, node, &path, base_url.as_ref(), auth);
     }
     Provider {
         name: entry.key.clone(),
         dialect,
-        credential,
+        credentials,
+        passthrough,
         auth,
         models: parts::models(decoder, node, &path),
         headers: parts::headers(decoder, node, &path),
         extra_body: parts::extra_body(decoder, node, &path),
         timeout: timeouts(node.member("timeout")),
+        concurrency: targets::share(node.member("concurrency")),
         pool: pool(node.member("pool")),
         tls: parts::tls(decoder, node, &path, base_url.as_ref()),
         end: if word("end") == Some("transport") {
@@ -129,7 +133,9 @@ fn credential_is_safe(
         let message = format!("`{path}` sends its credential without TLS to another machine");
         decoder.warning(at.at, &format!("{path}.base_url"), message, "use `https`");
     }
+    // A slot beside `passthrough` is an error already.
     if auth == Auth::None
+        && !parts::is_passthrough(node)
         && let Some(at) = node.member("credentials")
     {
         let message = format!("the credential of `{path}` is never sent");

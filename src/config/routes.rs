@@ -1,15 +1,16 @@
 //! The routes of a file: every name that they use must exist.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::callers;
 use super::decode::{Decoder, meter, timeouts};
-use super::nearest::nearest;
-use super::problem::{At, Fault};
+use super::matches;
+use super::problem::At;
 use super::provider_parts::header_name;
+use super::targets;
 use super::tree::{Node, Value};
-use super::types::{Match, Pattern, Provider, Route, Target};
+use super::types::{Match, Pattern, Provider, Route, WordFilter};
 use super::value::{self, shown, shown_node};
+use super::{callers, choice, retry};
 
 /// Routes whose matches are compared with each other.
 const COMPARED: usize = 256;
@@ -21,10 +22,6 @@ pub(crate) fn decode(
     providers: &[Provider],
 ) -> Vec<Route> {
     let items = root.member("routes").map_or(&[][..], Node::items);
-    let known = Known {
-        set: providers.iter().map(|p| p.name.as_str()).collect(),
-        list: providers,
-    };
     let mut all: Vec<Route> = Vec::new();
     let mut lines: HashMap<String, usize> = HashMap::new();
     for (i, node) in items.iter().enumerate() {
@@ -41,29 +38,33 @@ pub(crate) fn decode(
             let reason = format!("`routes[{earlier}]` matches the same and stands before it");
             decoder.warning(at, &path, message, reason);
         }
-        let target = target(decoder, node, &path, &title, &known);
+        let targets = choice::decode(decoder, node, &path, &title, providers);
+        let chosen = choice::choice(decoder, node, &path, &targets);
         let layer = |name| node.member("layers").and_then(|l| l.member(name));
+        let retry = retry::retry(decoder, layer("retry"), &format!("{path}.layers.retry"));
         let (timeout, meter) = (timeouts(layer("timeout")), meter(layer("meter")));
+        let breaker = targets::breaker(decoder, layer("breaker"), &format!("{path}.layers"));
         let token_cap = callers::token_cap(layer("token_cap"));
         all.push(Route {
             name,
             matches,
-            target,
+            targets,
+            strategy: chosen.strategy,
+            sticky: chosen.sticky,
+            state_target: chosen.state_target,
+            retry,
             timeout,
+            breaker,
             meter,
             token_cap,
+            // Read once that of all routes is known.
+            word_filter: WordFilter::default(),
         });
     }
     all
 }
 
-/// The providers that a target may name.
-struct Known<'a> {
-    set: HashSet<&'a str>,
-    list: &'a [Provider],
-}
-
-fn member_text(node: &Node, key: &str) -> Option<String> {
+pub(crate) fn member_text(node: &Node, key: &str) -> Option<String> {
     node.member(key).and_then(Node::text).map(str::to_owned)
 }
 
@@ -109,14 +110,18 @@ fn matches(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -
     Match {
         model: patterns("model"),
         path: patterns("path"),
+        caller: patterns("caller"),
         dialect: dialects.filter_map(|word| word.parse().ok()).collect(),
         stream: member_text(node, "stream").and_then(|t| t.parse().ok()),
         header,
+        tools: member_text(node, "tools").and_then(|t| t.parse().ok()),
+        metadata: matches::metadata(decoder, node.member("metadata"), path),
+        prompt: matches::prompt(decoder, node.member("prompt"), path),
     }
 }
 
 fn judge_match(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) {
-    for key in ["model", "path", "dialect"] {
+    for key in ["model", "path", "caller", "dialect"] {
         let Some(list) = node.member(key) else {
             continue;
         };
@@ -132,85 +137,5 @@ fn judge_match(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) {
         let remedy = "such as `/v1/chat/completions` or `/v1/files*`";
         let path = format!("{path}.match.path");
         decoder.error(relative.at, &path, "a path begins with `/`", remedy);
-    }
-}
-
-fn target(
-    decoder: &mut Decoder<'_, '_, '_>,
-    route: &Node,
-    path: &str,
-    title: &str,
-    known: &Known<'_>,
-) -> Target {
-    let path = format!("{path}.targets");
-    let items = route.member("targets").map_or(&[][..], Node::items);
-    if let Some(node) = route.member("targets")
-        && matches!(&node.value, Value::List(items) if items.is_empty())
-    {
-        let message = format!("the route {title} has no target");
-        decoder.error(node.at, &path, message, "name a provider");
-    }
-    if let Some(second) = items.get(1) {
-        let message = "a route with several targets is not built yet";
-        decoder.error(
-            second.at,
-            &format!("{path}[1]"),
-            message,
-            "name one provider",
-        );
-    }
-    for (i, item) in items.iter().enumerate() {
-        judge_target(decoder, item, &format!("{path}[{i}]"), title, known);
-    }
-    let first = items.first();
-    let text = |key| first.and_then(|item| member_text(item, key));
-    let bare = first.and_then(Node::text).map(str::to_owned);
-    Target {
-        provider: bare.or_else(|| text("provider")).unwrap_or_default(),
-        model: text("model"),
-        label: text("label"),
-    }
-}
-
-fn judge_target(
-    decoder: &mut Decoder<'_, '_, '_>,
-    item: &Node,
-    path: &str,
-    title: &str,
-    known: &Known<'_>,
-) {
-    let provider = item.member("provider").unwrap_or(item);
-    if let Some(name) = provider.text().filter(|n| !known.set.contains(n)) {
-        let names = || known.list.iter().map(|p| p.name.as_str());
-        let near = if decoder.is_crowded() {
-            None
-        } else {
-            nearest(name, names())
-        };
-        let message = format!(
-            "the route {title} sends to the provider {}, which is not defined",
-            shown_node(provider)
-        );
-        let remedy = near
-            .map(|n| format!("did you mean `{n}`?"))
-            .unwrap_or_default();
-        let listed: Vec<_> = names().take(20).collect();
-        let fault = Fault::new(provider.at, path, message).remedy(remedy);
-        decoder.fault(fault.note(format!("providers: {}", listed.join(", "))));
-    }
-    let Some(model) = item.member("model") else {
-        return;
-    };
-    if model
-        .text()
-        .is_some_and(|t| t.is_empty() || t.contains('*'))
-    {
-        let remedy = "leave it out to keep the caller's";
-        decoder.error(
-            model.at,
-            &format!("{path}.model"),
-            "a target's model is one exact name",
-            remedy,
-        );
     }
 }

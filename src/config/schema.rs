@@ -102,7 +102,7 @@ const SERVER: &[Key] = &[
         "drain",
         Kind::Map(&[key("delay", TIME_OR_ZERO), key("timeout", TIME_OR_ZERO)]),
     ),
-    later("cors", Kind::Layer(&[key("origins", TEXTS)])),
+    key("cors", Kind::Layer(&[key("origins", TEXTS)])),
     key("expose", Kind::Word(&["none", "debug"])),
 ];
 
@@ -158,9 +158,13 @@ const PROVIDER: &[Key] = &[
     key("headers", Kind::Table(&Kind::Secret)),
     key("extra_body", Kind::Table(&Kind::Any)),
     key("timeout", Kind::Map(TIMEOUT)),
-    later(
+    key(
         "concurrency",
-        Kind::Layer(&[key("max", COUNT), key("queue", NATURAL), key("wait", TIME)]),
+        Kind::Layer(&[
+            needed("max", COUNT),
+            key("queue", NATURAL),
+            key("wait", TIME),
+        ]),
     ),
     later_but("http2", Kind::Bool, "false"),
     key(
@@ -190,13 +194,7 @@ const CALLER: &[Key] = &[
     key("key", Kind::Secret),
     key("hash", Kind::Secret),
     key("models", Kind::List(&Kind::Pattern)),
-    key(
-        "requests",
-        Kind::Either(&[
-            Kind::Rate,
-            Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
-        ]),
-    ),
+    key("requests", REQUESTS),
     key(
         "tokens",
         Kind::Either(&[
@@ -213,21 +211,21 @@ const CALLER: &[Key] = &[
     key("expires", Kind::Date),
     key("priority", NATURAL),
     key("disabled", Kind::Bool),
-    later("labels", Kind::Table(&Kind::Text)),
+    key("labels", Kind::Table(&Kind::Text)),
     key("surfaces", TEXTS),
     key("origins", TEXTS),
-    later("credential", Kind::Text),
+    key("credential", Kind::Text),
 ];
 
 const ROUTE: &[Key] = &[
     key("name", Kind::Text),
     key("match", Kind::Map(MATCH)),
-    later(
+    key(
         "sticky",
         Kind::Layer(&[key("on", Kind::Word(&["caller", "session", "user"]))]),
     ),
-    later("state_target", Kind::Text),
-    later("strategy", Kind::Word(STRATEGIES)),
+    key("state_target", Kind::Text),
+    key("strategy", Kind::Word(STRATEGIES)),
     needed(
         "targets",
         Kind::List(&Kind::Either(&[Kind::Text, Kind::Map(TARGET)])),
@@ -252,13 +250,13 @@ const STRATEGIES: &[&str] = &[
 const MATCH: &[Key] = &[
     key("model", PATTERNS),
     key("path", PATTERNS),
-    later("caller", PATTERNS),
+    key("caller", PATTERNS),
     key("dialect", Kind::OneOrMany(&DIALECTS)),
     key("stream", Kind::Bool),
-    later("tools", Kind::Bool),
+    key("tools", Kind::Bool),
     key("header", Kind::Table(&Kind::Pattern)),
-    later("metadata", Kind::Table(&Kind::Pattern)),
-    later(
+    key("metadata", Kind::Table(&Kind::Pattern)),
+    key(
         "prompt",
         Kind::Map(&[
             key("contains", Kind::OneOrMany(&Kind::Text)),
@@ -272,12 +270,18 @@ const TARGET: &[Key] = &[
     needed("provider", Kind::Text),
     key("model", Kind::Text),
     key("label", Kind::Text),
-    later("weight", NATURAL),
-    later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
-    later("timeout", Kind::Layer(TIMEOUT)),
-    later("credential", Kind::Text),
+    key("weight", WEIGHT),
+    key("retry", Kind::Layer(TARGET_RETRY)),
+    key("breaker", Kind::Layer(BREAKER)),
+    key("timeout", Kind::Layer(TARGET_TIMEOUT)),
+    key("credential", Kind::Text),
 ];
+
+/// Sums of weights are to stay exact.
+const WEIGHT: Kind = Kind::Integer {
+    least: 0,
+    most: 1_000_000,
+};
 
 const LAYERS: &[Key] = &[
     // No layer that can be turned off: `open` says who is served.
@@ -293,13 +297,13 @@ const LAYERS: &[Key] = &[
         ]),
     ),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
-    later("word_filter", Kind::Layer(WORD_FILTER)),
+    key("word_filter", Kind::Layer(WORD_FILTER)),
     key("budget", Kind::Layer(BUDGET)),
-    later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("retry", Kind::Layer(RETRY)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
     key("meter", Kind::Layer(METER)),
-    later("keepalive", Kind::Layer(KEEPALIVE)),
+    key("keepalive", Kind::Layer(KEEPALIVE)),
 ];
 
 const OUTSIDE: &str = "it stands outside `route`: set it under `layers`, for all routes";
@@ -309,38 +313,48 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("rate_limit", OUTSIDE),
     misplaced("concurrency", OUTSIDE),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
-    later("word_filter", Kind::Layer(WORD_FILTER)),
+    key("word_filter", Kind::Layer(WORD_FILTER)),
     misplaced(
         "budget",
         "accounts are of callers, whatever route they take: set it under `layers`",
     ),
-    later("retry", Kind::Layer(RETRY)),
-    later("breaker", Kind::Layer(BREAKER)),
+    key("retry", Kind::Layer(RETRY)),
+    key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
     key("meter", Kind::Layer(METER)),
     misplaced("keepalive", OUTSIDE),
 ];
 
-const AUTH: &[Key] = &[key("open", Kind::Bool), later("jwt", Kind::Layer(JWT))];
+const AUTH: &[Key] = &[key("open", Kind::Bool), key("jwt", Kind::Layer(JWT))];
 
 const JWT: &[Key] = &[
     needed("jwks", Kind::Url),
-    key("issuer", Kind::Text),
-    key("audience", Kind::Text),
-    key("algorithms", TEXTS),
+    needed("issuer", Kind::Text),
+    needed("audience", Kind::Text),
+    needed("algorithms", TEXTS),
     key("caller", Kind::Text),
     key("as", Kind::Text),
 ];
 
+/// How often, and how many of them at once.
+const REQUESTS: Kind = Kind::Either(&[
+    Kind::Rate,
+    Kind::Map(&[needed("rate", Kind::Rate), key("burst", COUNT)]),
+]);
+
 const RATE_LIMIT: &[Key] = &[
-    key("per_ip", Kind::Rate),
-    key("global", Kind::Rate),
-    key("per_model", Kind::Table(&Kind::Rate)),
+    key("per_ip", REQUESTS),
+    key("global", REQUESTS),
+    key("per_model", Kind::Table(&REQUESTS)),
     key(
         "per_user",
         Kind::Either(&[
             Kind::Rate,
-            Kind::Map(&[needed("rate", Kind::Rate), key("from", TEXTS)]),
+            Kind::Map(&[
+                needed("rate", Kind::Rate),
+                key("burst", COUNT),
+                key("from", TEXTS),
+            ]),
         ]),
     ),
 ];
@@ -357,11 +371,22 @@ const TOKEN_CAP: &[Key] = &[
     key("uninspected", Kind::Word(&["reject", "pass"])),
 ];
 
+const ENTITIES: Kind = Kind::List(&Kind::Word(&[
+    "credit_card",
+    "email",
+    "iban",
+    "ipv4",
+    "ipv6",
+    "phone",
+    "secrets",
+    "ssn",
+]));
+
 const WORD_FILTER: &[Key] = &[
     key("words", TEXTS),
     key("files", TEXTS),
     key("regex", TEXTS),
-    key("entities", TEXTS),
+    key("entities", ENTITIES),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -371,7 +396,7 @@ const WORD_FILTER: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    key("normalize", Kind::Text),
+    later("normalize", Kind::Text),
     key("max_match", COUNT),
     key("rules", Kind::List(&Kind::Map(FILTER_RULE))),
 ];
@@ -381,7 +406,7 @@ const FILTER_RULE: &[Key] = &[
     key("words", TEXTS),
     key("files", TEXTS),
     key("regex", TEXTS),
-    key("entities", TEXTS),
+    key("entities", ENTITIES),
     key("case_sensitive", Kind::Bool),
     key("whole_word", Kind::Bool),
     key(
@@ -391,7 +416,7 @@ const FILTER_RULE: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    key("normalize", Kind::Text),
+    later("normalize", Kind::Text),
     key("max_match", COUNT),
 ];
 
@@ -402,8 +427,17 @@ const BUDGET: &[Key] = &[
     key("waste", Kind::Word(&["free", "charge"])),
 ];
 
+/// Of one target there is a number of its own; the rest is decided for the whole route.
+const TARGET_RETRY: &[Key] = &[key("attempts", ATTEMPTS)];
+
+/// Calls of one request.
+const ATTEMPTS: Kind = Kind::Integer {
+    least: 1,
+    most: 100,
+};
+
 const RETRY: &[Key] = &[
-    key("attempts", COUNT),
+    key("attempts", ATTEMPTS),
     key("on", TEXTS),
     key("base", TIME),
     key("max_retry_after", TIME),
@@ -418,7 +452,13 @@ const BREAKER: &[Key] = &[
     key("window", TIME),
     key("min_requests", COUNT),
     key("open_for", TIME),
-    key("probes", COUNT),
+    key(
+        "probes",
+        Kind::Integer {
+            least: 1,
+            most: 255,
+        },
+    ),
     key("successes", COUNT),
 ];
 
@@ -433,20 +473,33 @@ const TIMEOUT: &[Key] = &[
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
+];
+
+const CONNECTIONS: &str =
+    "connections belong to a provider: set it there, or under `layers` for all";
+
+/// Of one target: its clocks run for each attempt.
+const TARGET_TIMEOUT: &[Key] = &[
+    misplaced("connect", CONNECTIONS),
+    key("first_byte", FIRST_BYTE),
+    key("first_token", TIME_OR_OFF),
+    key("idle", TIME_OR_OFF),
+    misplaced(
+        "total",
+        "it is one deadline over all attempts: set it for the route",
+    ),
+    key("min_rate", Kind::ByteRate),
 ];
 
 /// Connections belong to a provider, whatever routes lead to it.
 const ROUTE_TIMEOUT: &[Key] = &[
-    misplaced(
-        "connect",
-        "connections belong to a provider: set it there, or under `layers` for all",
-    ),
+    misplaced("connect", CONNECTIONS),
     key("first_byte", FIRST_BYTE),
     key("first_token", TIME_OR_OFF),
     key("idle", TIME_OR_OFF),
     key("total", TIME_OR_OFF),
-    later_but("min_rate", Kind::Text, "off"),
+    key("min_rate", Kind::ByteRate),
 ];
 
 const METER: &[Key] = &[

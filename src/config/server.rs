@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use tollgate_middleware::{hygiene::is_loopback, origin::OriginPattern};
+
 use super::decode::{Decoder, is_word, number, parsed};
 use super::problem::At;
 use super::tree::{Node, Value};
 use super::types::{
-    Access, Admin, Connections, Drain, Expose, HeldBodies, Limits, Listen, Runtime, Server,
+    Access, Admin, Connections, Cors, Drain, Expose, HeldBodies, Limits, Listen, Runtime, Server,
     ServerTls, Workers,
 };
-use super::value::{self, shown};
+use super::value::{self, shown, shown_node};
 
 /// The data listener. It must be local unless the gateway is open: without callers nobody else may come in.
 pub(crate) fn decode(
@@ -50,6 +52,7 @@ pub(crate) fn decode(
             delay: parsed(drain, "delay", value::duration).unwrap_or(default.drain.delay),
             timeout: parsed(drain, "timeout", value::duration).unwrap_or(default.drain.timeout),
         },
+        cors: cors(decoder, member("cors"), access),
         expose: if is_word(member("expose"), "debug") {
             Expose::Debug
         } else {
@@ -193,6 +196,43 @@ fn tls(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>) -> Option<ServerT
         key: path("key")?,
         client_ca: path("client_ca"),
     })
+}
+
+/// The pages that may ask. Without callers only those of this machine are served: another one would never get an answer.
+fn cors(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, access: Access) -> Cors {
+    let mut cors = Cors::default();
+    let list = node.and_then(|node| node.member("origins"));
+    for item in list.map_or(&[][..], Node::items) {
+        let Some(text) = item.text() else { continue };
+        let origin = OriginPattern::new(text);
+        let served = match &origin {
+            Ok(_) => access.open || is_own_page(text),
+            Err(_) => access.open || text != "*",
+        };
+        let path = "server.cors.origins";
+        match origin {
+            _ if !served => {
+                let message = format!(
+                    "without callers only this machine is served, and no page such as {}",
+                    shown_node(item)
+                );
+                let remedy = "say who may call: `callers`";
+                decoder.error(item.at, path, message, remedy);
+            }
+            Ok(origin) => cors.origins.push(origin),
+            Err(_) if text == "*" => cors.any = true,
+            Err(error) => {
+                let message = format!("`{path}` does not take {}", shown_node(item));
+                decoder.error(item.at, path, message, format!("{error}; or `*`"));
+            }
+        }
+    }
+    cors
+}
+
+fn is_own_page(origin: &str) -> bool {
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_some_and(|host| is_loopback(host.as_bytes()))
 }
 
 fn held_bodies(text: &str) -> Result<HeldBodies, String> {

@@ -9,14 +9,20 @@ use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
-    Admin, Clock, Config, Connections, End, Expose, ExtraMember, HeldBodies, Limits, LogTo, Match,
-    Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server, Timeout,
-    TimeoutOverride, Webhook, Workers,
+    Admin, Clock, Config, Connections, Credential, End, Expose, ExtraMember, HeldBodies, Limits,
+    LogTo, Match, Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server,
+    Speed, Timeout, TimeoutOverride, Webhook, Workers,
 };
 
 mod callers;
+pub(crate) mod choice;
+mod filters;
+pub(crate) mod targets;
 
-use self::callers::{budgets, caller, concurrency, rate_limit, token_cap};
+use self::callers::{auth, budgets, caller, concurrency, rate_limit, token_cap};
+pub(crate) use self::callers::{caps, rate};
+use self::filters::word_filter;
+use self::targets::own_breaker;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
 /// `«env NAME»`, `«file PATH»` or `«literal»`.
@@ -52,24 +58,37 @@ pub fn redacted(config: &Config) -> String {
         }
     }
     line(&mut out, 0, "layers:");
-    let open = config.layers.auth.open;
-    line(&mut out, 1, &format!("auth: {{ open: {open} }}"));
+    line(&mut out, 1, &auth(&config.layers));
     line(&mut out, 1, &rate_limit(&config.layers.rate_limit));
     line(&mut out, 1, &concurrency(&config.layers.concurrency));
     if let Some(caps) = token_cap(&config.layers.token_cap) {
         line(&mut out, 1, &caps);
     }
+    if let Some(filter) = word_filter(&config.layers.word_filter) {
+        line(&mut out, 1, &filter);
+    }
+    let breaker = targets::breaker(&config.layers.breaker);
+    line(&mut out, 1, &format!("breaker: {breaker}"));
     line(&mut out, 1, &budgets(&config.layers.budget));
     line(
         &mut out,
         1,
         &format!("timeout: {}", all_clocks(&config.layers.timeout)),
     );
+    let retry = choice::retry(&config.layers.retry);
+    line(&mut out, 1, &format!("retry: {retry}"));
     line(
         &mut out,
         1,
         &format!("meter: {}", meter(&config.layers.meter)),
     );
+    if let Some(every) = config.layers.keepalive {
+        line(
+            &mut out,
+            1,
+            &format!("keepalive: {{ every: {} }}", time(every)),
+        );
+    }
     if !config.prices.is_empty() {
         line(&mut out, 0, "prices:");
         line(&mut out, 1, "overrides:");
@@ -154,12 +173,16 @@ pub fn summary(config: &Config) -> String {
         line(&mut out, 0, &provider_in_short(p));
     }
     for r in &config.routes {
-        let model = r
-            .target
-            .model
-            .as_ref()
-            .map(|m| format!(" as {m}"))
-            .unwrap_or_default();
+        let targets = r.targets.iter().map(|target| match &target.model {
+            Some(model) => format!("{} as {model}", target.provider),
+            None => target.provider.clone(),
+        });
+        let targets: Vec<_> = targets.collect();
+        let how = match &*targets {
+            [_] => String::new(),
+            _ => format!("{} of ", r.strategy.word()),
+        };
+        let targets = targets.join(", ");
         let matches = match matches(&r.matches) {
             m if m == "{}" => "everything".to_owned(),
             m => m,
@@ -167,10 +190,7 @@ pub fn summary(config: &Config) -> String {
         line(
             &mut out,
             0,
-            &format!(
-                "route {}: {matches} -> {}{model}",
-                r.name, r.target.provider
-            ),
+            &format!("route {}: {matches} -> {how}{targets}", r.name),
         );
     }
     if config.routes.is_empty() {
@@ -191,11 +211,12 @@ fn provider_in_short(p: &Provider) -> String {
         .base_url
         .as_ref()
         .map_or_else(|| "built in".to_owned(), ToString::to_string);
-    let key = p
-        .credential
-        .as_ref()
-        .map(|c| format!("credential {}", c.secret));
-    let key = key.unwrap_or_else(|| "no credential".to_owned());
+    let key = match &*p.credentials {
+        [] if p.passthrough => "the caller's own credential".to_owned(),
+        [] => "no credential".to_owned(),
+        [only] => format!("credential {}", only.secret),
+        several => format!("{} credentials", several.len()),
+    };
     let models = match &p.models {
         Models::Any => "any model".to_owned(),
         Models::Listed(models) if models.len() == 1 => "1 model".to_owned(),
@@ -269,6 +290,15 @@ fn server(out: &mut String, server: &Server) {
         1,
         &format!("drain: {{ delay: {delay}, timeout: {timeout} }}"),
     );
+    let origins = server.cors.origins.iter().map(ToString::to_string);
+    let any = server.cors.any.then(|| "*".to_owned());
+    let origins: Vec<_> = any.into_iter().chain(origins).collect();
+    let origins: Vec<_> = origins.iter().map(|it| quoted(it)).collect();
+    line(
+        out,
+        1,
+        &format!("cors: {{ origins: [{}] }}", origins.join(", ")),
+    );
     let debug = server.expose == Expose::Debug;
     line(
         out,
@@ -325,11 +355,18 @@ fn provider(out: &mut String, p: &Provider) {
     if let Some(url) = &p.base_url {
         line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
     }
-    line(out, 2, &format!("credentials: [{}]", credential(p)));
-    line(out, 2, &format!("auth: {}", p.auth.word()));
+    if p.passthrough {
+        line(out, 2, "credentials: passthrough");
+    } else {
+        line(out, 2, &format!("credentials: [{}]", credentials(p)));
+        line(out, 2, &format!("auth: {}", p.auth.word()));
+    }
     tables(out, p);
     if let Some(clocks) = some_clocks(&p.timeout) {
         line(out, 2, &format!("timeout: {clocks}"));
+    }
+    if let Some(share) = &p.concurrency {
+        line(out, 2, &format!("concurrency: {}", targets::share(share)));
     }
     let (idle, max_age) = (time(p.pool.idle), time(p.pool.max_age));
     let max_idle = p.pool.max_idle;
@@ -347,15 +384,16 @@ fn provider(out: &mut String, p: &Provider) {
     );
 }
 
-fn credential(p: &Provider) -> String {
-    let Some(credential) = &p.credential else {
-        return String::new();
+fn credentials(p: &Provider) -> String {
+    let shown = |credential: &Credential| {
+        let key = quoted(&credential.secret.to_string());
+        match &credential.name {
+            Some(name) => format!("{{ name: {}, key: {key} }}", quoted(name)),
+            None => key,
+        }
     };
-    let key = quoted(&credential.secret.to_string());
-    match &credential.name {
-        Some(name) => format!("{{ name: {}, key: {key} }}", quoted(name)),
-        None => key,
-    }
+    let all: Vec<_> = p.credentials.iter().map(shown).collect();
+    all.join(", ")
 }
 
 /// The maps of a provider whose keys are names.
@@ -418,17 +456,18 @@ fn header(name: &str, value: &Secret) -> String {
 fn route(out: &mut String, r: &Route) {
     line(out, 1, &format!("- name: {}", quoted(&r.name)));
     line(out, 2, &format!("match: {}", matches(&r.matches)));
-    let mut target = format!("provider: {}", quoted(&r.target.provider));
-    if let Some(model) = &r.target.model {
-        let _ = write!(target, ", model: {}", quoted(model));
+    for text in choice::strategy(r) {
+        line(out, 2, &text);
     }
-    if let Some(label) = &r.target.label {
-        let _ = write!(target, ", label: {}", quoted(label));
-    }
-    line(out, 2, &format!("targets: [{{ {target} }}]"));
+    let targets: Vec<_> = r.targets.iter().map(choice::target).collect();
+    line(out, 2, &format!("targets: [{}]", targets.join(", ")));
     let clocks = some_clocks(&r.timeout).map(|clocks| format!("timeout: {clocks}"));
     let clocks = clocks.into_iter().chain(own_meter(&r.meter));
-    let layers: Vec<_> = clocks.chain(token_cap(&r.token_cap)).collect();
+    let clocks = clocks
+        .chain(choice::own_retry(&r.retry))
+        .chain(own_breaker(&r.breaker));
+    let layers = clocks.chain(token_cap(&r.token_cap));
+    let layers: Vec<_> = layers.chain(word_filter(&r.word_filter)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));
     }
@@ -453,12 +492,16 @@ fn matches(m: &Match) -> String {
     let parts = [
         list("model", words(&m.model)),
         list("path", words(&m.path)),
+        list("caller", words(&m.caller)),
         list(
             "dialect",
             m.dialect.iter().map(|d| d.as_str().to_owned()).collect(),
         ),
         m.stream.map(|s| format!("stream: {s}")),
         (!headers.is_empty()).then(|| format!("header: {{ {} }}", headers.join(", "))),
+        m.tools.map(|it| format!("tools: {it}")),
+        targets::metadata(&m.metadata),
+        m.prompt.as_ref().map(targets::prompt),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     if parts.is_empty() {
@@ -471,13 +514,14 @@ fn matches(m: &Match) -> String {
 fn all_clocks(t: &Timeout) -> String {
     let c = clock;
     format!(
-        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {} }}",
+        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {}, min_rate: {} }}",
         time(t.connect),
         c(t.first_byte_stream),
         c(t.first_byte_document),
         c(t.first_token),
         c(t.idle),
-        c(t.total)
+        c(t.total),
+        speed(t.min_rate)
     )
 }
 
@@ -500,7 +544,13 @@ fn some_clocks(t: &TimeoutOverride) -> Option<String> {
     ] {
         parts.extend(value.map(|c| format!("{key}: {}", clock(c))));
     }
+    parts.extend(t.min_rate.map(|it| format!("min_rate: {}", speed(it))));
     (!parts.is_empty()).then(|| format!("{{ {} }}", parts.join(", ")))
+}
+
+pub(crate) fn speed(speed: Speed) -> String {
+    let per_second = |bytes| format!("{}/s", size(bytes));
+    speed.least().map_or_else(|| "off".to_owned(), per_second)
 }
 
 fn clock(clock: Clock) -> String {

@@ -103,6 +103,16 @@ pub(crate) fn size(text: &str) -> Result<u64, Remedy> {
     })
 }
 
+/// `64B/s`, `1KiB/s`: a size per second, more than zero.
+pub(crate) fn byte_rate(text: &str) -> Result<u64, Remedy> {
+    const HOW: &str = "write a size per second: `64B/s`, `1KiB/s`";
+    let bytes = text.strip_suffix("/s").ok_or(HOW)?;
+    match size(bytes)? {
+        0 => Err("more than zero, or `off`".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// `25%`, from 0 to 100.
 pub(crate) fn percent(text: &str) -> Result<f64, Remedy> {
     let number = text

@@ -265,7 +265,7 @@ mod tests {
             Some("http://127.0.0.1:9/v1")
         );
         assert_eq!(
-            provider.credential.as_ref().map(|c| c.secret.expose()),
+            provider.credentials.first().map(|c| c.secret.expose()),
             Some("sk-canary-1")
         );
         assert_eq!(made.loaded.config.routes.len(), 1);
@@ -286,7 +286,7 @@ mod tests {
         let rows: Vec<_> = config
             .routes
             .iter()
-            .map(|r| (r.matches.dialect.as_slice(), r.target.provider.as_str()))
+            .map(|r| (r.matches.dialect.as_slice(), r.targets[0].provider.as_str()))
             .collect();
         let want: [(&[Dialect], &str); 5] = [
             (&[Dialect::Anthropic], "anthropic"),

@@ -13,7 +13,7 @@ use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use tollgate_middleware::{
     dialect::Surface,
     json,
-    record::{Attempt, Ended, Mark, Metered, Record, Waste},
+    record::{Attempt, Ended, Found, Mark, Metered, Record, Waste},
     wire::Refusal,
 };
 
@@ -39,6 +39,10 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64, usd: Op
     line.text(r#","path":"#, Some(record.path()));
     line.number(r#","status":"#, record.status().map(u64::from));
     line.text(r#","caller":"#, record.caller().map(|name| &**name));
+    let labels = record.caller_labels();
+    if !labels.is_empty() {
+        line.object(r#","caller_labels":"#, labels);
+    }
     line.text(r#","route":"#, record.route().map(|name| &**name));
     record.with_attempts(|all| {
         target(&mut line, record, all.last());
@@ -234,8 +238,9 @@ fn attempt(line: &mut Line<'_>, attempt: &Attempt, first: bool) {
 }
 
 fn digest(line: &mut Line<'_>, record: &Record) {
-    // What is answered by us was received from nobody.
-    let relayed = record.at(Mark::UpstreamHead).is_some() && record.refused().is_none();
+    // What is answered by us was received from nobody. An answer that a rule stopped on its way was relayed up to there.
+    let own = record.refused().is_some() && record.broke().is_none();
+    let relayed = record.at(Mark::UpstreamHead).is_some() && !own;
     let Some(digest) = record.digest().filter(|_| relayed) else {
         return line.raw(r#","digest":null"#);
     };
@@ -253,6 +258,7 @@ fn ending(line: &mut Line<'_>, record: &Record) {
     line.word(r#","refused_by":"#, refused.map(|it| it.layer));
     let reason = refused.map(|it| it.reason).or_else(|| record.broke());
     line.word(r#","error":"#, reason.map(|it| it.as_str()));
+    found(line, record);
     line.raw(r#","edited_by":["#);
     if record.is_edited() {
         for (at, layer) in record.edited_by().into_iter().enumerate() {
@@ -260,6 +266,27 @@ fn ending(line: &mut Line<'_>, record: &Record) {
         }
     }
     line.raw("]");
+}
+
+/// The rules of the word filter that have found something; where none has, the line says nothing of rules.
+fn found(line: &mut Line<'_>, record: &Record) {
+    record.with_found(|found| {
+        let Some((first, others)) = found.split_first() else {
+            return;
+        };
+        rule(line, r#","rules":[{"rule":"#, first);
+        for found in others {
+            rule(line, r#",{"rule":"#, found);
+        }
+        line.raw("]");
+    });
+}
+
+fn rule(line: &mut Line<'_>, name: &str, found: &Found) {
+    line.text(name, Some(&found.rule));
+    line.word(r#","action":"#, Some(found.action));
+    line.number(r#","times":"#, Some(found.times));
+    line.raw("}");
 }
 
 /// A line being written. Names come with their quotes, comma and colon: this runs for every request,
@@ -317,6 +344,15 @@ impl Line<'_> {
             self.text(if at == 0 { "" } else { "," }, Some(value));
         }
         self.raw("]");
+    }
+
+    fn object(&mut self, name: &str, members: &[(Box<str>, Box<str>)]) {
+        self.raw(name);
+        for (at, (name, text)) in members.iter().enumerate() {
+            self.text(if at == 0 { "{" } else { "," }, Some(name));
+            self.text(":", Some(text));
+        }
+        self.raw("}");
     }
 
     /// A fixed word, or a name that was found harmless: nothing in it needs an escape.
@@ -379,7 +415,7 @@ const HEX: [[u8; 2]; 256] = {
 };
 
 /// RFC 3339 in UTC, with milliseconds.
-fn time(out: &mut Vec<u8>, at: SystemTime) {
+pub(crate) fn time(out: &mut Vec<u8>, at: SystemTime) {
     let since = at.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or(Duration::ZERO);
     let (second, millis) = (since.as_secs(), since.subsec_millis() as u16);
@@ -571,6 +607,31 @@ mod tests {
         assert_eq!(line["ended"], "refused");
         assert!(line["digest"].is_null());
         assert!(!line.to_string().contains("told"));
+    }
+
+    #[test]
+    fn an_answer_that_a_rule_stopped_on_its_way_keeps_its_digest() {
+        let record = record("/v1/chat/completions", start());
+        record.mark(Mark::UpstreamHead, start());
+        let (upstream, client) = (1, 2);
+        record.set_digest(Digest { upstream, client });
+        let why = Rejection::new(
+            Reason::ResponseRejected,
+            "word_filter",
+            "told to the caller",
+        );
+        record.set_refused(&why);
+        assert!(
+            line(&record)["digest"].is_null(),
+            "a document was answered by us"
+        );
+        record.set_broke(why.reason());
+        let line = line(&record);
+        assert_eq!(line["digest"]["client"].as_str().map(str::len), Some(32));
+        assert_eq!(
+            (&line["ended"], &line["refused_by"]),
+            (&"refused".into(), &"word_filter".into())
+        );
     }
 
     #[test]

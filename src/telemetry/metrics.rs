@@ -1,6 +1,7 @@
 //! The figures of the process: counted per worker without a lock, summed when somebody looks.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,8 +15,9 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
+use tollgate_middleware::record::{Found, Refused};
 
-use super::series;
+use super::{circuits::Circuits, limited::Limited, series};
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ pub struct Ended {
 }
 
 /// What others count, for one scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Others {
     /// Lines of the request log that were not written.
     pub log_lines_dropped: u64,
@@ -67,15 +69,24 @@ pub struct Others {
     pub reload_failed: u64,
     /// Whether the last reload was one of them.
     pub last_reload_failed: bool,
+    /// Requests that hold a permit now.
+    pub permits_held: u64,
+    /// Requests that wait for one now.
+    pub permits_awaited: u64,
+    /// The states of the circuits.
+    pub circuits: Circuits,
 }
 
 #[derive(Debug)]
 struct Table {
     series: series::Registry,
+    limited: Limited,
     outcomes: &'static [&'static str],
     workers: Vec<Worker>,
     // Locked when a configuration begins and when somebody looks: a request has its blocks at hand.
     blocks: Mutex<Vec<Arc<Block>>>,
+    // By rule and what it does. Locked only by what has found something.
+    found: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
 }
 
 /// What is counted for one value of the label `route`.
@@ -111,9 +122,11 @@ impl Metrics {
         let workers: Vec<_> = workers.collect();
         let table = Arc::new(Table {
             series: series::Registry::new(workers.len(), &series::OPERATIONS),
+            limited: Limited::default(),
             outcomes,
             workers,
             blocks: Mutex::default(),
+            found: Mutex::default(),
         });
         Self {
             blocks: table.blocks_of(routes, label_values),
@@ -179,6 +192,24 @@ impl Counters {
         if let Some(count) = self.blocks[route].requests.get(cell) {
             count.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Rules of the word filter have found something. There are as many rules as the configurations had.
+    pub fn found(&self, found: &[Found]) {
+        if found.is_empty() {
+            return;
+        }
+        let counts = self.table.found.lock();
+        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        for found in found {
+            let key = (found.rule.clone(), found.action);
+            *counts.entry(key).or_default() += found.times;
+        }
+    }
+
+    /// A layer refused a request.
+    pub fn refused(&self, refused: &Refused) {
+        self.table.limited.note(refused);
     }
 
     /// A provider was asked, and its answer has ended.
@@ -260,8 +291,22 @@ impl Collector for Scraped {
         let to = &mut encoder;
         self.requests(to)?;
         self.bytes(to)?;
+        self.found(to)?;
         self.table.series.encode(to)?;
+        self.table.limited.encode(to)?;
         let others = &self.others;
+        gauge(
+            to,
+            "tollgate_concurrency_held",
+            "Requests that hold a permit",
+            i64::try_from(others.permits_held).unwrap_or(i64::MAX),
+        )?;
+        gauge(
+            to,
+            "tollgate_concurrency_queued",
+            "Requests that wait for a permit",
+            i64::try_from(others.permits_awaited).unwrap_or(i64::MAX),
+        )?;
         gauge(
             to,
             "tollgate_requests_in_flight",
@@ -316,6 +361,7 @@ impl Collector for Scraped {
             "1 unless the last reload was refused",
             i64::from(!others.last_reload_failed),
         )?;
+        others.circuits.encode(to)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         // A gauge and not an info: the older text format knows no such type.
         to.encode_descriptor(
@@ -330,6 +376,20 @@ impl Collector for Scraped {
 }
 
 impl Scraped {
+    fn found(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.table.found.lock();
+        let counts = counts.unwrap_or_else(PoisonError::into_inner);
+        let help = "What rules of the word filter have found in requests and answers";
+        let name = "tollgate_word_filter_matches";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ((rule, action), count) in &*counts {
+            family
+                .encode_family(&[("rule", &**rule), ("action", *action)])?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
     fn requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests whose answer has ended";
         let mut family =

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+pub mod circuits;
+mod limited;
 pub(crate) mod line;
 pub mod log;
 pub mod metrics;

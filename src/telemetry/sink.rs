@@ -174,6 +174,10 @@ impl Sink for Told {
             bytes_in: record.bytes_in(),
             bytes_out: record.bytes_out(),
         });
+        record.with_found(|found| self.0.counters.found(found));
+        if let Some(refused) = record.refused() {
+            self.0.counters.refused(&refused);
+        }
         let Inner {
             lines,
             generation,

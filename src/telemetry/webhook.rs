@@ -71,7 +71,11 @@ impl Hook {
     pub fn tell(&self, ended: Ended, line: &[u8]) {
         // A line is an object with members.
         let rest = line.strip_prefix(b"{").unwrap_or(line);
-        let event = [b"{\"type\":\"", word(ended).as_bytes(), b"\",", rest].concat();
+        self.put([b"{\"type\":\"", word(ended).as_bytes(), b"\",", rest].concat());
+    }
+
+    /// Puts an event into the queue, if there is room: a JSON object that begins with its type.
+    pub fn put(&self, event: Vec<u8>) {
         if self.queue.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

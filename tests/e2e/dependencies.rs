@@ -9,6 +9,10 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const TWICE: &[&str] = &[
     // Of tokens (jsonwebtoken), and of the certificates that tests make (rcgen's pem).
     "base64",
+    // Of the schedules that tests of races try (shuttle).
+    "getrandom",
+    "rand",
+    "rand_core",
     // Of macros, while the program is built.
     "syn",
     // Of aws-lc-rs, and of rustls' judge of certificates.

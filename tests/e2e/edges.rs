@@ -14,7 +14,7 @@ mod tls;
 use serde_json::Value;
 use tollgate_testing::{client::Message, upstream::Upstream};
 
-use crate::harness::{Stage, provider};
+use crate::harness::{Stage, provider, untried};
 
 /// A JSON body that every OpenAI-shaped provider here takes.
 const BODY: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
@@ -56,6 +56,7 @@ fn dialects(upstream: &Upstream, more: &str) -> String {
             "  - {{ name: to-{dialect}, match: {{ dialect: {dialect} }}, targets: [{dialect}] }}\n"
         );
     }
+    let more = untried(more);
     format!("version: 1\n{more}\nproviders:\n{providers}routes:\n{routes}")
 }
 

@@ -1,9 +1,11 @@
 //! How answers end: every way in which one can break off shows at the client, at the provider and in the log.
 
 mod clients;
+mod clocks;
 mod cuts;
 mod drain;
 mod faults;
+mod filtered;
 mod hangups;
 mod tls;
 
@@ -15,7 +17,7 @@ use tollgate_testing::{
     upstream::{Framing, Script, Upstream},
 };
 
-use crate::harness::{Ask, Stage, provider};
+use crate::harness::{Ask, Stage, provider, untried};
 
 /// A streaming surface: how it is asked and what its events look like.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +181,7 @@ pub(crate) fn config(upstream: &Upstream, more: &str) -> String {
             "  - {{ name: to-{dialect}, match: {{ dialect: {dialect} }}, targets: [{dialect}] }}\n"
         );
     }
+    let more = untried(more);
     format!("version: 1\n{more}\nproviders:\n{providers}routes:\n{routes}")
 }
 

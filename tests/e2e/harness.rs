@@ -25,6 +25,7 @@ use tollgate::{
     telemetry::log::Sink,
 };
 use tollgate_testing::{
+    canary::{Ear, Hunt},
     client::{self, Conn, Message},
     splits::{Random, Split},
     tls::{Authority, CaPem},
@@ -43,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Stage {
     gateway: Gateway,
     log: Log,
+    hunt: Hunt,
+    /// What each connection heard.
+    answers: Mutex<Vec<Ear>>,
 }
 
 /// The request log: the lines of each request, in order.
@@ -54,6 +58,7 @@ struct Lines {
     by_id: HashMap<String, Vec<Value>>,
     /// What came behind the last line break.
     rest: Vec<u8>,
+    ear: Option<Ear>,
 }
 
 // ===== impl Stage =====
@@ -66,10 +71,22 @@ impl Stage {
 
     /// The same with its data listener at this address, of any kind.
     pub(crate) fn start_on(yaml: &str, listen: &str) -> Self {
-        let log = Log::default();
+        let hunt = Hunt::new(secrets(yaml));
+        let log = Log::heard_by(hunt.ear());
         let gateway = Gateway::start_with(&load_on(yaml, listen), Sink::writer(log.clone()))
             .expect("a gateway that starts");
-        Self { gateway, log }
+        Self {
+            gateway,
+            log,
+            hunt,
+            answers: Mutex::default(),
+        }
+    }
+
+    /// Forgets what the last connection heard: a provider told our key in an answer that nobody may change.
+    pub(crate) fn forgive_last(&self) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.pop();
     }
 
     /// Where it listens.
@@ -84,11 +101,10 @@ impl Stage {
         address.socket_addr().expect("a TCP address")
     }
 
-    /// Puts another configuration into force; listeners stay.
-    pub(crate) fn reload(&self, yaml: &str) {
-        self.gateway
-            .reload(load(yaml))
-            .expect("it can be put in force");
+    /// Puts another text into force.
+    pub(crate) fn reload(&self, yaml: &str) -> u64 {
+        let reloaded = self.gateway.reload(load(yaml));
+        reloaded.expect("a configuration that can be put into force")
     }
 
     /// Begins the drain.
@@ -98,7 +114,8 @@ impl Stage {
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Conn {
-        Conn::open(self.addr()).await.deadline(PATIENCE)
+        let conn = Conn::open(self.addr()).await.heard_by(self.ear());
+        conn.deadline(PATIENCE)
     }
 
     /// Sends a request of the test `id` on a connection of its own, with nothing waited for.
@@ -107,6 +124,14 @@ impl Stage {
         // A gateway that refuses by the head alone may close before it has read all.
         let _took = conn.send(request).await;
         conn
+    }
+
+    /// An ear for one more connection.
+    fn ear(&self) -> Ear {
+        let ear = self.hunt.ear();
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push(ear.clone());
+        ear
     }
 
     /// One exchange on a connection of its own; the answer as it ended.
@@ -141,10 +166,30 @@ impl Stage {
         self.log.clone()
     }
 
-    /// Drains and stops; every request must have had one log line, and every worker must have ended well.
+    /// What was found in answers and in log lines.
+    fn overheard(&self) -> Vec<String> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ears = answers.iter().chain(&log.ear);
+        ears.flat_map(Ear::found).collect()
+    }
+
+    /// C01: fails if a secret of the configuration is in a log line, an answer, the metrics or the configuration as it is shown.
+    async fn hunted(&self) {
+        let mut found = self.overheard();
+        for path in ["/metrics", "/config"] {
+            let page = client::call(self.admin(), "GET", path, &[], "").await;
+            let texts = [page.head, page.body];
+            found.extend(texts.iter().filter_map(|text| self.hunt.find(text)));
+        }
+        assert!(found.is_empty(), "secrets were told: {found:#?}");
+    }
+
+    /// Drains and stops; every request must have had one log line, every worker must have ended well, and no secret have been told.
     ///
     /// Returns the number of answers that had to be cut.
     pub(crate) async fn stop(self) -> usize {
+        self.hunted().await;
         let Self { gateway, log, .. } = self;
         let stopped = tokio::task::spawn_blocking(|| gateway.stop());
         let Outcome { cut, lost } = stopped.await.expect("stop does not panic");
@@ -186,9 +231,33 @@ pub(crate) fn provider(
     )
 }
 
+/// What a text of a configuration holds that begins as keys do, and [`KEY`] and [`CALLER`].
+fn secrets(yaml: &str) -> Vec<&str> {
+    let words = yaml.split(|it: char| !(it.is_ascii_alphanumeric() || matches!(it, '-' | '_')));
+    let keys = words.filter(|word| word.starts_with("sk-") || word.starts_with("tg-"));
+    keys.chain([KEY, CALLER]).collect()
+}
+
+/// These keys, and that every request makes one call, whatever became of others: for tests of single answers.
+pub(crate) fn untried(more: &str) -> String {
+    const OFF: &str = "layers: { breaker: off, retry: off";
+    match more.split_once("layers: {") {
+        Some((before, behind)) => format!("{before}{OFF}, {behind}"),
+        None => format!("{OFF} }}\n{more}"),
+    }
+}
+
 // ===== impl Log =====
 
 impl Log {
+    fn heard_by(ear: Ear) -> Self {
+        let log = Self::default();
+        let mut lines = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.ear = Some(ear);
+        drop(lines);
+        log
+    }
+
     /// The line of a request that has ended.
     pub(crate) fn first(&self, id: &str) -> Value {
         let found = self.lines(id).into_iter().next();
@@ -219,6 +288,9 @@ impl Log {
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ear) = &lines.ear {
+            ear.hear(bytes);
+        }
         lines.rest.extend_from_slice(bytes);
         while let Some(end) = lines.rest.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = lines.rest.drain(..=end).collect();

@@ -94,7 +94,7 @@ impl Replay {
             names.insert(way, name);
         }
         let stage = Stage::start(&format!(
-            "version: 1\nproviders:\n{providers}routes:\n{routes}"
+            "version: 1\nlayers: {{ breaker: off, retry: off }}\nproviders:\n{providers}routes:\n{routes}"
         ));
         Self {
             stage,

@@ -50,7 +50,7 @@ async fn callers_are_told_in_words_that_the_sdks_read() {
 }
 
 /// The Python that has this package; `None` if the test is not run.
-fn python(name: &str, package: &str) -> Option<String> {
+pub(crate) fn python(name: &str, package: &str) -> Option<String> {
     let python = std::env::var("TOLLGATE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let import = format!("import {package}");
     let importable = || {

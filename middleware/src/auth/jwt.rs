@@ -4,8 +4,9 @@
 //! itself says of keys (`jku`, `jwk`, `x5u`) is not looked at. The algorithms are pinned, and the key must be one for the token's.
 //!
 //! [`KeySet`] is what was fetched last. Whoever embeds it runs [`KeySet::keep_fresh`] with a [`Fetch`] of theirs beside the service; while a
-//! fetch fails, keys that are at most an hour old go on to count. A token that names a key which nobody knows asks for a fetch, at
-//! most one in 30 seconds; its caller is told to come again in a second.
+//! fetch fails, keys that are at most an hour old go on to count. A token that names a key which nobody knows is
+//! none that counts, and asks for a fetch, at most one in 30 seconds: issuers publish a key before they sign with it. Only while
+//! there are no keys that count at all nobody can say who it is.
 
 use std::{
     collections::HashMap,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::BoxError,
-    json::{self, Value},
+    json::{self, Kind, Value},
 };
 
 /// A way to sign, with a key whose public half everybody may know.
@@ -98,6 +99,11 @@ impl Algorithm {
 pub trait Fetch: Send + Sync + 'static {
     /// The document, of at most [`LARGEST`] bytes.
     fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, BoxError>> + Send;
+
+    /// What became of it: whether there was a document, and it was a set of keys.
+    fn took(&self, yes: bool) {
+        let _ = yes;
+    }
 }
 
 /// A set of keys is not larger.
@@ -159,6 +165,7 @@ impl KeySet {
             let took = document.is_some_and(|document| {
                 document.len() <= LARGEST && self.take(&document, clock.now())
             });
+            fetch.took(took);
             let rest = if took { FRESH } else { PAUSE };
             let mut timer = pin!(clock.sleep_until(clock.now() + rest));
             poll_fn(|cx| {
@@ -181,19 +188,18 @@ impl KeySet {
         (age <= STALE).then(|| state.keys.clone())
     }
 
-    /// Asks for a fetch; false if that was asked for a moment ago.
-    fn want(&self, now: Instant) -> bool {
+    /// Asks for a fetch, unless that was asked for a moment ago.
+    fn want(&self, now: Instant) {
         let mut state = self.lock();
         let lately = |asked| now.saturating_duration_since(asked) < PAUSE;
         if state.asked.is_some_and(lately) {
-            return false;
+            return;
         }
         state.asked = Some(now);
         state.wanted = true;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -211,7 +217,11 @@ impl fmt::Debug for KeySet {
 /// The keys of a document that signatures can be checked with.
 fn read(document: &[u8]) -> Option<Arc<[Key]>> {
     let document = json::check(document, &json::Limits::default()).ok()?;
-    let keys = document.get("keys")?.items().filter_map(|key| {
+    let keys = document.get("keys")?;
+    if keys.kind() != Kind::Array {
+        return None;
+    }
+    let keys = keys.items().filter_map(|key| {
         // One key that nobody understands is no reason to do without the others.
         let text = format!("{{\"keys\":[{}]}}", std::str::from_utf8(key.raw()).ok()?);
         let algorithm = key.get("alg").and_then(|it| it.as_str());
@@ -326,11 +336,10 @@ impl Issuer {
         let mut fitting = keys.iter().filter(fits);
         let Some(key) = fitting.next() else {
             let known = keys.iter().any(|key| key.id.as_deref() == id.as_deref());
-            return Err(if !known && self.keys.want(presented.at) {
-                Unknown::Unavailable(Duration::from_secs(1))
-            } else {
-                bad
-            });
+            if !known {
+                self.keys.want(presented.at);
+            }
+            return Err(bad);
         };
         // Without a name there must be no choice.
         if id.is_none() && fitting.next().is_some() {

@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
+    hash::{Hash, Hasher},
     net::IpAddr,
     str::FromStr,
     sync::Arc,
@@ -10,14 +11,13 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{
-    origin::OriginPattern,
-    service::{Known, Presented, Unknown, Verify},
-};
-use crate::{dialect::Operation, facts::Caller};
+use super::service::{Known, Presented, Unknown, Verify};
+use crate::{dialect::Operation, facts::Caller, origin::OriginPattern};
 
 /// The SHA-256 of a key: all that is kept of it. Keys are long and random, so that nobody can try them all.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// Two are compared without an early end.
+#[derive(Clone, Copy, Eq)]
 pub struct Digest([u8; 32]);
 
 /// What is no key: an empty one, or text that is not `sha256:` and 64 hexadecimal digits.
@@ -65,6 +65,20 @@ impl Digest {
     }
 }
 
+/// Whatever byte differs, all are looked at.
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// As equal ones are alike.
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
 /// `sha256:` and 64 hexadecimal digits.
 impl FromStr for Digest {
     type Err = BadKey;
@@ -105,6 +119,11 @@ impl Grant {
             surfaces: None,
             origins: Box::default(),
         }
+    }
+
+    /// Whom it is for.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The key names nobody from this moment of the wall clock on.
@@ -194,11 +213,10 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Whom a key names: found by its digest, then compared without an early end.
+    /// Whom a key names: found by its digest, which the table compares without an early end.
     fn find(&self, key: &[u8]) -> Option<&Arc<Grant>> {
         let digest = Digest::of(key).ok()?;
-        let (known, grant) = self.0.get_key_value(&digest)?;
-        bool::from(known.0.ct_eq(&digest.0)).then_some(grant)
+        self.0.get(&digest)
     }
 }
 

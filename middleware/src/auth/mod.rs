@@ -65,6 +65,5 @@ mod tests;
 
 pub use self::{
     keys::{BadKey, Digest, Grant, Keys, SharedKey},
-    origin::{BadOrigin, OriginPattern},
     service::{Auth, AuthLayer, Known, Presented, ResponseFuture, Unknown, Verify},
 };

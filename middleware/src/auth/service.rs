@@ -166,7 +166,7 @@ impl<C: Clock> AuthLayer<C> {
         slots::empty(req.headers_mut(), &mut target, slot, gemini);
         *req.uri_mut() = target;
         if let Some(record) = record {
-            record.set_caller(known.caller.name().clone());
+            record.set_caller(known.caller.clone());
         }
         req.extensions_mut().insert(known.caller);
         Ok(())

@@ -10,12 +10,13 @@ use tollgate_testing::{
 };
 use tower::{Layer, ServiceExt};
 
-use super::{AuthLayer, Digest, Grant, Keys, OriginPattern, Unknown};
+use super::{AuthLayer, Digest, Grant, Keys, Unknown};
 use crate::{
     clock::{Clock, SystemClock},
     dialect::Operation,
     error::{BoxError, Reason, Rejection},
     facts::{Caller, ClientAddress, Terms},
+    origin::OriginPattern,
     record::Record,
 };
 
@@ -391,6 +392,39 @@ fn nonsense_is_no_key_and_two_callers_do_not_share_one() {
     }
     let shared = Keys::new([(of_abc, grant("a")), (of_abc, grant("b"))]).unwrap_err();
     assert_eq!(shared.callers.map(|it| it.to_string()), ["a", "b"]);
+}
+
+/// C07: what is looked up and compared is the digest alone, and the one comparison that there is has no early end, which an example
+/// measures (`constant_time`).
+#[tokio::test]
+async fn a_key_is_found_by_its_digest_and_compared_without_an_early_end() {
+    // Made from the digest, the table never saw the key.
+    let digest = Digest::of(KEY).unwrap();
+    let layer = AuthLayer::new(Keys::new([(digest, grant("a"))]).unwrap());
+    let head = sends(&layer, get(CHAT, &[("x-api-key", KEY)])).await;
+    assert_eq!(name(&head.unwrap()), "a");
+    let source = include_str!("keys.rs");
+    let compares = source.split("impl PartialEq for Digest").nth(1).unwrap();
+    let (compares, _) = compares.split_once("\n}\n").unwrap();
+    assert!(
+        compares.contains("self.0.ct_eq(&other.0).into()"),
+        "{compares}"
+    );
+    let derives: Vec<_> = source
+        .lines()
+        .filter(|line| line.contains("derive(") && line.contains("PartialEq"))
+        .collect();
+    assert_eq!(
+        derives.len(),
+        2,
+        "of what is no key, and of two that share one: {derives:?}"
+    );
+    let finds = source.split("fn find").nth(1).unwrap();
+    let (finds, _) = finds.split_once("\n    }\n").unwrap();
+    assert!(
+        finds.contains("self.0.get(&digest)") && !finds.contains("=="),
+        "{finds}"
+    );
 }
 
 /// C08: nothing that is printed helps to find a key.

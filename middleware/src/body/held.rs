@@ -74,6 +74,18 @@ impl Frames {
             Self::Many(frames) => frames,
         }
     }
+
+    /// The frame at this place, which is not kept unless somebody else keeps it, too: what has been sent is let go of.
+    fn hand_over(&mut self, at: usize) -> Option<Bytes> {
+        match self {
+            Self::One(frame) if at == 0 => Some(std::mem::take(frame)),
+            Self::Many(frames) => match Arc::get_mut(frames) {
+                Some(frames) => frames.get_mut(at).map(std::mem::take),
+                None => frames.get(at).cloned(),
+            },
+            Self::None | Self::One(_) => None,
+        }
+    }
 }
 
 impl FromIterator<Bytes> for Frames {
@@ -180,15 +192,14 @@ impl<B> Held<B> {
             at.start <= at.end && at.end <= *this.whole,
             "an edit outside the body"
         );
-        if let Some(same) = edits
-            .iter_mut()
-            .find(|edit| edit.at == at && !at.is_empty())
+        let place = edits.partition_point(|edit| edit.at.end <= at.start);
+        if let Some(same) = edits.get_mut(place)
+            && same.at == at
         {
             *left = *left - same.with.len() as u64 + with.len() as u64;
             same.with = with;
             return;
         }
-        let place = edits.partition_point(|edit| edit.at.end <= at.start);
         assert!(
             edits.get(place).is_none_or(|next| at.end <= next.at.start),
             "an edit inside another edit"
@@ -200,17 +211,55 @@ impl<B> Held<B> {
     /// The same body once more, with its edits; `None` if part of it has not been read, or was
     /// sent already.
     pub fn replay(&self) -> Option<Self> {
-        (self.is_whole() && self.0.next == 0).then(|| {
-            Self(Box::pin(Inner {
-                frames: self.0.frames.clone(),
-                edits: self.0.edits.clone(),
-                whole: self.0.whole,
-                next: 0,
-                left: self.0.left,
-                taken: self.0.taken.clone(),
-                rest: None,
-            }))
+        self.spare().map(Spare::into_body)
+    }
+
+    /// What the same body can be made of once more, with the edits so far. The frames are shared, and none is copied: with one
+    /// frame and no edit it costs no allocation. `None` if part of the body has not been read, or was sent already.
+    pub fn spare(&self) -> Option<Spare> {
+        (self.is_whole() && self.0.next == 0).then(|| Spare {
+            frames: self.0.frames.clone(),
+            edits: self.0.edits.clone(),
+            whole: self.0.whole,
+            left: self.0.left,
+            taken: self.0.taken.clone(),
         })
+    }
+}
+
+/// A body that is kept to be sent once more.
+#[derive(Clone, Debug)]
+pub struct Spare {
+    frames: Frames,
+    edits: Vec<Edit>,
+    whole: usize,
+    left: u64,
+    taken: Option<Taken>,
+}
+
+impl Spare {
+    /// A body of nothing.
+    pub fn empty() -> Self {
+        Self {
+            frames: Frames::None,
+            edits: Vec::new(),
+            whole: 0,
+            left: 0,
+            taken: None,
+        }
+    }
+
+    /// The body.
+    pub fn into_body<B>(self) -> Held<B> {
+        Held(Box::pin(Inner {
+            frames: self.frames,
+            edits: self.edits,
+            whole: self.whole,
+            next: 0,
+            left: self.left,
+            taken: self.taken,
+            rest: None,
+        }))
     }
 }
 
@@ -329,10 +378,10 @@ where
             *this.frames = apply(this.frames.as_slice(), this.edits, *this.whole);
             this.edits.clear();
         }
-        if let Some(frame) = this.frames.as_slice().get(*this.next) {
+        if let Some(frame) = this.frames.hand_over(*this.next) {
             *this.next += 1;
             *this.left -= frame.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(frame.clone()))));
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
         }
         match this.rest.as_pin_mut() {
             Some(rest) => rest.poll_frame(cx),
@@ -421,6 +470,43 @@ mod tests {
             body.edit(at..at, with);
         }
         assert_eq!(sent(body), b"^abmcdXY");
+    }
+
+    /// U10: what is beyond the replay limit is released as it goes.
+    #[test]
+    fn a_frame_that_was_sent_is_let_go_of_unless_a_spare_keeps_it() {
+        struct Watched {
+            text: Vec<u8>,
+            _life: Arc<()>,
+        }
+        impl AsRef<[u8]> for Watched {
+            fn as_ref(&self) -> &[u8] {
+                &self.text
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let life = Arc::new(());
+        let frame = |text: &str| {
+            Bytes::from_owner(Watched {
+                text: text.into(),
+                _life: life.clone(),
+            })
+        };
+        for count in [1, 2] {
+            let frames = ["one ", "two"].into_iter().take(count).map(frame);
+            let mut body = Plain::whole(frames);
+            drop(runtime.block_on(body.frame()));
+            assert_eq!(Arc::strong_count(&life), count, "the first one is gone");
+            drop(body);
+        }
+        let mut body = Plain::whole([frame("one "), frame("two")]);
+        let spare = body.spare().expect("nothing was sent");
+        while runtime.block_on(body.frame()).is_some() {}
+        assert_eq!(sent(spare.into_body::<Empty<Bytes>>()), b"one two");
+        drop(body);
+        assert_eq!(Arc::strong_count(&life), 1);
     }
 
     #[test]

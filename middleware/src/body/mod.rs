@@ -8,7 +8,7 @@ mod room;
 
 pub use self::{
     guarded::{Ending, Guard, Guarded},
-    held::{Gather, Held},
+    held::{Gather, Held, Spare},
     reply::Reply,
     room::{Room, Taken},
 };

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -14,6 +14,7 @@ use super::{
     account::{Account, Reserved, Short, Terms, Worst},
     money::{Budget, Dates, Usd},
 };
+use crate::sync::{Mutex, MutexGuard};
 
 /// The accounts of one process. Clones are the same: workers share them, and a reload hands them on.
 #[derive(Clone, Debug)]

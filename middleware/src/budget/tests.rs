@@ -1,3 +1,4 @@
+mod endings;
 mod layer;
 mod model;
 

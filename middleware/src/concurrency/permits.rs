@@ -4,10 +4,12 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Poll, Waker},
     time::Duration,
 };
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// How much may run, and wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ struct State {
     limits: Arc<Limits>,
     held: usize,
     // Requests of each caller that run or wait; none has none.
-    callers: HashMap<Who, usize>,
+    callers: HashMap<Arc<Who>, usize>,
     // Ordered as they are served: the highest class first, in it the one that came first.
     queue: BTreeMap<Place, Waker>,
     // Those who have left the queue and do not know it yet.
@@ -61,9 +63,10 @@ type Place = (Reverse<i32>, u64);
 type Who = (Arc<str>, Arc<str>);
 
 /// Whose request it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Whose {
-    pub(super) who: Who,
+    /// None: it counts in all only.
+    pub(super) who: Option<Who>,
     pub(super) class: i32,
 }
 
@@ -79,7 +82,7 @@ pub(super) enum Full {
 /// A permit, given back when it is dropped.
 pub(super) struct Permit {
     permits: Permits,
-    caller: Option<Who>,
+    caller: Option<Arc<Who>>,
 }
 
 /// A place in the queue, given up when it is dropped.
@@ -87,7 +90,7 @@ pub(super) struct Waiting {
     permits: Permits,
     place: Place,
     // Given to the permit, if there is one.
-    caller: Option<Who>,
+    caller: Option<Arc<Who>>,
     over: bool,
 }
 
@@ -141,12 +144,10 @@ impl Permits {
         self.lock().queue.len()
     }
 
-    pub(super) fn enter(&self, whose: Option<&Whose>) -> Result<Entry, Full> {
+    pub(super) fn enter(&self, whose: &Whose) -> Result<Entry, Full> {
         let mut state = self.lock();
-        let caller = whose.map(|whose| whose.who.clone());
-        if let Some(whose) = whose {
-            state.count(whose)?;
-        }
+        let caller = whose.who.as_ref();
+        let caller = caller.map(|who| state.count(who)).transpose()?;
         if state.held < state.limits.most {
             state.held += 1;
             drop(state);
@@ -155,7 +156,7 @@ impl Permits {
                 caller,
             }));
         }
-        let place = (Reverse(whose.map_or(0, |whose| whose.class)), state.next);
+        let place = (Reverse(whose.class), state.next);
         state.next += 1;
         state.queue.insert(place, Waker::noop().clone());
         let mut woken = None;
@@ -191,7 +192,7 @@ impl Permits {
     }
 
     /// Gives a permit to the next who waits, or back.
-    fn release(&self, caller: Option<&Who>) {
+    fn release(&self, caller: Option<&Arc<Who>>) {
         let mut state = self.lock();
         state.held -= 1;
         state.uncount(caller);
@@ -204,19 +205,22 @@ impl Permits {
 }
 
 impl State {
-    fn count(&mut self, whose: &Whose) -> Result<(), Full> {
+    /// One more of this caller; the name is shared by all that run.
+    fn count(&mut self, who: &Who) -> Result<Arc<Who>, Full> {
         let limits = &self.limits;
-        let own = limits.callers.get(&whose.who.0);
+        let own = limits.callers.get(&who.0);
         let most = own.copied().unwrap_or(limits.per_caller);
-        let running = self.callers.get(&whose.who).copied().unwrap_or(0);
+        let known = self.callers.get_key_value(who);
+        let running = known.map_or(0, |(_, running)| *running);
         if running >= most {
             return Err(Full::Caller);
         }
-        self.callers.insert(whose.who.clone(), running + 1);
-        Ok(())
+        let who = known.map_or_else(|| Arc::new(who.clone()), |(who, _)| who.clone());
+        self.callers.insert(who.clone(), running + 1);
+        Ok(who)
     }
 
-    fn uncount(&mut self, caller: Option<&Who>) {
+    fn uncount(&mut self, caller: Option<&Arc<Who>>) {
         let Some(who) = caller else { return };
         if let Some(running) = self.callers.get_mut(who) {
             *running -= 1;

@@ -2,8 +2,9 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -15,16 +16,21 @@ use tower_service::Service;
 
 use super::permits::{Entry, Full, Permit, Permits, Waiting, Whose};
 use crate::{
+    attempt,
     body::{Ending, Guard, Guarded},
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
     facts::Caller,
+    record::{Attempt, Record},
 };
 
 /// Bounds how much runs at once.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLayer<C = SystemClock> {
-    permits: Permits,
+    // None bounds nothing.
+    permits: Option<Permits>,
+    // Some: this is what one target may run, and whose attempt it is.
+    target: Option<Arc<Attempt>>,
     clock: C,
 }
 
@@ -32,17 +38,36 @@ impl ConcurrencyLayer {
     /// A layer that takes from these permits.
     pub fn new(permits: Permits) -> Self {
         Self {
-            permits,
+            permits: Some(permits),
+            target: None,
+            clock: SystemClock,
+        }
+    }
+
+    /// A layer that lets everything run.
+    pub fn off() -> Self {
+        Self {
+            permits: None,
+            target: None,
             clock: SystemClock,
         }
     }
 }
 
 impl<C> ConcurrencyLayer<C> {
+    /// The permits are what one target may run: callers are not told apart, but for their class. What is refused is recorded as
+    /// this attempt, with the word `saturated`; what waited, as a wait.
+    #[must_use]
+    pub fn of_target(mut self, attempt: Attempt) -> Self {
+        self.target = Some(Arc::new(attempt));
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> ConcurrencyLayer<D> {
         ConcurrencyLayer {
             permits: self.permits,
+            target: self.target,
             clock,
         }
     }
@@ -81,28 +106,59 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
+        let Some(permits) = &self.policy.permits else {
+            let inner = self.inner.call(req);
+            let step = Step::Called {
+                inner,
+                permit: None,
+            };
+            return ResponseFuture { step };
+        };
+        let target = self.policy.target.as_ref();
         let whose = req.extensions().get().map(|caller: &Caller| Whose {
-            who: (caller.listed_as().clone(), caller.name().clone()),
+            who: target
+                .is_none()
+                .then(|| (caller.listed_as().clone(), caller.name().clone())),
             class: caller.terms().priority,
         });
-        let step = match self.policy.permits.enter(whose.as_ref()) {
+        // Wanted where it is refused, or waits.
+        let toll = || {
+            let target = target?.clone();
+            Some(Toll {
+                target,
+                record: req.extensions().get().cloned(),
+                since: self.policy.clock.now(),
+            })
+        };
+        let step = match permits.enter(&whose.unwrap_or_default()) {
             Ok(Entry::Permit(permit)) => Step::Called {
                 inner: self.inner.call(req),
                 permit: Some(permit),
             },
             Ok(Entry::Waiting(waiting, limit)) => {
+                let toll = toll();
                 // The instance that is ready goes along; what stays has to become ready anew.
                 let fresh = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, fresh);
                 let until = self.policy.clock.now() + limit;
-                Step::Waiting {
-                    waiting: Some(waiting),
+                let wait = Wait {
+                    waiting,
                     call: Some((inner, req)),
                     timer: self.policy.clock.sleep_until(until),
+                    toll,
+                    clock: self.policy.clock.clone(),
+                };
+                Step::Waiting {
+                    wait: Box::pin(wait),
                 }
             }
-            Err(full) => Step::Refused { full },
+            Err(full) => {
+                let toll = toll();
+                // It may be made elsewhere.
+                attempt::Attempt::give_back(req.extensions_mut());
+                Step::Refused { full, toll }
+            }
         };
         ResponseFuture { step }
     }
@@ -130,12 +186,32 @@ impl<E> Guard<E> for Hold {
 /// Nobody can say when there will be room.
 const SOON: Duration = Duration::from_secs(1);
 
+/// What a target's refusal, or its queue, costs: told to the record.
+#[derive(Debug)]
+struct Toll {
+    target: Arc<Attempt>,
+    record: Option<Record>,
+    since: Instant,
+}
+
 #[cold]
-fn refusal(full: Full) -> Rejection {
+fn refusal(full: Full, toll: Option<&Toll>) -> Rejection {
+    if let Some(toll) = toll
+        && let Some(record) = &toll.record
+    {
+        record.begin_attempt(Attempt {
+            error: Some("saturated"),
+            ..Attempt::clone(&toll.target)
+        });
+    }
     let (reason, told) = match full {
         Full::Caller => (
             Reason::RateLimit,
             "as many requests of this caller run at once as may; let one end first",
+        ),
+        Full::Queue if toll.is_some() => (
+            Reason::Overloaded,
+            "the provider runs as many requests at once as it may; ask again",
         ),
         Full::Queue => (
             Reason::Overloaded,
@@ -153,22 +229,35 @@ pin_project! {
         C: Clock,
     {
         #[pin]
-        step: Step<S, S::Future, B, C::Sleep>,
+        step: Step<S, B, C>,
+    }
+}
+
+pin_project! {
+    /// What waits for a permit, and what it is for.
+    struct Wait<S, B, C: Clock> {
+        waiting: Waiting,
+        call: Option<(S, Request<B>)>,
+        #[pin]
+        timer: C::Sleep,
+        toll: Option<Toll>,
+        clock: C,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, F, B, Z> {
+    enum Step<S, B, C>
+    where
+        S: Service<Request<B>>,
+        C: Clock,
+    {
         // → Called with a permit, Refused without
-        Waiting {
-            waiting: Option<Waiting>,
-            call: Option<(S, Request<B>)>,
-            #[pin] timer: Z,
-        },
+        // Boxed: few wait, and each future would be as large.
+        Waiting { wait: Pin<Box<Wait<S, B, C>>> },
         // The permit last: what runs inside is let go of before it is given back.
-        Called { #[pin] inner: F, permit: Option<Permit> },
-        Refused { full: Full },
+        Called { #[pin] inner: S::Future, permit: Option<Permit> },
+        Refused { full: Full, toll: Option<Toll> },
     }
 }
 
@@ -185,24 +274,33 @@ where
         let mut step = self.project().step;
         loop {
             match step.as_mut().project() {
-                StepProj::Waiting {
-                    waiting,
-                    call,
-                    timer,
-                } => {
-                    let place = waiting.as_mut().expect("taken only when the step changes");
-                    let got = match place.poll(cx.waker()) {
+                StepProj::Waiting { wait } => {
+                    let wait = wait.as_mut().project();
+                    let got = match wait.waiting.poll(cx.waker()) {
                         Poll::Ready(got) => got,
-                        Poll::Pending if timer.poll(cx).is_ready() => Err(Full::Queue),
+                        Poll::Pending if wait.timer.poll(cx).is_ready() => Err(Full::Queue),
                         Poll::Pending => return Poll::Pending,
                     };
-                    let (mut inner, req) = call.take().expect("taken only when the step changes");
+                    let call = wait.call.take();
+                    let (mut inner, mut req) = call.expect("taken only when the step changes");
+                    let toll = wait.toll.take();
+                    if let Some(Toll {
+                        record: Some(record),
+                        since,
+                        ..
+                    }) = &toll
+                    {
+                        record.add_waited(wait.clock.now().saturating_duration_since(*since));
+                    }
                     match got {
                         Ok(permit) => step.set(Step::Called {
                             inner: inner.call(req),
                             permit: Some(permit),
                         }),
-                        Err(full) => step.set(Step::Refused { full }),
+                        Err(full) => {
+                            attempt::Attempt::give_back(req.extensions_mut());
+                            step.set(Step::Refused { full, toll });
+                        }
                     }
                 }
                 StepProj::Called { inner, permit } => {
@@ -214,7 +312,9 @@ where
                         answer.map(|response| response.map(|body| Guarded::new(body, hold))),
                     );
                 }
-                StepProj::Refused { full } => return Poll::Ready(Err(refusal(*full).into())),
+                StepProj::Refused { full, toll } => {
+                    return Poll::Ready(Err(refusal(*full, toll.as_ref()).into()));
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use proptest::prelude::*;
 use tollgate_testing::{
     body::Script,
@@ -21,8 +21,10 @@ use super::{
 };
 use crate::{
     body::Guarded,
+    clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
     facts::{Caller, Terms},
+    record::{Attempt, Mark, Record},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -87,11 +89,14 @@ fn refused(asking: &mut Asking) -> Reason {
 #[tokio::test(start_paused = true)]
 async fn keeps_the_laws() {
     let permits = Permits::new(Limits::default());
-    let layer = ConcurrencyLayer::new(permits.clone());
+    let bounded = ConcurrencyLayer::new(permits.clone());
+    let of_target = bounded.clone().of_target(Attempt::default());
     laws::types::<ConcurrencyLayer>();
-    laws::transparent(&layer, laws::cases()).await;
-    laws::ready(&layer).await;
-    laws::absent_facts(&layer, |outcome| matches!(outcome, Outcome::Answered(..))).await;
+    for layer in [bounded, of_target, ConcurrencyLayer::off()] {
+        laws::transparent(&layer, laws::cases()).await;
+        laws::ready(&layer).await;
+        laws::absent_facts(&layer, |outcome| matches!(outcome, Outcome::Answered(..))).await;
+    }
     assert_eq!(permits.held(), 0);
 }
 
@@ -101,7 +106,7 @@ async fn the_permit_is_given_back_once_however_the_body_ends() {
     let endings = laws::endings(
         |script| {
             let permits = Permits::new(limits(5, 0));
-            let Ok(Entry::Permit(permit)) = permits.enter(None) else {
+            let Ok(Entry::Permit(permit)) = permits.enter(&Whose::default()) else {
                 panic!("there is room");
             };
             (Guarded::new(script, Hold::of(permit)), permits)
@@ -134,6 +139,63 @@ async fn a_permit_is_held_to_the_end_of_the_body_and_by_nobody_after() {
         .await
         .unwrap_err();
     assert_eq!(permits.held(), 0);
+}
+
+/// What a target refuses is an attempt of its own; callers are one queue, in their classes.
+#[tokio::test(start_paused = true)]
+async fn a_full_target_is_told_from_all_else_and_from_a_failing_one() {
+    let permits = Permits::new(Limits {
+        wait: 3 * SECOND,
+        per_caller: 1,
+        ..limits(1, 1)
+    });
+    let layer = ConcurrencyLayer::new(permits.clone()).of_target(Attempt {
+        provider: "p".into(),
+        target: "p/m".into(),
+        ..Attempt::default()
+    });
+    let ask = |mut req: Request<()>| {
+        let record = record();
+        req.extensions_mut().insert(record.clone());
+        let inner = service_fn(|_: Request<()>| {
+            std::future::ready(Ok::<_, BoxError>(Response::new(Script::empty())))
+        });
+        let asking: Asking = Box::pin(layer.layer(inner).oneshot(req));
+        (asking, record)
+    };
+    let running = admitted(&mut ask(by("c", 0)).0);
+    // The same caller waits: only the target counts here.
+    let (mut waits, waited) = ask(by("c", 5));
+    assert!(poll(&mut waits).is_pending());
+    let (mut full, told) = ask(by("c", 0));
+    assert_eq!(
+        refused(&mut full),
+        Reason::Overloaded,
+        "the lower class goes"
+    );
+    let attempts = told.attempts();
+    let words: Vec<_> = attempts.iter().map(|it| (&*it.target, it.error)).collect();
+    assert_eq!(words, [("p/m", Some("saturated"))]);
+    tokio::time::advance(2 * SECOND).await;
+    drop(running);
+    admitted(&mut waits);
+    assert_eq!(waited.attempts().len(), 0, "it was no attempt of ours");
+    waited.mark(Mark::Head, SystemClock.now());
+    assert_eq!(
+        waited.gateway_time(),
+        Some(Duration::ZERO),
+        "waits are not our share"
+    );
+}
+
+fn record() -> Record {
+    let (clock, uri) = (SystemClock, "/".parse().unwrap());
+    Record::new(
+        "id".parse().unwrap(),
+        (&Method::POST, &uri, &HeaderMap::new()),
+        clock.now(),
+        clock.wall(),
+    )
 }
 
 /// D13.
@@ -298,10 +360,10 @@ fn never_more_run_than_may_and_no_permit_is_lost_under_threads() {
             scope.spawn(move || {
                 for round in 0..2000_usize {
                     let whose = Whose {
-                        who: ("c".into(), format!("c{}", thread % 3).into()),
+                        who: Some(("c".into(), format!("c{}", thread % 3).into())),
                         class: i32::try_from((thread + round) % 4).unwrap(),
                     };
-                    let permit = match permits.enter(Some(&whose)) {
+                    let permit = match permits.enter(&whose) {
                         Ok(Entry::Permit(permit)) => Some(permit),
                         Ok(Entry::Waiting(mut waiting, _)) => {
                             let tries = 0..round % 7;
@@ -328,7 +390,9 @@ fn never_more_run_than_may_and_no_permit_is_lost_under_threads() {
     });
     assert!((1..=5).contains(&most.into_inner()));
     assert_eq!((permits.held(), permits.queued()), (0, 0));
-    let all: Vec<_> = (0..5).map(|_| permits.enter(None).unwrap()).collect();
+    let all: Vec<_> = (0..5)
+        .map(|_| permits.enter(&Whose::default()).unwrap())
+        .collect();
     assert!(all.iter().all(|entry| matches!(entry, Entry::Permit(_))));
 }
 
@@ -429,11 +493,11 @@ proptest! {
             match op {
                 Op::Enter(name, class) => {
                     let whose = Whose {
-                        who: (name.to_string().into(), name.to_string().into()),
+                        who: Some((name.to_string().into(), name.to_string().into())),
                         class,
                     };
                     let expected = model.enter(id, name, class);
-                    match permits.enter(Some(&whose)) {
+                    match permits.enter(&whose) {
                         Ok(Entry::Permit(permit)) => {
                             prop_assert_eq!(expected, Ok(Stage::Runs));
                             real.push((id, Real::Runs(permit)));

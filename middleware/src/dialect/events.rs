@@ -62,17 +62,11 @@ impl Events {
             Framing::Sse | Framing::Array | Framing::Document => Cutter::Sniffing,
             framing => Cutter::of(framing, CAP),
         };
-        let other = surface.and_then(|surface| match (surface.dialect, surface.operation) {
-            (Dialect::Gemini, Operation::Generate) => Some(Framing::Array),
-            (Dialect::Ollama, Operation::Chat | Operation::Generate)
-            | (Dialect::Cohere, Operation::Chat) => Some(Framing::Lines),
-            _ => None,
-        });
         Self {
             framing,
             cutter,
             head: Vec::new(),
-            other,
+            other: other(surface),
             cap: CAP,
         }
     }
@@ -215,18 +209,8 @@ impl Events {
             joined = [self.head.as_slice(), new].concat();
             &joined
         };
-        let framing = match sniff(first) {
-            Sniff::Events => Framing::Sse,
-            Sniff::Other => match (first.trim_ascii_start().first(), self.framing) {
-                (Some(b'['), Framing::Array) => Framing::Array,
-                (Some(b'['), Framing::Sse) if self.other == Some(Framing::Array) => Framing::Array,
-                (Some(b'{'), Framing::Sse) if self.other == Some(Framing::Lines) => Framing::Lines,
-                (Some(b'{' | b'['), _) | (_, Framing::Document) => Framing::Document,
-                (None, _) if first.len() < SNIFFED => return self.hold(frame),
-                _ => Framing::Opaque,
-            },
-            Sniff::Unclear if first.len() < SNIFFED => return self.hold(frame),
-            Sniff::Unclear => self.framing,
+        let Some(framing) = sniffed(self.framing, self.other, first) else {
+            return self.hold(frame);
         };
         self.settle(framing, on);
         true
@@ -275,8 +259,35 @@ impl Cutter {
     }
 }
 
+/// What the streams of a surface may be besides event streams.
+pub(crate) fn other(surface: Option<&Surface>) -> Option<Framing> {
+    surface.and_then(|surface| match (surface.dialect, surface.operation) {
+        (Dialect::Gemini, Operation::Generate) => Some(Framing::Array),
+        (Dialect::Ollama, Operation::Chat | Operation::Generate)
+        | (Dialect::Cohere, Operation::Chat) => Some(Framing::Lines),
+        _ => None,
+    })
+}
+
+/// What a body is by its first bytes, [`SNIFFED`] at most; none if more of them must come.
+pub(crate) fn sniffed(told: Framing, other: Option<Framing>, first: &[u8]) -> Option<Framing> {
+    Some(match sniff(first) {
+        Sniff::Events => Framing::Sse,
+        Sniff::Other => match (first.trim_ascii_start().first(), told) {
+            (Some(b'['), Framing::Array) => Framing::Array,
+            (Some(b'['), Framing::Sse) if other == Some(Framing::Array) => Framing::Array,
+            (Some(b'{'), Framing::Sse) if other == Some(Framing::Lines) => Framing::Lines,
+            (Some(b'{' | b'['), _) | (_, Framing::Document) => Framing::Document,
+            (None, _) if first.len() < SNIFFED => return None,
+            _ => Framing::Opaque,
+        },
+        Sniff::Unclear if first.len() < SNIFFED => return None,
+        Sniff::Unclear => told,
+    })
+}
+
 /// How many first bytes are looked at before a body is taken for what its head says.
-const SNIFFED: usize = 64;
+pub(crate) const SNIFFED: usize = 64;
 
 #[cfg(test)]
 mod tests {

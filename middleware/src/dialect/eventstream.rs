@@ -216,6 +216,76 @@ fn base64(text: &[u8], decoded: &mut Vec<u8>) -> bool {
     true
 }
 
+/// One whole message; none if its lengths do not fit it.
+#[cfg(feature = "word_filter")]
+pub(crate) fn whole(unit: &[u8]) -> Option<Message<'_>> {
+    let (total, headers) = lengths(unit)?;
+    (total == unit.len()).then(|| message(unit, headers))
+}
+
+/// A whole message with another payload: new length, new checksums, the same headers.
+#[cfg(feature = "word_filter")]
+pub(crate) fn rebuilt(unit: &[u8], payload: &[u8]) -> Vec<u8> {
+    let headers = unit.get(4..8).and_then(|length| length.try_into().ok());
+    let headers = headers.map_or(0, u32::from_be_bytes);
+    let head = unit
+        .get(PRELUDE..PRELUDE + headers as usize)
+        .unwrap_or_default();
+    let total = PRELUDE + head.len() + payload.len() + CHECKSUM;
+    let mut message = Vec::with_capacity(total);
+    // A message that came had room for its length, and what is put in is bounded.
+    message.extend_from_slice(&u32::try_from(total).unwrap_or(u32::MAX).to_be_bytes());
+    message.extend_from_slice(&headers.to_be_bytes());
+    message.extend_from_slice(&crc32(&message).to_be_bytes());
+    message.extend_from_slice(head);
+    message.extend_from_slice(payload);
+    message.extend_from_slice(&crc32(&message).to_be_bytes());
+    message
+}
+
+/// As [`invoked_into`]; where the base64 lies in the payload.
+#[cfg(feature = "word_filter")]
+pub(crate) fn invoked_place(payload: &[u8], document: &mut Vec<u8>) -> Option<(usize, usize)> {
+    let place = Value::parse(payload)?.get("bytes")?.span();
+    // With an escape in it, which no encoder writes, what is spliced would still be right: all of it is replaced.
+    invoked_into(payload, document).then_some((place.start + 1, place.end - 1))
+}
+
+/// RFC 4648, section 4, with padding.
+#[cfg(feature = "word_filter")]
+pub(crate) fn base64_into(bytes: &[u8], text: &mut Vec<u8>) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    text.reserve(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk
+            .iter()
+            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let six = (bits >> (18 - 6 * at) & 63) as usize;
+            text.push(if at > chunk.len() {
+                b'='
+            } else {
+                ALPHABET[six]
+            });
+        }
+    }
+}
+
+/// The CRC-32 of IEEE 802.3, which the encoding asks for. Only edited messages pay for it.
+#[cfg(feature = "word_filter")]
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+/// The least length of a message.
+#[cfg(feature = "word_filter")]
+pub(crate) const LEAST: usize = PRELUDE + CHECKSUM;
+
 /// Two lengths and their checksum.
 const PRELUDE: usize = 12;
 

@@ -7,6 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
+pub mod alive;
 pub mod ending;
 pub mod errors;
 pub mod events;
@@ -14,20 +15,27 @@ pub mod eventstream;
 pub mod framing;
 pub mod multipart;
 pub mod pieces;
+pub mod refusal;
 pub mod request;
+#[cfg(feature = "word_filter")]
+pub(crate) mod said;
 pub mod surface;
+#[cfg(feature = "word_filter")]
+pub(crate) mod units;
 pub mod usage;
 
 #[cfg(test)]
 mod recordings;
 
 pub use self::{
+    alive::keep_alive,
     ending::{Ending, Judge},
     errors::{Shape, Told, error_body, error_event},
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
-    request::{Asked, Limit, Reading, Role, Unfit, last_user_text, read, texts},
+    refusal::Refusal,
+    request::{Asked, Limit, Reading, Role, Spoken, Unfit, last_user_text, read, spoken, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},
 };

@@ -9,7 +9,7 @@ use crate::json::{Kind, Value};
 
 mod texts;
 
-pub use self::texts::{Role, last_user_text, texts};
+pub use self::texts::{Role, Spoken, last_user_text, spoken, texts};
 
 /// What a body asks for. Spans are of the bytes that were read.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,10 @@ pub struct Asked<'a> {
     pub metadata: Option<Object<'a>>,
     /// How much of the body is text: bytes without images and files, and how many of these there are.
     pub prompt: (u64, u64),
+    /// `prompt_cache_key`.
+    pub cache_key: Option<Cow<'a, str>>,
+    /// Whether it goes on from what the provider keeps: `previous_response_id`, `conversation`, Gemini's `cachedContent`.
+    pub continues: bool,
 }
 
 /// A member that is an object, compared by where it lies.
@@ -106,6 +110,8 @@ impl<'s, 'a> Reading<'s, 'a> {
                 user: None,
                 metadata: None,
                 prompt: (0, 0),
+                cache_key: None,
+                continues: false,
             },
             unfit: None,
         }
@@ -204,6 +210,10 @@ impl<'a> Asked<'a> {
                 if surface.dialect == Dialect::Anthropic {
                     self.user = value.get("user_id").and_then(|id| id.as_str());
                 }
+            }
+            b"prompt_cache_key" => self.cache_key = value.as_str(),
+            b"previous_response_id" | b"conversation" | b"cachedContent" | b"cached_content" => {
+                self.continues = true;
             }
             _ => return Ok(false),
         }

@@ -51,5 +51,7 @@ pub use self::{
     value::{Items, Kind, Members, Value},
 };
 
+pub use self::text::{Chunk, Chunks, paired};
+
 #[cfg(test)]
 mod tests;

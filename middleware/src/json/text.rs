@@ -1,6 +1,6 @@
 //! What stands between the quotes of a string: decoding, comparing, writing.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::scan;
 
@@ -62,6 +62,27 @@ pub(super) fn decode(inner: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Where the decoded bytes at `places` come from, in the bytes between the quotes. The places are in ascending order; each
+/// becomes the offset where the character that begins there is written.
+#[cfg(feature = "word_filter")]
+pub(super) fn locate(inner: &[u8], places: &mut [usize]) {
+    let (mut raw, mut text) = (0, 0);
+    let mut places = places.iter_mut().peekable();
+    let mut pieces = Pieces { rest: inner };
+    while let Some(Some(piece)) = pieces.next() {
+        let next = inner.len() - pieces.rest.len();
+        let (len, plain) = match piece {
+            Piece::Plain(bytes) => (bytes.len(), true),
+            Piece::Escaped(char) => (char.len_utf8(), false),
+        };
+        while let Some(place) = places.next_if(|place| **place < text + len) {
+            *place = if plain { raw + (*place - text) } else { raw };
+        }
+        (raw, text) = (next, text + len);
+    }
+    places.for_each(|place| *place = raw);
+}
+
 /// Whether what stands between the quotes decodes to `text`.
 pub(super) fn equals(inner: &[u8], text: &str) -> bool {
     let mut left = text.as_bytes();
@@ -79,6 +100,94 @@ pub(super) fn equals(inner: &[u8], text: &str) -> bool {
         }
     }
     left.is_empty()
+}
+
+/// What stands between the quotes of a string, told piece by piece with the place of each.
+///
+/// Readers differ in what they make of what is no JSON: a bad escape is told as U+FFFD, and so are bytes that are no UTF-8 and
+/// halves of surrogate pairs that stand alone. Halves at either end are told as what they are: the other one may be in another
+/// string that goes on with this one.
+#[derive(Clone, Debug)]
+pub struct Chunks<'a> {
+    inner: &'a [u8],
+    pos: usize,
+}
+
+/// A piece of a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk<'a> {
+    /// Text that is written as it is.
+    Plain(&'a str),
+    /// One character that is written otherwise.
+    Escaped(char),
+    /// The last escape: the first half of a surrogate pair.
+    High(u16),
+    /// The first escape: the second half of a surrogate pair.
+    Low(u16),
+}
+
+impl<'a> Chunks<'a> {
+    /// Before the first byte.
+    pub fn new(inner: &'a [u8]) -> Self {
+        Self { inner, pos: 0 }
+    }
+
+    fn escaped(&mut self) -> Chunk<'a> {
+        let start = self.pos;
+        let after = &self.inner[start + 1..];
+        let Some((char, used)) = escape(after) else {
+            // The backslash and what it stands before, without the rest of a character there.
+            self.pos += 1 + usize::from(after.first().is_some_and(u8::is_ascii));
+            return Chunk::Escaped(char::REPLACEMENT_CHARACTER);
+        };
+        self.pos += 1 + used;
+        if char == char::REPLACEMENT_CHARACTER
+            && let Some(unit) = after.strip_prefix(b"u").and_then(hex)
+        {
+            match unit as u16 {
+                unit @ 0xd800..=0xdbff if self.pos == self.inner.len() => return Chunk::High(unit),
+                unit @ 0xdc00..=0xdfff if start == 0 => return Chunk::Low(unit),
+                _ => {}
+            }
+        }
+        Chunk::Escaped(char)
+    }
+}
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = (Chunk<'a>, Range<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.pos;
+        let rest = self.inner.get(start..).filter(|rest| !rest.is_empty())?;
+        let chunk = match memchr::memchr(b'\\', rest).unwrap_or(rest.len()) {
+            0 => self.escaped(),
+            plain => match std::str::from_utf8(&rest[..plain]) {
+                Ok(text) => {
+                    self.pos += plain;
+                    Chunk::Plain(text)
+                }
+                Err(invalid) => match invalid.valid_up_to() {
+                    0 => {
+                        self.pos += invalid.error_len().unwrap_or(plain);
+                        Chunk::Escaped(char::REPLACEMENT_CHARACTER)
+                    }
+                    valid => {
+                        self.pos += valid;
+                        // It was just seen to be valid.
+                        Chunk::Plain(std::str::from_utf8(&rest[..valid]).unwrap_or_default())
+                    }
+                },
+            },
+        };
+        Some((chunk, start..self.pos))
+    }
+}
+
+/// The character outside of the basic plane that the two halves of a surrogate pair stand for.
+pub fn paired(high: u16, low: u16) -> char {
+    let (high, low) = (u32::from(high & 0x3ff), u32::from(low & 0x3ff));
+    char::from_u32(0x10000 + (high << 10) + low).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// A string piece by piece; None stands for a bad escape and is the last item.

@@ -178,6 +178,21 @@ impl<'a> Value<'a> {
         text::decoded(self.inner()?)
     }
 
+    /// All of the text that the value lies in.
+    #[cfg(feature = "word_filter")]
+    pub(crate) fn document(&self) -> &'a [u8] {
+        self.document
+    }
+
+    /// Where the decoded bytes at these places are written, as offsets in the document. The places are in ascending
+    /// order; one inside of an escaped character is where that begins.
+    #[cfg(feature = "word_filter")]
+    pub(crate) fn locate(&self, places: &mut [usize]) {
+        let Some(inner) = self.inner() else { return };
+        text::locate(inner, places);
+        places.iter_mut().for_each(|place| *place += self.start + 1);
+    }
+
     /// Whether this is a string that decodes to `text`; costs no allocation.
     pub fn is_str(&self, text: &str) -> bool {
         self.inner().is_some_and(|inner| text::equals(inner, text))

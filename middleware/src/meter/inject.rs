@@ -91,6 +91,9 @@ where
         }
         if self.policy.on && asks_for_it(&req) && ask(req.body_mut()) {
             req.extensions_mut().insert(Injected);
+        } else {
+            // Of an attempt before, at a target that does ask.
+            req.extensions_mut().remove::<Injected>();
         }
         self.inner.call(req)
     }

@@ -8,9 +8,10 @@
 //! - *Ready*: forwards.
 //! - *Place*: inside `auth` and the limits, outside `peek` and `route`: the answer needs no provider.
 //!
-//! A caller whose models are listed reads which of the names that are served here it may use, in the words of its dialect. Everybody
-//! else's question goes on to the provider, as every other request does: a caller that may use any model is
-//! told by who knows them all. Names with a `*` stand for models that nobody here can name, and are in no list.
+//! A caller whose models are listed reads which of the names that are served here it may use, in the words of its dialect, and of each of
+//! them that it is there. Everybody else's question goes on to the provider, as every other request does: a caller that may use any
+//! model is told by who knows them all. Where nobody does, [`ModelsLayer::everybody`] answers them here. Names with a `*` stand for
+//! models that nobody here can name, and are in no list.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::list::{self, Listed};
 use crate::{
     body::Reply,
-    dialect::{self, Operation, Surface},
+    dialect::{self, Operation},
     facts::Caller,
     record::Record,
 };
@@ -24,6 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ModelsLayer {
     all: Arc<[Listed]>,
+    everybody: bool,
 }
 
 impl ModelsLayer {
@@ -31,7 +32,15 @@ impl ModelsLayer {
     pub fn new(all: impl IntoIterator<Item = Listed>) -> Self {
         Self {
             all: all.into_iter().collect(),
+            everybody: false,
         }
+    }
+
+    /// Whether those are answered here too who may use any model: yes where no provider knows all that is served.
+    #[must_use]
+    pub fn everybody(mut self, yes: bool) -> Self {
+        self.everybody = yes;
+        self
     }
 }
 
@@ -41,7 +50,7 @@ impl<S> Layer<S> for ModelsLayer {
     fn layer(&self, inner: S) -> Models<S> {
         Models {
             inner,
-            all: self.all.clone(),
+            policy: self.clone(),
         }
     }
 }
@@ -50,14 +59,15 @@ impl<S> Layer<S> for ModelsLayer {
 #[derive(Clone, Debug)]
 pub struct Models<S> {
     inner: S,
-    all: Arc<[Listed]>,
+    policy: ModelsLayer,
 }
 
-impl<S> Models<S> {
+impl ModelsLayer {
     /// The answer, if it is ours to give.
     fn answer<B>(&self, req: &Request<B>) -> Option<Vec<u8>> {
-        let caller: &Caller = req.extensions().get()?;
-        if caller.terms().models.is_none() || req.method() != Method::GET {
+        let caller: Option<&Caller> = req.extensions().get();
+        let listed = caller.is_some_and(|caller| caller.terms().models.is_some());
+        if !(listed || self.everybody) || req.method() != Method::GET {
             return None;
         }
         let unrecorded;
@@ -68,9 +78,16 @@ impl<S> Models<S> {
                 unrecorded.as_ref()
             }
         };
-        let asks = |it: &&Surface| it.operation == Operation::Models;
-        let surface = surface.filter(asks)?;
-        Some(list::answer(surface.dialect, &self.all, caller))
+        let surface = surface?;
+        match surface.operation {
+            Operation::Models => Some(list::all(surface.dialect, &self.all, caller)),
+            // What is in no list may still be served, or is refused by who knows the routes.
+            Operation::Model => {
+                let name = surface.model_in(req.uri().path())?;
+                list::one(surface.dialect, &self.all, &name, caller)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -88,7 +105,7 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
-        let step = match self.answer(&req) {
+        let step = match self.policy.answer(&req) {
             Some(text) => Step::Own { text: Some(text) },
             None => Step::Called {
                 inner: self.inner.call(req),

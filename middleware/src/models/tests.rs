@@ -88,9 +88,58 @@ async fn each_dialect_reads_what_its_caller_may_use_and_each_name_once() {
 }
 
 #[tokio::test]
+async fn each_model_that_a_caller_may_use_is_there() {
+    let granted = Some(&["gpt-4o*"][..]);
+    let openai = asks(get("/v1/models/fast"), granted).await.unwrap();
+    assert_eq!(
+        openai,
+        json!({"id": "fast", "object": "model", "created": 0, "owned_by": "openai"})
+    );
+    let mut anthropic = get("/v1/models/gpt-4o");
+    let version = "2023-06-01".parse().unwrap();
+    anthropic.headers_mut().insert("anthropic-version", version);
+    let anthropic = asks(anthropic, granted).await.unwrap();
+    assert_eq!(
+        (&anthropic["type"], &anthropic["id"]),
+        (&json!("model"), &json!("gpt-4o"))
+    );
+    let gemini = asks(get("/v1beta/models/gpt-4o"), granted).await.unwrap();
+    assert_eq!(gemini["name"], "models/gpt-4o");
+    // What is not granted is refused further inside, and what nobody lists may be there.
+    for other in ["/v1/models/o3", "/v1/models/gpt-4o-other"] {
+        assert_eq!(asks(get(other), granted).await, None, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn everybody_is_answered_here_where_no_provider_knows_all() {
+    let whole = layer().everybody(true);
+    let ask = async |req: Request<Script>| {
+        let inner = Inner::<BoxError>::answering(Response::new(Script::empty()));
+        let calls = inner.calls();
+        let response = whole.clone().layer(inner).oneshot(req).await.unwrap();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        (
+            calls.take().len(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let (calls, list) = ask(get("/v1/models")).await;
+    assert_eq!(calls, 0);
+    for name in ["gpt-4o", "fast", "o3"] {
+        assert!(list.contains(&format!("{{\"id\":\"{name}\"")), "{list}");
+    }
+    let mut req = get("/v1/models/o3");
+    req.extensions_mut()
+        .insert(Caller::new("a", Terms::default()));
+    assert_eq!(ask(req).await.0, 0);
+    assert_eq!(ask(get("/v1/models/unknown")).await.0, 1);
+}
+
+#[tokio::test]
 async fn every_other_question_goes_on() {
     assert_eq!(asks(get("/v1/models"), None).await, None);
-    assert_eq!(asks(get("/v1/models/o3"), Some(&["o3"])).await, None);
+    assert_eq!(asks(get("/v1/models/o3"), None).await, None);
     let head = Request::head("/v1/models").body(Script::empty()).unwrap();
     assert_eq!(asks(head, Some(&["o3"])).await, None);
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, header};
 
 use crate::{
     dialect::{
-        Parts, Reading, Surface,
+        self, Parts, Reading, Role, Surface,
         multipart::{Model, Unclear},
     },
     error::{Reason, Rejection},
@@ -99,7 +99,7 @@ fn kind(label: &str) -> String {
 }
 
 /// What a request asks for whose body is whole: the one reading that the layer does, for tools. `None` for a body that the
-/// layer would let pass unread.
+/// layer would let pass unread. The texts of the user are kept.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub fn intent<B: AsRef<[u8]>>(
     let (path, body) = (req.uri().path(), req.body().as_ref());
     Ok(
         match Plan::of(req.method(), req.headers(), Some(surface))? {
-            Plan::Json => Some(json(surface, path, body, limits)?),
+            Plan::Json => Some(json(surface, path, body, limits, true)?),
             Plan::Multipart(mut parts) => {
                 let judged = parts.feed(body).and_then(|()| parts.finish());
                 judged.map_err(unclear)?;
@@ -132,6 +132,7 @@ pub(super) fn json(
     path: &str,
     text: &[u8],
     limits: &json::Limits,
+    user_texts: bool,
 ) -> Result<Intent, Rejection> {
     let mut reading = Reading::new(surface);
     let root = json::check_members(text, limits, |name, value| {
@@ -156,12 +157,21 @@ pub(super) fn json(
         Rejection::new(Reason::Malformed, LAYER, told)
     })?;
     let named = surface.model_in(path);
-    Ok(Intent::new(
-        surface.clone(),
-        named.as_deref(),
-        asked,
-        root.span(),
-    ))
+    let intent = Intent::new(surface.clone(), named.as_deref(), asked, root.span());
+    if !user_texts {
+        return Ok(intent);
+    }
+    let mut texts = Vec::new();
+    dialect::texts(surface, root, &mut |role, value| {
+        if role == Role::User {
+            texts.extend(
+                value
+                    .as_str()
+                    .map(|text| text.into_owned().into_boxed_str()),
+            );
+        }
+    });
+    Ok(intent.with_user_texts(texts))
 }
 
 /// What a body that is not JSON asks for. As everywhere, the model of the path goes before that of the body.

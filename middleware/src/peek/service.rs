@@ -34,6 +34,7 @@ pub struct PeekLayer<C = SystemClock> {
     timeout: Duration,
     silence: Duration,
     json: json::Limits,
+    user_texts: bool,
     clock: C,
 }
 
@@ -46,6 +47,7 @@ impl PeekLayer {
             timeout: Duration::from_secs(60),
             silence: Duration::from_secs(10),
             json: json::Limits::default(),
+            user_texts: false,
             clock: SystemClock,
         }
     }
@@ -81,6 +83,13 @@ impl<C> PeekLayer<C> {
         self
     }
 
+    /// Keeps the texts of the user for whoever decides by what is said; each is copied.
+    #[must_use]
+    pub fn user_texts(mut self, yes: bool) -> Self {
+        self.user_texts = yes;
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> PeekLayer<D> {
         let Self {
@@ -89,6 +98,7 @@ impl<C> PeekLayer<C> {
             timeout,
             silence,
             json,
+            user_texts,
             ..
         } = self;
         PeekLayer {
@@ -97,6 +107,7 @@ impl<C> PeekLayer<C> {
             timeout,
             silence,
             json,
+            user_texts,
             clock,
         }
     }
@@ -179,6 +190,7 @@ where
             surface,
             form,
             json: self.policy.json,
+            user_texts: self.policy.user_texts,
             gather: Gather::default(),
             taken: self.policy.room.as_ref().map(Room::take),
         };
@@ -211,6 +223,7 @@ struct Reading<S, B, C: Clock> {
     // None for JSON.
     form: Option<Box<Parts>>,
     json: json::Limits,
+    user_texts: bool,
     gather: Gather,
     taken: Option<Taken>,
 }
@@ -269,12 +282,13 @@ where
             surface,
             form,
             json,
+            user_texts,
             gather,
             taken,
         } = self;
         let path = head.uri.path();
         let intent = match form {
-            None => read::json(&surface, path, &gather.text(), &json)?,
+            None => read::json(&surface, path, &gather.text(), &json, user_texts)?,
             Some(parts) => {
                 if over {
                     parts.finish().map_err(read::unclear)?;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -11,6 +11,7 @@ use super::{
     cell::{Cell, Charge},
     key::{Counted, Id},
 };
+use crate::sync::{Mutex, MutexGuard};
 
 /// The cells of one limit. Clones are the same cells: workers share them, and a reload hands them on.
 #[derive(Clone, Debug)]

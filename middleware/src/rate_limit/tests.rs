@@ -268,7 +268,11 @@ async fn models_count_by_what_the_alias_leads_to() {
     let routed = |model: &str| {
         let mut req = request();
         let model = Some(model.into());
-        req.extensions_mut().insert(Route { name: None, model });
+        req.extensions_mut().insert(Route {
+            name: None,
+            model,
+            pin: None,
+        });
         req
     };
     ask(&layer, routed("gpt-4o")).await.unwrap();

@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Attempt, Digest, Ended, Mark, Metered, Refused, Standing, Waste};
+use super::{Attempt, Digest, Ended, Found, Mark, Metered, Refused, Standing, Waste};
 use crate::{
     dialect::{self, Recognised, Surface},
     error::{Reason, Rejection},
-    facts::Intent,
+    facts::{Caller, Intent},
 };
 
 /// What is known of one request, written by the layers that find it out and read when it has ended.
@@ -33,7 +33,7 @@ struct Cell {
     path: Box<str>,
     recognised: Recognised,
     intent: OnceLock<Intent>,
-    caller: OnceLock<Arc<str>>,
+    caller: OnceLock<Caller>,
     route: OnceLock<Arc<str>>,
     attempts: Mutex<Vec<Attempt>>,
     standings: Mutex<Vec<Standing>>,
@@ -43,14 +43,17 @@ struct Cell {
     broke: OnceLock<Reason>,
     // One more than the place in `Ended::ALL`; zero is none.
     ended: AtomicU8,
+    found: Mutex<Vec<Found>>,
     edited: AtomicBool,
     edited_by: Mutex<Vec<&'static str>>,
     marks: [AtomicU64; Mark::COUNT],
+    // Nanoseconds.
+    waited: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
     original: Mutex<Option<Bytes>>,
-    upstream_digest: OnceLock<u128>,
+    upstream_digest: Mutex<Option<u128>>,
     metering: Mutex<Metering>,
     // The client has left, and the answer is read on without it.
     gone: AtomicBool,
@@ -64,6 +67,17 @@ struct Cell {
 struct Metering {
     current: Option<Metered>,
     waste: Option<Waste>,
+}
+
+impl Metering {
+    /// Another answer is metered, or none: the one before was thrown away.
+    fn renew(&mut self, current: Option<Metered>) {
+        if let Some(before) = std::mem::replace(&mut self.current, current) {
+            let waste = self.waste.get_or_insert_default();
+            waste.prompt = waste.prompt.saturating_add(before.charge.prompt);
+            waste.completion = waste.completion.saturating_add(before.charge.completion);
+        }
+    }
 }
 
 /// Fills an atomic slot, if it is still empty.
@@ -98,14 +112,16 @@ impl Record {
             refused: OnceLock::new(),
             broke: OnceLock::new(),
             ended: AtomicU8::new(0),
+            found: Mutex::default(),
             edited: AtomicBool::new(false),
             edited_by: Mutex::default(),
             marks: Default::default(),
+            waited: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
             original: Mutex::default(),
-            upstream_digest: OnceLock::new(),
+            upstream_digest: Mutex::default(),
             metering: Mutex::default(),
             gone: AtomicBool::new(false),
             drains: AtomicBool::new(false),
@@ -169,12 +185,18 @@ impl Record {
 
     /// Who called; written by `auth`.
     pub fn caller(&self) -> Option<&Arc<str>> {
-        self.0.caller.get()
+        self.0.caller.get().map(Caller::name)
+    }
+
+    /// The labels that the caller has for whoever accounts for it.
+    pub fn caller_labels(&self) -> &[(Box<str>, Box<str>)] {
+        let caller = self.0.caller.get();
+        caller.map_or(&[], |caller| &caller.terms().labels)
     }
 
     /// Writes who called.
-    pub fn set_caller(&self, name: Arc<str>) {
-        let _ = self.0.caller.set(name);
+    pub fn set_caller(&self, caller: Caller) {
+        let _ = self.0.caller.set(caller);
     }
 
     /// The name of the route that took it; written by `route`.
@@ -275,6 +297,14 @@ impl Record {
         self.set_ended(why.reason().into());
     }
 
+    /// Writes that a layer stops an answer that is on its way. This is how the request ended, also where the provider's
+    /// answer has been seen to its end: what stood behind the place does not go out.
+    pub fn set_stopped(&self, why: &Rejection) {
+        let ended = Ended::from(why.reason());
+        self.0.ended.store(ended as u8 + 1, Ordering::Release);
+        self.set_refused(why);
+    }
+
     /// Why the answer broke off after its head.
     pub fn broke(&self) -> Option<Reason> {
         self.0.broke.get().copied()
@@ -295,6 +325,31 @@ impl Record {
     /// Settles how it ended. The first one to know is right.
     pub fn set_ended(&self, ended: Ended) {
         set_once!(self.0.ended, ended as u8 + 1);
+    }
+
+    /// The rules that found something in a text, and how often each did.
+    pub fn found(&self) -> Vec<Found> {
+        self.with_found(<[Found]>::to_vec)
+    }
+
+    /// Reads the rules that found something without copying them.
+    pub fn with_found<R>(&self, read: impl FnOnce(&[Found]) -> R) -> R {
+        let found = self.0.found.lock();
+        read(&found.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that a rule has found something so many times, and what it does about it; written by `word_filter`.
+    pub fn add_found(&self, rule: &Arc<str>, action: &'static str, times: u64) {
+        let found = self.0.found.lock();
+        let mut found = found.unwrap_or_else(PoisonError::into_inner);
+        match found.iter_mut().find(|it| it.rule == *rule) {
+            Some(it) => it.times += times,
+            None => found.push(Found {
+                rule: rule.clone(),
+                action,
+                times,
+            }),
+        }
     }
 
     /// The layers that changed the answer's bytes.
@@ -352,13 +407,21 @@ impl Record {
     pub fn gateway_time(&self) -> Option<Duration> {
         let head = self.at(Mark::Head)?;
         let read = self.at(Mark::BodyRead).unwrap_or_default().min(head);
+        let read = read + Duration::from_nanos(self.0.waited.load(Ordering::Relaxed));
         match (self.at(Mark::Sent), self.at(Mark::UpstreamHead)) {
             (Some(sent), Some(answered)) => {
                 Some(sent.saturating_sub(read) + head.saturating_sub(answered))
             }
             (Some(sent), None) => Some(sent.saturating_sub(read)),
-            (None, _) => Some(head - read),
+            (None, _) => Some(head.saturating_sub(read)),
         }
+    }
+
+    /// Adds time in which a request whose body had been read waited for somebody else before it went to the client: it is no
+    /// [`gateway_time`](Self::gateway_time).
+    pub fn add_waited(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.waited.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Body bytes received from the client.
@@ -402,15 +465,29 @@ impl Record {
             .unwrap_or_else(PoisonError::into_inner) = Some(data);
     }
 
+    /// Says of the next data that they are the provider's own, unless a layer further inside has said what they were, or that it
+    /// adds some: for `layer`, which puts frames of its own between others, and leaves these as they are.
+    pub fn set_unchanged(&self, data: &Bytes, layer: &'static str) {
+        let lock = self.0.edited_by.lock();
+        let edited = lock.unwrap_or_else(PoisonError::into_inner);
+        if edited.iter().any(|other| *other != layer) {
+            return;
+        }
+        self.set_original(data.clone());
+    }
+
     /// The digest of the body as the provider sent it, from a layer that takes whole pieces out of it.
     pub fn upstream_digest(&self) -> Option<u128> {
-        self.0.upstream_digest.get().copied()
+        let digest = self.0.upstream_digest.lock();
+        *digest.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the digest of the body as the provider sent it. Only for a layer that takes whole pieces out of it, and so
     /// cannot say of each frame [what it was](Self::set_original). What was said so inside of that layer is for it to take.
     pub fn set_upstream_digest(&self, digest: u128) {
-        let _ = self.0.upstream_digest.set(digest);
+        let slot = self.0.upstream_digest.lock();
+        slot.unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(digest);
     }
 
     /// Takes what the provider had sent in the place of these data.
@@ -425,12 +502,22 @@ impl Record {
 
     /// A meter begins to read an answer. What was found in an earlier attempt's is waste from now on.
     pub fn begin_metering(&self) {
-        let mut metering = self.metering();
-        if let Some(before) = metering.current.replace(Metered::default()) {
-            let waste = metering.waste.get_or_insert_default();
-            waste.prompt = waste.prompt.saturating_add(before.charge.prompt);
-            waste.completion = waste.completion.saturating_add(before.charge.completion);
-        }
+        self.metering().renew(Some(Metered::default()));
+    }
+
+    /// The answer at hand is thrown away, and another one is to come in its stead: what was found in it is waste, and neither how it
+    /// ended nor what was edited in it says anything of the request. To be called once its body is gone.
+    pub fn discard_answer(&self) {
+        self.metering().renew(None);
+        self.0.ended.store(0, Ordering::Release);
+        self.0.marks[Mark::FirstToken as usize].store(0, Ordering::Relaxed);
+        self.0.drains.store(false, Ordering::Relaxed);
+        self.0.edited.store(false, Ordering::Release);
+        let edited_by = self.0.edited_by.lock();
+        edited_by.unwrap_or_else(PoisonError::into_inner).clear();
+        let digest = self.0.upstream_digest.lock();
+        *digest.unwrap_or_else(PoisonError::into_inner) = None;
+        drop(self.take_original());
     }
 
     /// Changes what is found in the answer at hand; does nothing before [`begin_metering`](Self::begin_metering).

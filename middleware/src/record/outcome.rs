@@ -73,6 +73,17 @@ pub enum Unit {
     Tokens,
 }
 
+/// What a rule has found in the texts of a request and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The rule.
+    pub rule: Arc<str>,
+    /// What it does about it.
+    pub action: &'static str,
+    /// How often.
+    pub times: u64,
+}
+
 /// The refusal that became the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {

@@ -473,6 +473,20 @@ async fn who_knows_the_ending_first_is_right() {
     assert_eq!(seen.one().ended(), Some(Ended::UpstreamError));
 }
 
+/// Found by the acceptance suite: of a stream that came in one read, its provider's last word was seen before a rule stopped it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_stopped_ends_so_whatever_its_provider_had_said() {
+    for said in [Ended::Complete, Ended::UpstreamError] {
+        let seen = Seen::default();
+        let (body, record) = running(&seen, Script::data(b"x", &Split::Whole));
+        record.set_ended(said);
+        record.set_stopped(&Rejection::new(Reason::ResponseRejected, "word_filter", ""));
+        collect(body).await;
+        assert_eq!(seen.one().ended(), Some(Ended::Refused));
+        assert_eq!(record.refused().unwrap().layer, "word_filter");
+    }
+}
+
 #[test]
 fn a_refusal_is_kept_once_and_settles_the_ending() {
     let req = asked();

@@ -45,7 +45,8 @@ pub(super) fn answer(error: &BoxError, shape: Shape, request_id: Option<&str>) -
     {
         headers.insert(HeaderName::from_static("request-id"), id);
     }
-    wait(headers, reason, found.and_then(Rejection::wait));
+    let tried = found.is_some_and(Rejection::is_hopeless);
+    wait(headers, (reason, tried), found.and_then(Rejection::wait));
     match reason {
         Reason::UpgradeRequired => {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -76,7 +77,7 @@ fn speaker(found: Option<&Rejection>) -> &'static str {
 }
 
 /// `retry-after` in whole seconds, never too early; `retry-after-ms` for what is below one.
-fn wait(headers: &mut HeaderMap, reason: Reason, wait: Option<Duration>) {
+fn wait(headers: &mut HeaderMap, (reason, tried): (Reason, bool), wait: Option<Duration>) {
     if let Some(wait) = wait {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -88,7 +89,9 @@ fn wait(headers: &mut HeaderMap, reason: Reason, wait: Option<Duration>) {
             );
         }
     }
-    let hopeless = wait.is_some_and(|wait| wait > PATIENCE) || reason == Reason::InsufficientQuota;
+    // What was tried again may yet succeed after a short wait.
+    let hopeless =
+        wait.map_or(tried, |wait| wait > PATIENCE) || reason == Reason::InsufficientQuota;
     if hopeless {
         let name = HeaderName::from_static("x-should-retry");
         headers.insert(name, HeaderValue::from_static("false"));

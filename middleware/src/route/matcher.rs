@@ -1,7 +1,10 @@
 use http::{HeaderMap, HeaderName};
 
-use super::Ask;
-use crate::dialect::{Dialect, Recognised};
+use super::{Ask, Prompt, conditions};
+use crate::{
+    dialect::{Dialect, Recognised},
+    facts::Caller,
+};
 
 /// A name, or the beginning of one: a trailing `*` stands for any rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,25 +74,59 @@ pub struct Matcher {
     pub model: Vec<Pattern>,
     /// Any of these paths, without the query.
     pub path: Vec<Pattern>,
+    /// Any of these callers, by their names in the list of callers.
+    pub caller: Vec<Pattern>,
     /// Any of these dialects of the caller.
     pub dialect: Vec<Dialect>,
     /// Whether a stream is asked for.
     pub stream: Option<bool>,
+    /// Whether tools are offered.
+    pub tools: Option<bool>,
+    /// Each of these members of the metadata, with a value that fits.
+    pub metadata: Vec<(Box<str>, Pattern)>,
+    /// What the user says.
+    pub prompt: Option<Prompt>,
     /// Each of these headers, with a value that fits.
     pub header: Vec<(HeaderName, Pattern)>,
 }
 
 impl Matcher {
-    /// Whether the conditions hold. `any_path`: also a path that no API has.
-    pub(super) fn holds(&self, ask: &Ask<'_>, model: Option<&str>, any_path: bool) -> bool {
-        self.takes_path(ask, any_path)
-            && (self.model.is_empty() || model.is_some_and(|it| any(&self.model, it)))
-            && (self.dialect.is_empty() || self.takes_dialect(ask.recognised))
-            && self.stream.is_none_or(|stream| stream == ask.stream)
-            && self
-                .header
-                .iter()
-                .all(|(name, value)| has(ask.headers, name, value))
+    /// The first condition that does not hold, in the words of the configuration. `any_path`: also a path that no API has.
+    pub(super) fn fails(
+        &self,
+        ask: &Ask<'_>,
+        model: Option<&str>,
+        any_path: bool,
+    ) -> Option<&'static str> {
+        let model = || self.model.is_empty() || model.is_some_and(|it| any(&self.model, it));
+        let dialect = || self.dialect.is_empty() || self.takes_dialect(ask.recognised);
+        let header = || {
+            let mut all = self.header.iter();
+            all.all(|(name, value)| has(ask.headers, name, value))
+        };
+        let caller = || {
+            let fits = |it: &Caller| any(&self.caller, it.listed_as());
+            self.caller.is_empty() || ask.caller.is_some_and(fits)
+        };
+        // What costs most is asked last.
+        let conditions: [(&str, &dyn Fn() -> bool); 9] = [
+            ("path", &|| self.takes_path(ask, any_path)),
+            ("model", &model),
+            ("caller", &caller),
+            ("dialect", &dialect),
+            ("stream", &|| self.stream.is_none_or(|it| it == ask.stream)),
+            ("tools", &|| self.tools.is_none_or(|it| it == ask.tools)),
+            ("header", &header),
+            ("metadata", &|| {
+                conditions::metadata(ask.headers, &self.metadata)
+            }),
+            ("prompt", &|| {
+                let prompt = self.prompt.as_ref();
+                prompt.is_none_or(|it| it.holds(ask.texts))
+            }),
+        ];
+        let mut conditions = conditions.into_iter();
+        conditions.find_map(|(word, holds)| (!holds()).then_some(word))
     }
 
     fn takes_path(&self, ask: &Ask<'_>, any_path: bool) -> bool {

@@ -1,7 +1,7 @@
 //! Decides which route takes a request, and for which model.
 //!
 //! Contract
-//! - *Reads*: [`Intent`](crate::facts::Intent), [`Caller`](crate::facts::Caller) (absent: any model) and [`Record`](crate::record::Record) (or the head itself).
+//! - *Reads*: [`Intent`](crate::facts::Intent), [`Caller`](crate::facts::Caller) (absent: any model, and no rule that is for callers) and [`Record`](crate::record::Record) (or the head itself).
 //! - *Writes*: [`Route`](crate::facts::Route), into the request; the route's name into the `Record`.
 //! - *Refuses*: [`ModelNotFound`](crate::error::Reason::ModelNotFound), [`NotFound`](crate::error::Reason::NotFound),
 //!   [`UnsupportedCoding`](crate::error::Reason::UnsupportedCoding) for a body that hides its model.
@@ -22,6 +22,9 @@
 //! naming a model (files, batches); anything else only if the rule names a path, or leads to
 //! providers whose answers nobody reads.
 //!
+//! A rule may ask for members of the request's metadata ([`METADATA`]), and for what the user says ([`Prompt`]): that needs the texts in the
+//! `Intent`, which `peek` keeps if it is told to, and holds for no body without them.
+//!
 //! ```
 //! use tollgate_middleware::route::{Ask, Catalogue, Models, Rule, Table};
 //!
@@ -35,6 +38,7 @@
 //! assert!(table.choose(&Ask::chat("claude")).is_err());
 //! ```
 
+mod conditions;
 mod matcher;
 mod models;
 mod service;
@@ -44,6 +48,7 @@ mod table;
 mod tests;
 
 pub use self::{
+    conditions::{METADATA, Prompt, Taken},
     matcher::{Matcher, Pattern},
     models::{Catalogue, Models},
     service::{ResponseFuture, Router},

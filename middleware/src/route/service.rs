@@ -10,10 +10,10 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Ask, Choice, Table, table::unknown_model};
+use super::{Ask, Choice, Table};
 use crate::{
     dialect,
-    error::BoxError,
+    error::{BoxError, Rejection},
     facts::{Caller, Intent, Route},
     record::Record,
 };
@@ -45,7 +45,7 @@ impl<S> Router<S> {
         &self.0.routes
     }
 
-    fn choose<B>(&self, req: &Request<B>) -> Result<Choice, BoxError> {
+    fn choose<B>(&self, req: &Request<B>) -> Result<Choice, Rejection> {
         let (uri, headers) = (req.uri(), req.headers());
         let recognised;
         let recognised = match req.extensions().get::<Record>() {
@@ -59,13 +59,9 @@ impl<S> Router<S> {
         let named = recognised.surface().and_then(|it| it.model_in(uri.path()));
         let named = named.as_deref();
         let ask = Ask::of(uri.path(), headers, recognised, intent, named);
-        let choice = self.0.table.choose(&ask)?;
-        // By the name that aliases lead to; what names no model is for those who may use any.
-        let model = choice.model.as_deref().unwrap_or_default();
-        match req.extensions().get::<Caller>() {
-            Some(caller) if !caller.may_use(model) => Err(unknown_model().into()),
-            _ => Ok(choice),
-        }
+        self.0
+            .table
+            .choose(&ask.by(req.extensions().get::<Caller>()))
     }
 }
 
@@ -93,8 +89,9 @@ where
         let choice = match self.choose(&req) {
             Ok(choice) => choice,
             Err(error) => {
+                let error = Some(error.into());
                 return ResponseFuture {
-                    step: Step::Refused { error: Some(error) },
+                    step: Step::Refused { error },
                 };
             }
         };
@@ -104,6 +101,7 @@ where
         req.extensions_mut().insert(Route {
             name: choice.name,
             model: choice.model,
+            pin: choice.pin,
         });
         let mut inner = self.0.routes[choice.index].clone();
         // One that is ready is called without moving the request again.

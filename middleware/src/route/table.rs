@@ -6,7 +6,7 @@ use super::{Catalogue, Matcher};
 use crate::{
     dialect::{Dialect, Operation, Recognised, Surface},
     error::{Reason, Rejection},
-    facts::Intent,
+    facts::{Caller, Intent},
 };
 
 const LAYER: &str = "route";
@@ -57,10 +57,16 @@ pub struct Ask<'a> {
     pub recognised: &'a Recognised,
     /// Whether a stream is asked for.
     pub stream: bool,
+    /// Whether tools are offered.
+    pub tools: bool,
+    /// The texts of the user, where a JSON body was read for them.
+    pub texts: Option<&'a [Box<str>]>,
     /// The body would name a model, but nobody could read it.
     pub hidden: bool,
     /// The request's headers.
     pub headers: &'a HeaderMap,
+    /// Who asks; nobody may ask for any model.
+    pub caller: Option<&'a Caller>,
 }
 
 impl<'a> Ask<'a> {
@@ -85,9 +91,19 @@ impl<'a> Ask<'a> {
             path,
             recognised,
             stream: intent.map_or(streams, Intent::stream),
+            tools: intent.is_some_and(Intent::tools),
+            texts: intent.and_then(Intent::user_texts),
             hidden: unread.is_some_and(Surface::body_names_model),
             headers,
+            caller: None,
         }
+    }
+
+    /// The same, asked by this caller.
+    #[must_use]
+    pub fn by(mut self, caller: Option<&'a Caller>) -> Self {
+        self.caller = caller;
+        self
     }
 
     /// An OpenAI chat completion that is not streamed, without headers: for examples and tools.
@@ -109,8 +125,11 @@ impl<'a> Ask<'a> {
             path,
             recognised,
             stream: false,
+            tools: false,
+            texts: None,
             hidden: false,
             headers,
+            caller: None,
         }
     }
 }
@@ -124,6 +143,8 @@ pub struct Choice {
     pub name: Option<Arc<str>>,
     /// The model after aliases and `provider/model` were resolved.
     pub model: Option<Arc<str>>,
+    /// The provider, where the request names it.
+    pub pin: Option<Arc<str>>,
 }
 
 /// Routes, aliases and what the providers serve.
@@ -166,7 +187,7 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `NotFound` if no rule takes the path, `ModelNotFound` if none serves the model, `UnsupportedCoding` if
+    /// `NotFound` if no rule takes the path, `ModelNotFound` if none serves the model or the caller may not use it, `UnsupportedCoding` if
     /// the model is hidden where not every model may be asked for.
     pub fn choose(&self, ask: &Ask<'_>) -> Result<Choice, Rejection> {
         let asked = ask.model.map(|model| self.resolve(model));
@@ -182,11 +203,19 @@ impl Table {
         if ask.hidden && model.is_none() && self.is_restricted(index) {
             return Err(hidden_model());
         }
+        // By the name that aliases lead to; what names no model is for those who may use any.
+        if ask
+            .caller
+            .is_some_and(|it| !it.may_use(model.unwrap_or_default()))
+        {
+            return Err(unknown_model());
+        }
         let name = self.rules.get(index).and_then(|rule| rule.name.clone());
         Ok(Choice {
             index,
             name,
             model: model.map(Into::into),
+            pin: pin.map(|at| self.providers[at].provider.clone()),
         })
     }
 
@@ -196,9 +225,10 @@ impl Table {
         model: Option<&str>,
         pin: Option<usize>,
     ) -> Result<usize, Rejection> {
-        let found = self.rules.iter().position(|rule| {
-            rule.matcher.holds(ask, model, self.is_unread(rule)) && self.pinned(rule, pin)
-        });
+        let found = self
+            .rules
+            .iter()
+            .position(|rule| self.fails(rule, ask, model, pin).is_none());
         let Some(index) = found else {
             return Err(unrouted(ask));
         };
@@ -213,6 +243,34 @@ impl Table {
         } else {
             Err(unknown_model())
         }
+    }
+
+    /// Why each rule before the one that takes the request, in their order, does not: its name, and the condition that fails. All
+    /// of them, if none takes it.
+    pub fn passed_over(&self, ask: &Ask<'_>) -> Vec<(Option<Arc<str>>, &'static str)> {
+        let asked = ask.model.map(|model| self.resolve(model));
+        let (model, pin) = match &asked {
+            Some(asked) => (Some(&*asked.model), asked.pin),
+            None => (None, None),
+        };
+        let judged = self.rules.iter().map_while(|rule| {
+            let why = self.fails(rule, ask, model, pin)?;
+            Some((rule.name.clone(), why))
+        });
+        judged.collect()
+    }
+
+    /// The condition of a rule that does not hold, if one does not.
+    fn fails(
+        &self,
+        rule: &Rule,
+        ask: &Ask<'_>,
+        model: Option<&str>,
+        pin: Option<usize>,
+    ) -> Option<&'static str> {
+        let matcher = &rule.matcher;
+        let why = matcher.fails(ask, model, self.is_unread(rule));
+        why.or_else(|| (!self.pinned(rule, pin)).then_some("targets"))
     }
 
     fn implicit(
@@ -315,7 +373,7 @@ struct Resolved<'a> {
     pin: Option<usize>,
 }
 
-pub(super) fn unknown_model() -> Rejection {
+fn unknown_model() -> Rejection {
     let told =
         "no provider here serves this model, or it is not granted to you; see GET /v1/models";
     Rejection::new(Reason::ModelNotFound, LAYER, told)

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     dialect::{self, Dialect, Recognised},
     error::{Reason, Rejection},
+    facts::{Caller, Terms},
 };
 
 /// What a POST of this path is, in the words of routing.
@@ -33,8 +34,11 @@ impl Head {
             path: self.path,
             recognised: &self.recognised,
             stream: self.stream,
+            tools: false,
+            texts: None,
             hidden: false,
             headers: &self.headers,
+            caller: None,
         }
     }
 }
@@ -283,6 +287,35 @@ fn a_wrong_prefix_is_answered_with_the_right_path() {
 }
 
 #[test]
+fn a_rule_is_for_callers_by_their_names_in_the_list() {
+    let when = |texts: &[&str]| Matcher {
+        caller: patterns(texts),
+        ..Matcher::default()
+    };
+    let rules = [
+        Rule::new("exact").when(when(&["team-a"])).to("a", None),
+        Rule::new("some").when(when(&["ci-*", "ops"])).to("b", None),
+        Rule::new("rest").to("c", None),
+    ];
+    let table = Table::new([any("a"), any("b"), any("c")], [], rules);
+    let by = |caller: Option<&Caller>| chosen(&table, &Ask::chat("m").by(caller)).unwrap().0;
+    let caller = |name: &str| Caller::new(name, Terms::default());
+    for (name, index) in [
+        ("team-a", 0),
+        ("ci-1", 1),
+        ("ops", 1),
+        ("team-a-2", 2),
+        ("Team-A", 2),
+    ] {
+        assert_eq!(by(Some(&caller(name))), index, "{name}");
+    }
+    assert_eq!(by(None), 2);
+    // A claim is no name in the list: it comes on the terms of one that is.
+    let claims = caller("team-a").derive("ops");
+    assert_eq!(by(Some(&claims)), 0);
+}
+
+#[test]
 fn a_rule_that_names_a_path_or_leads_to_raw_providers_takes_any() {
     let paths = Matcher {
         path: patterns(&["/hooks/*"]),
@@ -404,4 +437,69 @@ fn a_model_that_nobody_could_read_is_let_pass_only_where_any_may_be_asked_for() 
     ] {
         assert_eq!(refused.unwrap_err(), Reason::UnsupportedCoding);
     }
+}
+
+#[test]
+fn the_first_condition_that_fails_is_told_for_each_rule_that_is_passed_over() {
+    let matcher = |set: fn(&mut Matcher)| {
+        let mut matcher = Matcher::default();
+        set(&mut matcher);
+        matcher
+    };
+    let rules = [
+        (
+            "path",
+            matcher(|it| it.path = vec![Pattern::new("/v1/embeddings")]),
+        ),
+        (
+            "model",
+            matcher(|it| it.model = vec![Pattern::new("other*")]),
+        ),
+        (
+            "dialect",
+            matcher(|it| it.dialect = vec![Dialect::Anthropic]),
+        ),
+        ("stream", matcher(|it| it.stream = Some(true))),
+        ("tools", matcher(|it| it.tools = Some(true))),
+        (
+            "header",
+            matcher(|it| it.header = vec![("x-tier".parse().unwrap(), Pattern::new("gold"))]),
+        ),
+        (
+            "metadata",
+            matcher(|it| it.metadata = vec![("team".into(), Pattern::new("blue"))]),
+        ),
+        ("prompt", matcher(|it| it.prompt = Some(Prompt::default()))),
+        ("all", Matcher::default()),
+        ("never", Matcher::default()),
+    ];
+    let table = Table::new(
+        [Catalogue::new("p", Models::Any)],
+        [],
+        rules.map(|(name, matcher)| Rule::new(name).when(matcher).to("p", None)),
+    );
+    let ask = Ask::chat("m");
+    let passed = table.passed_over(&ask);
+    // Each bears the name of what fails.
+    assert_eq!(passed.len(), 8);
+    for (name, why) in passed {
+        assert_eq!(name.as_deref(), Some(why));
+    }
+    assert_eq!(table.choose(&ask).unwrap().name.as_deref(), Some("all"));
+    // And each holds where it is given what it asks for.
+    let texts: [Box<str>; 1] = ["hi".into()];
+    let mut headers = HeaderMap::new();
+    headers.insert("x-tier", "gold".parse().unwrap());
+    headers.insert(METADATA, "{\"team\":\"blue\"}".parse().unwrap());
+    let ask = Ask {
+        stream: true,
+        tools: true,
+        headers: &headers,
+        texts: Some(&texts),
+        ..ask
+    };
+    let passed = table.passed_over(&ask);
+    let names: Vec<_> = passed.iter().map(|(_, why)| *why).collect();
+    assert_eq!(names, ["path", "model", "dialect"]);
+    assert_eq!(table.choose(&ask).unwrap().name.as_deref(), Some("stream"));
 }

@@ -2,13 +2,14 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::seam::Seam;
+use super::{alive::Alive, seam::Seam};
 use crate::{clock::Clock, conn::Conn, error::BoxError};
 
 pin_project! {
@@ -20,6 +21,8 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         seam: Seam,
+        // Boxed: few answers have one, and each body would be as large.
+        alive: Option<Box<Alive<C>>>,
         clock: C,
         #[pin]
         state: State<C::Sleep>,
@@ -53,10 +56,12 @@ enum Flush {
 }
 
 impl<B: Body, C: Clock> ResponseBody<B, C> {
-    pub(super) fn new(inner: B, seam: Seam, clock: C) -> Self {
+    pub(super) fn new(inner: B, seam: Seam, every: Option<Duration>, clock: C) -> Self {
+        let alive = every.zip(seam.keep_alive());
         Self {
             inner: Some(inner),
             seam,
+            alive: alive.map(|(every, frame)| Box::new(Alive::new(every, frame))),
             clock,
             state: State::Relaying,
         }
@@ -97,20 +102,41 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Relaying => {
-                    let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+                    let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
                         return Poll::Ready(None);
                     };
                     let error = match this.seam.cut() {
-                        Some(cut) => cut.into(),
-                        None => match ready!(inner.poll_frame(cx)) {
-                            Some(Err(error)) => error,
-                            Some(Ok(frame)) => {
+                        Some(cut) => {
+                            // What was kept back belongs to what came before the cut.
+                            if this.seam.is_withheld()
+                                && let Poll::Ready(Some(Ok(frame))) = inner.as_mut().poll_frame(cx)
+                            {
                                 if let Some(data) = frame.data_ref() {
                                     this.seam.pass(data);
                                 }
                                 return Poll::Ready(Some(Ok(frame)));
                             }
-                            None => return Poll::Ready(None),
+                            cut.into()
+                        }
+                        None => match inner.poll_frame(cx) {
+                            Poll::Pending => {
+                                let Some(alive) = this.alive else {
+                                    return Poll::Pending;
+                                };
+                                let frame = ready!(alive.poll(this.seam, this.clock, cx));
+                                return Poll::Ready(Some(Ok(Frame::data(frame))));
+                            }
+                            Poll::Ready(Some(Err(error))) => error,
+                            Poll::Ready(Some(Ok(frame))) => {
+                                if let Some(data) = frame.data_ref() {
+                                    this.seam.pass(data);
+                                }
+                                if let Some(alive) = this.alive {
+                                    alive.heard();
+                                }
+                                return Poll::Ready(Some(Ok(frame)));
+                            }
+                            Poll::Ready(None) => return Poll::Ready(None),
                         },
                     };
                     this.inner.set(None);

@@ -3,9 +3,9 @@
 //! Contract
 //! - *Reads*: [`Conn`](crate::conn::Conn), [`Record`](crate::record::Record) (or the head itself), the answer's head.
 //! - *Writes*: [`Record`](crate::record::Record): why an answer broke off; that it edited, if it added an
-//!   event.
+//!   event or a frame.
 //! - *Refuses*: nothing before the head.
-//! - *Bodies*: watched for event boundaries; at the end of a broken one an error event is added.
+//! - *Bodies*: watched for event boundaries; at the end of a broken one an error event is added, into a silent one keep-alive frames.
 //! - *Ready*: forwards.
 //! - *Place*: outside everything that can break an answer off, inside `record`.
 //!
@@ -17,10 +17,17 @@
 //! 3. the body fails, and so breaks the transport. An answer without any framing (an HTTP/1.0
 //!    client) is broken by a reset, which [`Conn`](crate::conn::Conn) asks the server for.
 //!
+//! What a body inside [keeps back](crate::conn::Conn::withhold) of what has come is handed over before the server's cut.
+//!
 //! An answer that announced its length gets the event only if at least one byte stays unsent after
 //! it: the transport trims a body to its length, and an event that fits exactly would turn a cut
 //! into a clean end. A stream that carried the provider's own error event gets no second one, and
 //! nothing is added behind the mark of a stream that is complete.
+//!
+//! **Keep-alive.** With [`SealLayer::keepalive`] a stream that is silent between two events gets a frame that its clients read over
+//! ([`keep_alive`](crate::dialect::keep_alive) of its dialect), so that nobody between takes it for dead. Silence is what the provider does not
+//! send while the client would take it. Nothing is put into an event, before the head, behind the end of a stream, into an answer of an
+//! announced length, or where the dialect has no such frame. It is an edit by `seal`, and no clock towards the provider hears of it.
 //!
 //! Without a [`Conn`](crate::conn::Conn) the flush cannot be observed: the failure is then put off by one turn of the
 //! task, in which a server with room in its socket writes what it has.
@@ -60,6 +67,7 @@
 //! # });
 //! ```
 
+mod alive;
 mod body;
 mod seam;
 mod service;

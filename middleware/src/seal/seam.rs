@@ -24,6 +24,8 @@ pub(super) struct Seam {
     boundary: Boundary,
     /// The last byte was a line feed, or there was none.
     line_ended: bool,
+    /// Something was put in between.
+    added: bool,
 }
 
 impl Seam {
@@ -45,12 +47,16 @@ impl Seam {
             begun: false,
             boundary: Boundary::new(),
             line_ended: true,
+            added: false,
         }
     }
 
     /// A frame is about to be handed over.
-    pub(super) fn pass(&mut self, frame: &[u8]) {
+    pub(super) fn pass(&mut self, frame: &Bytes) {
         let Some(last) = frame.last() else { return };
+        if let (true, Some(record)) = (self.added, &self.record) {
+            record.set_unchanged(frame, "seal");
+        }
         if !self.begun {
             self.begun = true;
             // A label can lie: a page of text is no place for an event.
@@ -60,12 +66,41 @@ impl Seam {
         }
         match self.framing {
             Framing::Sse => self.boundary.feed(frame),
-            Framing::Lines => self.line_ended = *last == b'\n',
-            _ => {}
+            Framing::Lines => {}
+            _ => return self.count(frame),
         }
+        self.line_ended = *last == b'\n';
+        self.count(frame);
+    }
+
+    fn count(&mut self, frame: &[u8]) {
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(frame.len() as u64);
         }
+    }
+
+    /// What may be put between the events of this answer: nothing where its length is announced.
+    pub(super) fn keep_alive(&self) -> Option<&'static str> {
+        let frame = dialect::keep_alive(self.surface.as_ref(), self.framing);
+        frame.filter(|_| self.left.is_none())
+    }
+
+    /// Puts the frame in, if something may stand here: between two events of a stream that goes on, for a client that is there.
+    pub(super) fn put_in(&mut self, frame: &'static str) -> Option<Bytes> {
+        let between = self.boundary.at_boundary() && self.line_ended;
+        let stands = self.framing == Framing::Sse && between;
+        let record = self.record.as_ref();
+        let over = record.is_some_and(|it| it.is_gone() || it.ended().is_some());
+        if !stands || over {
+            return None;
+        }
+        if let Some(record) = record {
+            record.set_edited_by("seal");
+        }
+        self.added = true;
+        let frame = Bytes::from_static(frame.as_bytes());
+        self.boundary.feed(&frame);
+        Some(frame)
     }
 
     /// Whether the server asks for the answer to be cut.
@@ -75,6 +110,11 @@ impl Seam {
             Cut::SlowReader => (Reason::SlowReader, "the client took nothing for too long"),
         };
         Some(Rejection::new(reason, "seal", message))
+    }
+
+    /// Whether something inside may have kept back what has come.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.is_withholding())
     }
 
     /// The answer has failed: known from now on, also if the client leaves before it has been told.

@@ -2,6 +2,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
@@ -21,20 +22,32 @@ use crate::{
 /// Ends broken answers so that nobody takes them for whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SealLayer<C = SystemClock> {
+    every: Option<Duration>,
     clock: C,
 }
 
 impl SealLayer {
-    /// The layer; it has no settings.
+    /// The layer; it adds nothing to an answer that is silent.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
 impl<C> SealLayer<C> {
+    /// Puts a frame of the dialect into a stream that has been silent for so long at an event boundary, and again after as long; none
+    /// where it is `None`.
+    #[must_use]
+    pub fn keepalive(mut self, every: Option<Duration>) -> Self {
+        self.every = every;
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> SealLayer<D> {
-        SealLayer { clock }
+        SealLayer {
+            every: self.every,
+            clock,
+        }
     }
 }
 
@@ -44,6 +57,7 @@ impl<S, C: Clone> Layer<S> for SealLayer<C> {
     fn layer(&self, inner: S) -> Self::Service {
         Seal {
             inner,
+            every: self.every,
             clock: self.clock.clone(),
         }
     }
@@ -53,6 +67,7 @@ impl<S, C: Clone> Layer<S> for SealLayer<C> {
 #[derive(Clone, Debug)]
 pub struct Seal<S, C = SystemClock> {
     inner: S,
+    every: Option<Duration>,
     clock: C,
 }
 
@@ -86,6 +101,7 @@ where
         ResponseFuture {
             inner: self.inner.call(req),
             asked: Some(asked),
+            every: self.every,
             clock,
         }
     }
@@ -133,6 +149,7 @@ pin_project! {
         #[pin]
         inner: F,
         asked: Option<Asked>,
+        every: Option<Duration>,
         clock: C,
     }
 }
@@ -153,7 +170,9 @@ where
             .take()
             .expect("a future is not polled after it was ready");
         let seam = asked.seam(response.status(), response.headers());
-        let clock = this.clock.clone();
-        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, seam, clock))))
+        let (every, clock) = (*this.every, this.clock.clone());
+        Poll::Ready(Ok(
+            response.map(|body| ResponseBody::new(body, seam, every, clock))
+        ))
     }
 }

@@ -1,3 +1,4 @@
+mod alive;
 mod breaks;
 
 use std::{

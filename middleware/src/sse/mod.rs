@@ -21,6 +21,8 @@
 //! assert!(scanner.at_boundary());
 //! ```
 
+#[cfg(feature = "word_filter")]
+pub(crate) mod blocks;
 mod boundary;
 mod kept;
 mod line;

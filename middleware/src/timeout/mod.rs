@@ -2,7 +2,8 @@
 //!
 //! Contract
 //! - *Reads*: [`Intent`](crate::facts::Intent): whether a stream was asked for (absent: a document).
-//! - *Writes*: [`Record`]: the word `timeout` into the attempt that was running.
+//! - *Writes*: [`Deadline`](crate::facts::Deadline), where the whole has a limit; into the [`Record`] the word `timeout` of the
+//!   attempt that was running.
 //! - *Refuses*: [`UpstreamTimeout`](crate::error::Reason::UpstreamTimeout), before the head as an error, after it as a
 //!   failure of the body. What was running inside is dropped at once.
 //! - *Bodies*: watched; for `first_token` the bytes are read until the first output has been seen.
@@ -14,6 +15,7 @@
 //! | `first_byte` | the call | the head of the answer |
 //! | `first_token` | the call | the first generated output of a stream, of any kind |
 //! | `idle` | the head, or the last byte | the next byte; waiting for the *reader* does not count |
+//! | `min_rate` | the head | the end of the body, in spans of 30 s of waiting for the provider: so much has to come in each |
 //! | `total` | the call | the end of the body |
 //!
 //! An answer in which output cannot be told from other bytes (compressed, binary, a document) has no
@@ -72,6 +74,8 @@ pub struct Timeouts {
     pub first_token: Option<Duration>,
     /// Between two reads that bring bytes.
     pub idle: Option<Duration>,
+    /// Bytes a second that an answer brings at least; taken over each 30 seconds in which the provider was waited for.
+    pub min_rate: Option<u64>,
     /// From the call to the end.
     pub total: Option<Duration>,
 }
@@ -84,6 +88,7 @@ impl Timeouts {
             first_byte_document: None,
             first_token: None,
             idle: None,
+            min_rate: None,
             total: None,
         }
     }
@@ -100,6 +105,9 @@ impl Default for Timeouts {
         }
     }
 }
+
+/// The span over which the least rate is taken: a model that thinks is silent for a while.
+const RATE_OVER: Duration = Duration::from_secs(30);
 
 /// Time is up, for the attempt that was running.
 fn elapsed(record: Option<&Record>, now: Instant) -> Rejection {

@@ -11,12 +11,16 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Timeouts, body::ResponseBody, elapsed};
+use super::{
+    Timeouts,
+    body::{Clocks, First, Rate, ResponseBody},
+    elapsed,
+};
 use crate::{
     clock::{Clock, SystemClock},
     dialect::{self, Judge},
     error::BoxError,
-    facts::Intent,
+    facts::{Deadline, Intent},
     record::Record,
     sse::CAP,
 };
@@ -95,7 +99,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
         let limits = self.limits;
         if limits == Timeouts::off() {
             // Nothing to measure: the time is not asked for.
@@ -123,6 +127,12 @@ where
         ];
         let start = self.clock.now();
         let deadline = head.into_iter().flatten().min().map(|limit| start + limit);
+        if let Some(total) = limits.total {
+            let sooner = req.extensions().get().map(|Deadline(at)| *at);
+            let own = start + total;
+            let at = sooner.map_or(own, |sooner| sooner.min(own));
+            req.extensions_mut().insert(Deadline(at));
+        }
         ResponseFuture {
             inner: Some(self.inner.call(req)),
             limit: deadline.map(|at| self.clock.sleep_until(at)),
@@ -130,6 +140,7 @@ where
                 idle: limits.idle,
                 total: limits.total.map(|limit| start + limit),
                 first_token: limits.first_token.map(|limit| start + limit),
+                min_rate: limits.min_rate,
                 intent,
                 event: self.event,
                 record,
@@ -145,6 +156,7 @@ struct Call {
     idle: Option<Duration>,
     total: Option<Instant>,
     first_token: Option<Instant>,
+    min_rate: Option<u64>,
     /// Only where the first output is waited for.
     intent: Option<Intent>,
     /// How much of one event is kept for that.
@@ -154,15 +166,15 @@ struct Call {
 
 impl Call {
     /// What finds the first output, if it is waited for.
-    fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Option<Box<Judge>> {
-        let intent = self.intent.as_ref()?;
+    fn first(&self, status: StatusCode, headers: &HeaderMap) -> Option<Box<First>> {
+        let (intent, until) = (self.intent.as_ref()?, self.first_token?);
         let surface = Some(intent.surface());
         let framing = dialect::framing_of(surface, true, status, headers);
         let judge = Judge::new(surface, framing, intent.choices(), true).with_cap(self.event);
-        // Boxed: few wait for a first output, and every body would be as large.
-        judge
-            .sees_output()
-            .then(|| Box::new(judge.with_first_output()))
+        judge.sees_output().then(|| {
+            let judge = judge.with_first_output();
+            Box::new(First { judge, until })
+        })
     }
 }
 
@@ -195,12 +207,12 @@ where
         match inner.poll(cx).map_err(Into::into)? {
             Poll::Ready(response) => {
                 let call = this.call;
-                let judge = call.judge(response.status(), response.headers());
-                let clocks = super::body::Clocks {
+                let first = call.first(response.status(), response.headers());
+                let clocks = Clocks {
                     idle: call.idle,
                     total: call.total,
-                    first_token: call.first_token,
-                    judge,
+                    first,
+                    rate: call.min_rate.map(|least| Box::new(Rate::new(least))),
                     record: call.record.take(),
                 };
                 let clock = this.clock.clone();

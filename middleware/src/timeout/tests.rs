@@ -343,7 +343,89 @@ async fn the_whole_time_is_counted_over_head_and_body() {
     assert!(whole(limits, 10, body).await.0.whole());
 }
 
+#[tokio::test(start_paused = true)]
+async fn so_much_has_to_come_in_each_span_of_waiting() {
+    let limits = Timeouts {
+        min_rate: Some(2),
+        ..Timeouts::off()
+    };
+    // 60 bytes in 30 seconds: the first span has them, the second one byte less.
+    const TWENTY: &str = "12345678901234567890";
+    let body = Timed::new(&[
+        (12, TWENTY),
+        (18, TWENTY),
+        (31, TWENTY),
+        (40, TWENTY),
+        (50, TWENTY),
+        (61, "1234567890123456789"),
+    ])
+    .endless();
+    let gone = body.gone.clone();
+    let (seen, took) = whole(limits, 2, body).await;
+    assert_eq!(took, seconds(62));
+    assert_eq!(seen.bytes().len(), 119);
+    timed_out(seen.error);
+    assert!(gone.load(Relaxed));
+    // Nothing at all is too little, too; and an end within the first span is one.
+    let (seen, took) = whole(limits, 2, Timed::new(&[]).endless()).await;
+    timed_out(seen.error);
+    assert_eq!(took, seconds(32));
+    assert!(whole(limits, 2, Timed::new(&[(31, "a")])).await.0.whole());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_its_time_makes_no_answer_slow() {
+    let limits = Timeouts {
+        min_rate: Some(1),
+        ..Timeouts::off()
+    };
+    // All is there long before it is asked for.
+    let body = Timed::new(&[(1, "a"), (2, "b"), (3, "c")]);
+    let mut body = Box::pin(answered(limits, request(true), 0, body).await.unwrap());
+    for text in ["a", "b", "c"] {
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), text);
+        tokio::time::sleep(seconds(100)).await;
+    }
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_is_kept_hides_no_other_clock() {
+    let limits = Timeouts {
+        idle: Some(seconds(10)),
+        min_rate: Some(1),
+        ..Timeouts::off()
+    };
+    let much = "0123456789012345678901234567890123456789";
+    let body = Timed::new(&[(8, much), (16, "a"), (24, "b")]).endless();
+    let (seen, took) = whole(limits, 0, body).await;
+    timed_out(seen.error);
+    assert_eq!(took, seconds(34));
+}
+
 // ===== together =====
+
+/// Row S21: a comment every ten seconds, for forty minutes.
+#[tokio::test(start_paused = true)]
+async fn what_drips_is_no_silence_and_is_cut_when_the_whole_time_is_up() {
+    let limits = Timeouts {
+        idle: Some(seconds(11)),
+        total: Some(seconds(1805)),
+        ..Timeouts::off()
+    };
+    let drips: Vec<_> = (1..=240).map(|n| (10 * n, PING)).collect();
+    let (seen, took) = whole(limits, 0, Timed::new(&drips)).await;
+    timed_out(seen.error);
+    assert_eq!((seen.frames.len(), took), (180, seconds(1805)));
+    let unlimited = Timeouts {
+        total: None,
+        ..limits
+    };
+    let (seen, took) = whole(unlimited, 0, Timed::new(&drips)).await;
+    assert!(seen.error.is_none());
+    assert_eq!((seen.frames.len(), took), (240, seconds(2400)));
+}
 
 #[tokio::test(start_paused = true)]
 async fn of_several_clocks_the_first_to_run_out_decides() {
@@ -353,6 +435,7 @@ async fn of_several_clocks_the_first_to_run_out_decides() {
         first_token: Some(seconds(20)),
         idle: Some(seconds(8)),
         total: Some(seconds(40)),
+        ..Timeouts::off()
     };
     for (head, frames, over) in [
         (6, &[][..], 5),

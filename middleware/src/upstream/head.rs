@@ -26,23 +26,25 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// What of a request is for us alone: where callers put their credentials, whose account they mean by
-/// them, and what was asked of the connection.
-fn is_callers_own(name: &str) -> bool {
+/// What of a request is for us alone, whoever pays: the caller's key of ours, its state, and what was asked of the connection.
+fn is_for_us(name: &str) -> bool {
+    matches!(
+        name,
+        "proxy-authorization" | "tollgate-key" | "x-tollgate-metadata" | "cookie" | "expect"
+    )
+}
+
+/// Where callers put their credentials, and whose account they mean by them.
+fn is_credential(name: &str) -> bool {
     matches!(
         name,
         "authorization"
             | "x-api-key"
             | "api-key"
             | "x-goog-api-key"
-            | "proxy-authorization"
-            | "tollgate-key"
-            | "x-tollgate-metadata"
-            | "cookie"
             | "openai-organization"
             | "openai-project"
             | "x-goog-user-project"
-            | "expect"
     )
 }
 
@@ -112,12 +114,15 @@ fn nominated_by(headers: &HeaderMap) -> Vec<HeaderName> {
 /// The request's headers as the provider is to see them.
 pub(super) fn edit_request(
     headers: &mut HeaderMap,
-    target: &Target,
+    (target, credential): (&Target, Option<&Credential>),
     surface: Option<&Surface>,
     request_id: Option<&HeaderValue>,
 ) {
     strip_nominated(headers);
-    remove(headers, |name| is_hop_by_hop(name) || is_callers_own(name));
+    let goes_on = target.passthrough;
+    remove(headers, |name| {
+        is_hop_by_hop(name) || is_for_us(name) || !goes_on && is_credential(name)
+    });
     if surface.is_some_and(is_read)
         && let Entry::Occupied(mut accepted) = headers.entry(header::ACCEPT_ENCODING)
     {
@@ -135,7 +140,7 @@ pub(super) fn edit_request(
     for (name, value) in &target.headers {
         headers.append(name, value.clone());
     }
-    if let Credential::Header(name, value) = &target.credential {
+    if let Some(Credential::Header(name, value)) = credential {
         headers.insert(name, value.clone());
     }
 }
@@ -150,7 +155,7 @@ fn is_read(surface: &Surface) -> bool {
 /// the model's name would lead to another path.
 pub(super) fn edit_target(
     uri: &mut Uri,
-    base_path: &str,
+    target: &Target,
     recognised: &Recognised,
     own_name: Option<&str>,
 ) -> Option<()> {
@@ -171,7 +176,7 @@ pub(super) fn edit_target(
         }
         _ => Cow::Borrowed(uri.path()),
     };
-    let joined = dialect::join(base_path, &path, prefix);
+    let joined = dialect::join(&target.base_path, &path, prefix);
     // What is behind Gemini's own prefix is Gemini's, also where the surface is not known.
     let beta = |prefix: &Range<usize>| {
         uri.path()
@@ -182,9 +187,10 @@ pub(super) fn edit_target(
         Some(surface) => surface.dialect == Dialect::Gemini,
         None => prefix.is_some_and(beta),
     };
+    let ours = gemini && !target.passthrough;
     let query = uri
         .query()
-        .map(|query| if gemini { keyless(query) } else { query.into() });
+        .map(|query| if ours { keyless(query) } else { query.into() });
     let unchanged = uri.scheme().is_none() && *joined == *uri.path();
     if unchanged && query.as_deref() == uri.query() {
         return Some(());

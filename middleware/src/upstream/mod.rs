@@ -18,8 +18,8 @@
 //!
 //! | part | becomes |
 //! |---|---|
-//! | target, `host` | the provider's authority; its path in place of the caller's API prefix; the query kept (a Gemini `key=` removed) |
-//! | `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, `proxy-authorization`, `tollgate-key`, `x-tollgate-metadata`, `openai-organization`, `openai-project`, `x-goog-user-project`, `cookie` | removed; the provider's credential in its slot |
+//! | target, `host` | the provider's authority; its path in place of the caller's API prefix; the query kept (a Gemini `key=` removed, unless it is passed through) |
+//! | `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, `proxy-authorization`, `tollgate-key`, `x-tollgate-metadata`, `openai-organization`, `openai-project`, `x-goog-user-project`, `cookie` | removed; the provider's credential in its slot. With [`Target::passthrough`] the caller's own credential and account go on: all of these but `proxy-authorization`, `tollgate-key`, `x-tollgate-metadata` and `cookie` |
 //! | hop-by-hop headers, those that `connection` names, `expect`, `http2-settings` | removed |
 //! | `accept-encoding` | `identity`, where layers read the answer |
 //! | `x-client-request-id` | our id for the request, unless the caller sent one |

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Extensions, Request, Response, StatusCode, header};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -14,11 +14,13 @@ use tower_service::Service;
 
 use super::{body::ResponseBody, echo, head, secrets::Secrets, splice, target::Target};
 use crate::{
+    attempt,
     body::Held,
     clock::{Clock, SystemClock},
     dialect::{self, Recognised},
     error::{BoxError, Reason, Rejection},
-    facts::{Intent, Route},
+    facts::{Caller, Intent, Route},
+    health::{self, Keys, Refused, Want},
     record::{Attempt, Mark, Record},
 };
 
@@ -84,7 +86,7 @@ where
         &self,
         req: &mut Request<Held<B>>,
         record: Option<&Record>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Option<Used>, Rejection> {
         let intent = req.extensions().get::<Intent>().cloned();
         let routed = req
             .extensions()
@@ -121,13 +123,16 @@ where
         if let Some(intent) = &intent {
             splice::edit_body(req, intent, &self.target, renamed)?;
         }
-        let base = &self.target.base_path;
-        head::edit_target(req.uri_mut(), base, recognised, renamed).ok_or_else(|| {
+        head::edit_target(req.uri_mut(), &self.target, recognised, renamed).ok_or_else(|| {
             let told = "the path cannot be put behind the provider's base URL";
             Rejection::new(Reason::Malformed, "upstream", told)
         })?;
         let id = record.map(Record::request_id_header);
-        head::edit_request(req.headers_mut(), &self.target, surface, id);
+        let used = self.credential(req.extensions(), own.as_ref());
+        let sent = used
+            .as_ref()
+            .map(|used| &self.target.sent[used.at].credential);
+        head::edit_request(req.headers_mut(), (&self.target, sent), surface, id);
         fit_length(req);
         if let Some(record) = record {
             record.begin_attempt(Attempt {
@@ -138,7 +143,73 @@ where
                 ..Attempt::default()
             });
         }
-        Ok(())
+        Ok(used)
+    }
+
+    /// The credential of this attempt, if there is one.
+    fn credential(&self, facts: &Extensions, own: Option<&Arc<str>>) -> Option<Used> {
+        let keys = &self.target.keys;
+        if keys.is_empty() {
+            return None;
+        }
+        let attempt = facts.get::<attempt::Attempt>();
+        let mut used = Used { at: 0, whose: None };
+        if !keys.is_sole() {
+            let caller = facts.get::<Caller>();
+            let (tried, bound) =
+                attempt.map_or((0, false), |it| it.read(|it| (it.keys, it.ask.bound)));
+            let terms = caller.and_then(|caller| caller.terms().credential.as_deref());
+            let want = Want {
+                pins: [terms, self.target.pin.as_deref()],
+                model: own.map(|own| &**own),
+                tried,
+                first: bound,
+            };
+            used.at = keys.pick(&want, || self.clock.now()).unwrap_or(0);
+            used.whose = Some(Box::new(Whose {
+                keys: keys.clone(),
+                model: own.cloned(),
+                caller: caller.map(|caller| caller.name().clone()),
+            }));
+        }
+        if let Some(attempt) = attempt {
+            attempt.use_key(used.at);
+        }
+        Some(used)
+    }
+}
+
+/// A credential that was sent.
+#[derive(Debug)]
+struct Used {
+    at: usize,
+    // None of a sole one, which is never parked.
+    whose: Option<Box<Whose>>,
+}
+
+#[derive(Debug)]
+struct Whose {
+    keys: Keys,
+    model: Option<Arc<str>>,
+    caller: Option<Arc<str>>,
+}
+
+impl Used {
+    /// What the provider's answer says of the credential.
+    fn settle<B>(&self, response: &Response<B>, clock: &impl Clock) {
+        let Some(whose) = &self.whose else { return };
+        let (status, model) = (response.status(), whose.model.as_deref());
+        let why = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => Refused::Rejected,
+            StatusCode::FORBIDDEN => Refused::Forbidden(whose.caller.as_ref()),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let wait = health::wait(status, response.headers(), clock.wall());
+                Refused::Limited(wait.filter(|wait| !wait.is_zero()))
+            }
+            status if status.is_success() => return whose.keys.taken(self.at, model),
+            _ => return,
+        };
+        whose.keys.refused(self.at, model, why, clock.now());
     }
 }
 
@@ -188,27 +259,36 @@ where
 
     fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
         let record = req.extensions().get::<Record>().cloned();
-        if let Err(refused) = self.edit(&mut req, record.as_ref()) {
-            let step = Step::Refused {
-                error: Some(refused.into()),
-            };
-            return ResponseFuture {
-                step,
-                record: None,
-                secrets: None,
-                clock: self.clock.clone(),
-            };
-        }
+        let used = match self.edit(&mut req, record.as_ref()) {
+            Ok(used) => used,
+            Err(refused) => {
+                let step = Step::Refused {
+                    error: Some(refused.into()),
+                };
+                return ResponseFuture {
+                    step,
+                    record: None,
+                    secrets: None,
+                    used: None,
+                    clock: self.clock.clone(),
+                };
+            }
+        };
         if let Some(record) = &record {
             record.mark(Mark::Sent, self.clock.now());
         }
+        // Nobody inside reads facts; who is outside may want to make the request once more.
+        attempt::Attempt::give_back(req.extensions_mut());
         let step = Step::Called {
             inner: self.inner.call(req),
         };
         ResponseFuture {
             step,
             record,
-            secrets: self.target.secrets.clone(),
+            secrets: used
+                .as_ref()
+                .and_then(|used| self.target.sent[used.at].secrets.clone()),
+            used,
             clock: self.clock.clone(),
         }
     }
@@ -223,6 +303,7 @@ pin_project! {
         record: Option<Record>,
         // None where there is nothing that could be echoed.
         secrets: Option<Arc<Secrets>>,
+        used: Option<Used>,
         clock: C,
     }
 }
@@ -257,6 +338,9 @@ where
             }
         };
         let answer = answer.and_then(accept);
+        if let (Ok(response), Some(used)) = (&answer, this.used) {
+            used.settle(response, this.clock);
+        }
         if let Some(record) = this.record {
             let now = this.clock.now();
             let since = now.saturating_duration_since(record.started());

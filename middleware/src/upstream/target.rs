@@ -7,6 +7,7 @@ use crate::{
     dialect::{Dialect, Surface},
     error::{Reason, Rejection},
     facts::Intent,
+    health::{Key, Keys},
 };
 
 /// A provider, and how a request has to look for it.
@@ -17,12 +18,21 @@ pub struct Target {
     pub(super) label: Option<Arc<str>>,
     pub(super) host: HeaderValue,
     pub(super) base_path: Box<str>,
-    pub(super) credential: Credential,
-    pub(super) secrets: Option<Arc<Secrets>>,
+    pub(super) sent: Box<[Sent]>,
+    pub(super) passthrough: bool,
+    pub(super) keys: Keys,
+    pub(super) pin: Option<Box<str>>,
     pub(super) headers: HeaderMap,
     pub(super) extra_body: Vec<(Box<str>, Box<str>)>,
     pub(super) model: Option<Arc<str>>,
     pub(super) renames: Renames,
+}
+
+/// A credential, and how it could be echoed.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) credential: Credential,
+    pub(super) secrets: Option<Arc<Secrets>>,
 }
 
 /// The provider's own name for a public one.
@@ -117,8 +127,10 @@ impl Target {
             label: None,
             host,
             base_path: base_url.path().trim_end_matches('/').into(),
-            credential: Credential::None,
-            secrets: None,
+            sent: Box::default(),
+            passthrough: false,
+            keys: Keys::new([]),
+            pin: None,
             headers: HeaderMap::new(),
             extra_body: Vec::new(),
             model: None,
@@ -128,10 +140,59 @@ impl Target {
 
     /// The credential to send.
     #[must_use]
-    pub fn credential(mut self, credential: Credential) -> Self {
-        self.secrets = credential.key().and_then(Secrets::of).map(Arc::new);
-        self.credential = credential;
+    pub fn credential(self, credential: Credential) -> Self {
+        let some = matches!(credential, Credential::Header(..));
+        let known = some.then(|| (None, Key::default()));
+        self.credentials(some.then_some(credential), Keys::new(known))
+    }
+
+    /// The credentials to send, in turn, in the order of what is known of them.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many of these as of those.
+    #[must_use]
+    pub fn credentials(
+        mut self,
+        credentials: impl IntoIterator<Item = Credential>,
+        keys: Keys,
+    ) -> Self {
+        let sent = credentials
+            .into_iter()
+            .take(Keys::MOST)
+            .map(|credential| Sent {
+                secrets: credential.key().and_then(Secrets::of).map(Arc::new),
+                credential,
+            });
+        self.sent = sent.collect();
+        assert_eq!(
+            self.sent.len(),
+            keys.len(),
+            "as much is known of each credential"
+        );
+        self.keys = keys;
         self
+    }
+
+    /// Whether the caller's own credential goes on, in the slots that it came in: those of the APIs' clients, Gemini's `key=` in the
+    /// query, and the names of the account that is meant. A credential of ours still takes its own slot. What is echoed of the
+    /// caller's own is not masked: it goes back to whom it is of.
+    #[must_use]
+    pub fn passthrough(mut self, yes: bool) -> Self {
+        self.passthrough = yes;
+        self
+    }
+
+    /// Always send the credential of this name, unless the caller has one of its own.
+    #[must_use]
+    pub fn pin(mut self, name: impl Into<Box<str>>) -> Self {
+        self.pin = Some(name.into());
+        self
+    }
+
+    /// What is known of its credentials, and the name of the one that it always sends.
+    pub fn keys(&self) -> (&Keys, Option<&str>) {
+        (&self.keys, self.pin.as_deref())
     }
 
     /// Headers to set on each request.
@@ -179,6 +240,16 @@ impl Target {
     pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
         self.label = Some(label.into());
         self
+    }
+
+    /// Its name: the provider, or `provider/model` where it always asks for one.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The label under which it appears in the log.
+    pub fn label_word(&self) -> Option<&Arc<str>> {
+        self.label.as_ref()
     }
 
     /// The model that the provider is asked for when `model` is, after aliases.

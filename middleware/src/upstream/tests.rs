@@ -87,6 +87,7 @@ fn routed(mut req: Request<Held<Script>>, model: &str) -> Request<Held<Script>> 
     let route = Route {
         name: None,
         model: Some(model.into()),
+        pin: None,
     };
     req.extensions_mut().insert(route);
     req

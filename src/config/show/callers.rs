@@ -3,22 +3,24 @@
 use tollgate_middleware::{
     budget::{Budget, Reserve, Unpriced, Waste},
     rate_limit::Quota,
-    token_cap::{Insert, OnExceed},
+    token_cap::{Caps, Insert, OnExceed},
 };
 
 use super::time;
 use crate::config::{
     json::quoted,
-    types::{Budgets, Caller, CallerKey, Concurrency, RateLimits, TokenCap, Tokens},
+    mask::MASK,
+    types::{Budgets, Caller, CallerKey, Concurrency, Layers, RateLimits, TokenCap, Tokens},
 };
 
 /// A caller on one line.
 pub(super) fn caller(caller: &Caller) -> String {
     let list = |texts: Vec<String>| format!("[{}]", texts.join(", "));
-    let mut parts = vec![match &caller.key {
-        CallerKey::Key(key) => format!("key: {key}"),
-        CallerKey::Hash(hash) => format!("hash: {hash}"),
-    }];
+    let mut parts = match &caller.key {
+        CallerKey::Key(key) => vec![format!("key: {key}")],
+        CallerKey::Hash(hash) => vec![format!("hash: {hash}")],
+        CallerKey::Token => Vec::new(),
+    };
     if let Some(models) = &caller.models {
         let models = models.iter().map(|it| quoted(&it.to_string()));
         parts.push(format!("models: {}", list(models.collect())));
@@ -55,6 +57,12 @@ pub(super) fn caller(caller: &Caller) -> String {
     if !caller.origins.is_empty() {
         let origins = caller.origins.iter().map(|it| quoted(&it.to_string()));
         parts.push(format!("origins: {}", list(origins.collect())));
+    }
+    if !caller.labels.is_empty() {
+        let labels = caller.labels.iter();
+        let labels = labels.map(|(name, text)| format!("{}: {}", quoted(name), quoted(text)));
+        let labels: Vec<_> = labels.collect();
+        parts.push(format!("labels: {{ {} }}", labels.join(", ")));
     }
     format!("{}: {{ {} }}", quoted(&caller.name), parts.join(", "))
 }
@@ -104,13 +112,43 @@ pub(super) fn budgets(budgets: &Budgets) -> String {
     format!("budget: {{ {global}unpriced: {unpriced}, on_short: refuse, waste: {waste} }}")
 }
 
-fn rate(quota: &Quota) -> String {
-    let (count, burst) = (quota.count(), quota.burst());
-    format!("{{ rate: {}, burst: {burst} }}", per(quota, count))
+/// Who is served, and whose tokens count.
+pub(super) fn auth(layers: &Layers) -> String {
+    let open = layers.auth.open;
+    let Some(jwt) = &layers.jwt else {
+        return format!("auth: {{ open: {open} }}");
+    };
+    let jwks = jwt.jwks.to_string();
+    // A query may be as good as a secret.
+    let jwks = match jwks.split_once('?') {
+        Some((address, _)) => format!("{address}?{MASK}"),
+        None => jwks,
+    };
+    let algorithms = jwt.algorithms.iter().map(|it| it.as_str());
+    let algorithms: Vec<_> = algorithms.collect();
+    let mut parts = vec![
+        format!("jwks: {}", quoted(&jwks)),
+        format!("issuer: {}", quoted(&jwt.issuer)),
+        format!("audience: {}", quoted(&jwt.audience)),
+        format!("algorithms: [{}]", algorithms.join(", ")),
+        format!("caller: {}", quoted(&jwt.caller)),
+    ];
+    parts.extend(
+        jwt.stands_for
+            .as_ref()
+            .map(|name| format!("as: {}", quoted(name))),
+    );
+    format!("auth: {{ open: {open}, jwt: {{ {} }} }}", parts.join(", "))
+}
+
+/// A rate and its burst.
+pub(crate) fn rate(quota: &Quota) -> String {
+    format!("{{ rate: {}, burst: {} }}", per(quota), quota.burst())
 }
 
 /// `600/min`
-fn per(quota: &Quota, count: u32) -> String {
+fn per(quota: &Quota) -> String {
+    let count = quota.count();
     let period = match quota.per().as_secs() {
         1 => "s",
         60 => "min",
@@ -122,23 +160,16 @@ fn per(quota: &Quota, count: u32) -> String {
 
 pub(super) fn rate_limit(limits: &RateLimits) -> String {
     let mut parts = Vec::new();
-    let one = |quota: &Quota| per(quota, quota.count());
-    parts.extend(
-        limits
-            .per_ip
-            .as_ref()
-            .map(|it| format!("per_ip: {}", one(it))),
-    );
-    parts.extend(
-        limits
-            .global
-            .as_ref()
-            .map(|it| format!("global: {}", one(it))),
-    );
+    let one = |key: &str, quota: &Option<Quota>| {
+        let quota = quota.as_ref()?;
+        Some(format!("{key}: {}", rate(quota)))
+    };
+    parts.extend(one("per_ip", &limits.per_ip));
+    parts.extend(one("global", &limits.global));
     if !limits.per_model.is_empty() {
         let models = limits.per_model.iter();
         let models =
-            models.map(|(model, it)| format!("{}: {}", quoted(&model.to_string()), one(it)));
+            models.map(|(model, it)| format!("{}: {}", quoted(&model.to_string()), rate(it)));
         let models: Vec<_> = models.collect();
         parts.push(format!("per_model: {{ {} }}", models.join(", ")));
     }
@@ -146,9 +177,9 @@ pub(super) fn rate_limit(limits: &RateLimits) -> String {
         let headers = user.headers.iter().map(|it| format!("header {it}"));
         let body = user.body.then(|| "body user".to_owned());
         let from: Vec<_> = headers.chain(body).collect();
-        let rate = one(&user.quota);
+        let (per, burst) = (per(&user.quota), user.quota.burst());
         parts.push(format!(
-            "per_user: {{ rate: {rate}, from: [{}] }}",
+            "per_user: {{ rate: {per}, burst: {burst}, from: [{}] }}",
             from.join(", ")
         ));
     }
@@ -170,6 +201,20 @@ pub(super) fn concurrency(limits: &Concurrency) -> String {
     } = limits;
     let wait = time(*wait);
     format!("concurrency: {{ max: {max}, per_caller: {per_caller}, queue: {queue}, wait: {wait} }}")
+}
+
+/// What holds where a request is capped.
+pub(crate) fn caps(caps: &Caps) -> String {
+    let whole = TokenCap {
+        off: false,
+        max_tokens: caps.max_tokens,
+        on_exceed: Some(caps.on_exceed),
+        insert: Some(caps.insert),
+        max_messages: caps.max_messages,
+        max_input: caps.max_input,
+        uninspected: Some(caps.uninspected),
+    };
+    token_cap(&whole).unwrap_or_default()
 }
 
 /// What the file says of it; `None` where it says nothing.

@@ -28,7 +28,8 @@ fn the_documented_example_lacks_only_what_is_not_built() {
         },
     )
     .expect_err("parts are missing");
-    for problem in problems.iter() {
+    let errors = problems.iter().filter(|it| it.severity == Severity::Error);
+    for problem in errors {
         let line = EXAMPLE.lines().nth(problem.line - 1).unwrap_or_default();
         let last = problem
             .path
@@ -45,15 +46,7 @@ fn the_documented_example_lacks_only_what_is_not_built() {
             "{problem} does not stand at {here:?}"
         );
     }
-    for path in [
-        "callers.team-a.credential",
-        "layers.auth.jwt",
-        "layers.retry",
-        "server.cors",
-        "state.redis",
-        "routes[0].strategy",
-        "routes[0].targets[1]",
-    ] {
+    for path in ["state.redis"] {
         assert!(problems.iter().any(|p| p.path == path), "{path} is missing");
     }
 }

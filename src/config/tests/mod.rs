@@ -1,5 +1,6 @@
 //! Whole files: what is loaded, what is refused, and how it is told.
 
+mod callers;
 mod corpus;
 mod example;
 mod hostile;
@@ -130,7 +131,7 @@ error: unknown key `base_ulr`
    |
  5 |     base_ulr: https://api.example/v1
    |     ^^^^^^^^ did you mean `base_url`?
-   = keys here: dialect, base_url, credentials, auth, models, headers, extra_body, timeout, pool, tls, end
+   = keys here: dialect, base_url, credentials, auth, models, headers, extra_body, timeout, concurrency, pool, tls, end
 ";
     assert!(
         shown.contains(want) && shown.contains("1 error,"),
@@ -192,7 +193,8 @@ fn the_defaults_are_the_documented_ones() {
         "auth: { open: false }",
         "listen: \"127.0.0.1:9901\"",
         "pool: { idle: 60s, max_idle: 128, max_age: 600s }",
-        "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off }",
+        "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off, min_rate: off }",
+        "breaker: { consecutive: 5, error_rate: 50%, window: 30s, min_requests: 20, open_for: 30s, probes: 1, successes: 1 }",
         "log: { format: json, to: stdout }",
         "metrics: { label_values: 1000 }",
         "end: marks",
@@ -231,6 +233,44 @@ fn what_is_probably_not_meant_is_a_warning() {
         let hit = warnings.iter().any(|p| format!("{}:{}", p.line, p.column) == place && p.to_string().contains(words));
         assert!(hit && warnings.errors() == 0, "{text}\nwants {place} {words:?}, has\n{warnings}");
     }
+}
+
+/// What is shown can be read again, and means the same: of all that stands in front of a target, too.
+#[test]
+fn what_is_set_for_a_target_wins_over_its_route_and_is_shown() {
+    let text = "\
+providers:
+  p: { dialect: openai, base_url: http://127.0.0.1:1, credentials: [], concurrency: { max: 3, queue: 0, wait: 1s } }
+layers: { breaker: { consecutive: 9, error_rate: 12.5% }, timeout: { idle: 9s, min_rate: 1KiB/s } }
+routes:
+  - name: r
+    match: {}
+    targets: [{ provider: p, breaker: { consecutive: 2 }, timeout: { first_token: 2s, min_rate: off } }]
+    layers: { breaker: { consecutive: 4, probes: 7 }, timeout: { idle: 4s, first_token: 4s } }
+";
+    let config = good(text).config;
+    let route = &config.routes[0];
+    let breaker = route.breaker.over(config.layers.breaker);
+    let breaker = route.targets[0].breaker.over(breaker);
+    assert_eq!(
+        (breaker.consecutive, breaker.probes, breaker.error_rate),
+        (2, 7, 1250)
+    );
+    let clocks = route.targets[0].timeout.or(route.timeout);
+    let clocks = clocks.over(config.layers.timeout);
+    let seconds = |of: Clock| of.limit().map(|it| it.as_secs());
+    assert_eq!(
+        (seconds(clocks.first_token), seconds(clocks.idle)),
+        (Some(2), Some(4))
+    );
+    assert_eq!(clocks.min_rate, Speed::Off);
+    let shown = redacted(&config);
+    let again = good(&shown).config;
+    assert_eq!(
+        (&again.routes, again.layers),
+        (&config.routes, config.layers)
+    );
+    assert_eq!(again.providers, config.providers);
 }
 
 #[test]

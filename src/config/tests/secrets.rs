@@ -73,7 +73,7 @@ fn a_good_configuration_is_shown_without_its_secrets() {
     let keys: Vec<_> = config
         .providers
         .iter()
-        .filter_map(|p| p.credential.as_ref())
+        .filter_map(|p| p.credentials.first())
         .map(|c| c.secret.expose())
         .collect();
     assert_eq!(keys, [CANARY, CANARY, CANARY]);

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use tollgate_middleware::{
-    auth::OriginPattern,
+    auth::jwt::Algorithm,
     budget::Budget,
     dialect::Operation,
+    origin::OriginPattern,
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };
@@ -42,6 +43,10 @@ pub struct Caller {
     pub surfaces: Option<Vec<Operation>>,
     /// The pages that may use its key; empty is all, and all who are no page.
     pub origins: Vec<OriginPattern>,
+    /// What its log lines say of it, in file order.
+    pub labels: Vec<(String, String)>,
+    /// The credential that is sent for it, by its name, where a provider has one of that name.
+    pub credential: Option<String>,
 }
 
 /// What proves who is calling.
@@ -51,6 +56,25 @@ pub enum CallerKey {
     Key(Secret),
     /// Its hash.
     Hash(Secret),
+    /// A token whose claim is its name; it has no key.
+    Token,
+}
+
+/// Whose tokens name callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// Where the set of keys is fetched.
+    pub jwks: http::Uri,
+    /// Who signs: `iss`.
+    pub issuer: String,
+    /// For whom: `aud`.
+    pub audience: String,
+    /// In which ways; never empty.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim that names the caller.
+    pub caller: String,
+    /// The caller on whose terms everybody comes who is none of the callers; `None` lets nobody else in. It exists.
+    pub stands_for: Option<String>,
 }
 
 /// How often may be asked.

@@ -3,24 +3,32 @@
 mod budget;
 mod callers;
 mod clocks;
+mod filter;
 mod meter;
 mod network;
 mod provider;
+mod retry;
 mod route;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use budget::{Budgets, State, Tokens};
-pub use callers::{Caller, CallerKey, Concurrency, PerUser, RateLimits, TokenCap};
-pub use clocks::{Clock, Timeout, TimeoutOverride};
+pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
+pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
+pub use filter::{FilterRule, WordFile, WordFilter};
 pub use meter::{Meter, MeterOverride, OnDisconnect};
 pub use network::Network;
 pub use provider::{
     Auth, BaseUrl, Credential, Dialect, End, ExtraMember, Model, Models, Pool, Provider,
     ProviderTls, Scheme,
 };
-pub use route::{Alias, Match, Pattern, Route, Target};
+pub use retry::RetryOverride;
+pub use route::{Alias, Match, Pattern, Prompt, Route, StickyOn, Strategy, Target};
+pub use targets::{Breaker, BreakerOverride, Share};
+
+use tollgate_middleware::origin::OriginPattern;
 
 use super::secret::Secret;
 
@@ -68,8 +76,19 @@ pub struct Server {
     pub limits: Limits,
     /// How it stops.
     pub drain: Drain,
+    /// Which pages may ask.
+    pub cors: Cors,
     /// Which headers of ours an answer carries.
     pub expose: Expose,
+}
+
+/// Which pages may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Every page.
+    pub any: bool,
+    /// Those of these origins.
+    pub origins: Vec<OriginPattern>,
 }
 
 /// The listener's certificate: paths of PEM files.
@@ -223,18 +242,28 @@ pub struct Admin {
 pub struct Layers {
     /// Who is served.
     pub auth: Access,
+    /// Whose tokens name callers.
+    pub jwt: Option<Jwt>,
     /// How often may be asked.
     pub rate_limit: RateLimits,
     /// How much may run at once.
     pub concurrency: Concurrency,
     /// What a request may ask for.
     pub token_cap: TokenCap,
+    /// What is looked for in texts.
+    pub word_filter: WordFilter,
+    /// What is tried again.
+    pub retry: tollgate_middleware::retry::Policy,
+    /// When a target is not asked any more.
+    pub breaker: Breaker,
     /// What may be spent.
     pub budget: Budgets,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.
     pub meter: Meter,
+    /// After how long a silent stream gets a frame; `None` is never.
+    pub keepalive: Option<Duration>,
 }
 
 /// Who is served.
@@ -330,6 +359,7 @@ impl Default for Server {
                 delay: Duration::ZERO,
                 timeout: Duration::from_secs(600),
             },
+            cors: Cors::default(),
             expose: Expose::None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 pub use tollgate_middleware::dialect::Dialect;
 
-use super::{Pattern, TimeoutOverride};
+use super::{Pattern, Share, TimeoutOverride};
 use crate::config::secret::Secret;
 
 /// Somebody who answers.
@@ -17,8 +17,10 @@ pub struct Provider {
     pub dialect: Dialect,
     /// Where it is; `None` for the mock only.
     pub base_url: Option<BaseUrl>,
-    /// What it is paid with; `None` sends no credential.
-    pub credential: Option<Credential>,
+    /// What it is paid with, in turn; without any, no credential is sent.
+    pub credentials: Vec<Credential>,
+    /// Whether it is paid with the caller's own credential, which goes on in the slot that it came in.
+    pub passthrough: bool,
     /// The header slot of the credential.
     pub auth: Auth,
     /// The models it serves.
@@ -29,12 +31,23 @@ pub struct Provider {
     pub extra_body: Vec<ExtraMember>,
     /// Its own clocks, over those of `layers`.
     pub timeout: TimeoutOverride,
+    /// What it runs for us at once; `None` is without bound.
+    pub concurrency: Option<Share>,
     /// Its idle connections, per worker.
     pub pool: Pool,
     /// Its certificates; `None` trusts the system's roots and shows nothing.
     pub tls: Option<ProviderTls>,
     /// How its streams show that they are complete.
     pub end: End,
+}
+
+impl Provider {
+    /// Whether one of its credentials has this name.
+    #[must_use]
+    pub fn has_credential(&self, name: &str) -> bool {
+        let mut credentials = self.credentials.iter();
+        credentials.any(|it| it.name.as_deref() == Some(name))
+    }
 }
 
 /// The header slot of a credential.
@@ -121,6 +134,13 @@ impl BaseUrl {
             || host
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|ip| ip.to_canonical().is_loopback())
+    }
+
+    /// Scheme, host and port: who sees what is sent there.
+    #[must_use]
+    pub fn origin(&self) -> (Scheme, String, u16) {
+        let host = self.authority.host().to_ascii_lowercase();
+        (self.scheme, host, self.port())
     }
 
     /// Its port, the scheme's own where none is written.

@@ -13,7 +13,7 @@ use tollgate_testing::{
 };
 
 use super::{BODY, CHAT, all_dialects};
-use crate::harness::{Ask, CALLER, KEY, Stage, provider};
+use crate::harness::{Ask, CALLER, KEY, Stage, provider, untried};
 
 /// C14: every slot in which callers put credentials, and what else is theirs alone.
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn credentials_and_cookies_of_the_caller_are_never_forwarded() {
 async fn an_echo_of_the_providers_key_is_masked() {
     let upstream = Upstream::start().await;
     let providers = provider("p", "openai", &upstream, "/v1", "");
-    let stage = Stage::start(&format!("version: 1\nproviders:\n{providers}"));
+    let stage = Stage::start(&untried(&format!("version: 1\nproviders:\n{providers}")));
     let stars = "*".repeat(KEY.len());
     let error = format!(r#"{{"error":{{"message":"Incorrect API key provided: {KEY}, {KEY}."}}}}"#);
     let event = format!("data: {{\"choices\":[]}}\n\nevent: error\ndata: {error}\n\n");
@@ -97,6 +97,9 @@ async fn an_echo_of_the_providers_key_is_masked() {
                 Some(&*format!("Bearer {stars}")),
                 "{id}"
             );
+            if !masked {
+                stage.forgive_last();
+            }
             let expected = if masked {
                 text.replace(KEY, &stars)
             } else {

@@ -21,6 +21,7 @@ use tollgate::{
     server::{self, Drain, Flavor, Greeting, Handle, Limits, Readiness, Settings, Stacks},
     stack::{self, Connectors, Stack},
     telemetry::{
+        circuits::Circuits,
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
         sink::{OUTCOMES, Told},
@@ -227,12 +228,14 @@ impl Running {
         let page = self.metrics.scrape(Others {
             log_lines_dropped: self.writer.dropped(),
             webhook_events_dropped: 0,
+            circuits: Circuits::default(),
             connections_accepted: 0,
             connections_open: 0,
             accept_failures: 0,
             generation: 1,
             reload_failed: 0,
             last_reload_failed: false,
+            ..Others::default()
         });
         (self.log.lines(), page)
     }

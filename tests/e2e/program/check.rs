@@ -14,7 +14,7 @@ providers:
   one: { dialect: opnai, base_url: http://127.0.0.1:1/v1, credentials: [sk-hidden-0123456789] }
 routes:
   - { name: all, match: {}, targets: [won] }
-layers: { retry: { attempts: 2 } }
+telemetry: { traces: { sample: 10% } }
 ";
 
 fn file(text: &str) -> (TempDir, PathBuf) {
@@ -63,8 +63,8 @@ async fn every_problem_is_told_at_once_with_its_place_and_a_remedy() {
         "did you mean `openai`?",
         "gateway.yaml:6:39",
         "`won`, which is not defined",
-        "gateway.yaml:7:11",
-        "`layers.retry` is not built yet",
+        "gateway.yaml:7:14",
+        "`telemetry.traces` is not built yet",
         "4 errors, 0 warnings",
     ] {
         assert!(ended.err.contains(part), "{part}: {}", ended.err);

@@ -329,7 +329,7 @@ async fn no_secret_is_in_what_is_said_of_a_file_that_cannot_be_served() {
         ),
         good.replace(
             &format!("[\"{literal}\"]"),
-            &format!("[\"{literal}\", \"${{CANARY_HEADER}}\"]"),
+            &format!("[\"{literal}\", \"{literal}\"]"),
         ),
         good.replace("token: {", "tokne: {"),
         good.replace("http://", &format!("http://user:{literal}@")),

@@ -15,6 +15,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use crate::canary::Ear;
 pub use crate::http1::{Ended, Message};
 
 /// One connection. Responses are read in the background, so that their times are true; dropping it closes the socket.
@@ -36,6 +37,7 @@ struct Inbox {
 #[derive(Debug)]
 struct State {
     message: Message,
+    ear: Option<Ear>,
     lost: Option<Lost>,
 }
 
@@ -82,6 +84,7 @@ impl Conn {
         let stream = Arc::new(stream);
         let state = State {
             message: Message::response("POST"),
+            ear: None,
             lost: None,
         };
         let inbox = Arc::new(Inbox {
@@ -103,6 +106,13 @@ impl Conn {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Lets an ear hear what arrives from now on.
+    #[must_use]
+    pub fn heard_by(self, ear: Ear) -> Self {
+        self.inbox.with(|state| state.ear = Some(ear));
         self
     }
 
@@ -271,7 +281,12 @@ async fn read(stream: Arc<TcpStream>, inbox: Arc<Inbox>) {
                 reset: false,
             }),
             Ok(size) => {
-                inbox.with(|state| state.message.feed(&bytes[..size]));
+                inbox.with(|state| {
+                    if let Some(ear) = &state.ear {
+                        ear.hear(&bytes[..size]);
+                    }
+                    state.message.feed(&bytes[..size]);
+                });
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,

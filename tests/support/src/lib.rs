@@ -39,6 +39,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 #[cfg(feature = "alloc")]
 pub mod alloc;
 pub mod body;
+pub mod canary;
 pub mod client;
 pub mod http1;
 pub mod laws;

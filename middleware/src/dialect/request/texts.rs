@@ -20,14 +20,41 @@ pub enum Role {
     Tool,
 }
 
+/// A text of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Spoken<'a> {
+    /// Who wrote it.
+    pub role: Role,
+    /// The string that holds it, or a part of it.
+    pub value: Value<'a>,
+    /// It goes on where the one before it ended: both are parts of one message.
+    pub continues: bool,
+    /// The string is itself JSON, which holds the texts: arguments of a tool call.
+    pub json: bool,
+    /// It stands under a signature, so that a change would make it void.
+    pub signed: bool,
+}
+
 /// Tells every text of a request body in the order of the document: string values, adjacent parts one after
 /// another.
+///
+/// As [`spoken`], without what is told there besides.
+pub fn texts<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Role, Value<'a>)) {
+    spoken(surface, root, &mut |said| on(said.role, said.value));
+}
+
+/// Tells every text of a request body in the order of the document.
 ///
 /// Members are known by name across dialects, since bodies of one dialect are seen at surfaces of another. Media,
 /// identifiers and the definitions of tools are not texts. The cost grows with the bytes times the nesting, which the
 /// check of the body has bounded.
-pub fn texts<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Role, Value<'a>)) {
-    request(surface, root, true, on);
+pub fn spoken<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Spoken<'a>)) {
+    let walk = &mut Walk {
+        on,
+        continues: false,
+        signed: false,
+    };
+    request(surface, root, true, walk);
 }
 
 /// What the user said last: the texts of the last run of user texts, a line break between parts.
@@ -51,8 +78,15 @@ pub fn last_user_text<'a>(surface: &Surface, root: Value<'a>) -> Option<Cow<'a, 
     }))
 }
 
+/// Who takes the texts, and what is known of the next one.
+struct Walk<'f, 'a> {
+    on: &'f mut dyn FnMut(Spoken<'a>),
+    continues: bool,
+    signed: bool,
+}
+
 /// One request, or one of those inside of a batch.
-fn request<'a>(surface: &Surface, root: Value<'a>, outermost: bool, on: On<'_, 'a>) {
+fn request<'a>(surface: &Surface, root: Value<'a>, outermost: bool, on: &mut Walk<'_, 'a>) {
     for (name, value) in root.members() {
         match name.as_str().as_deref() {
             Some("messages" | "contents" | "chat_history") => turns(value, on),
@@ -82,7 +116,7 @@ fn request<'a>(surface: &Surface, root: Value<'a>, outermost: bool, on: On<'_, '
 }
 
 /// Messages, or one text that stands for a message of the user.
-fn turns<'a>(value: Value<'a>, on: On<'_, 'a>) {
+fn turns<'a>(value: Value<'a>, on: &mut Walk<'_, 'a>) {
     match value.kind() {
         Kind::Array => value
             .items()
@@ -92,25 +126,42 @@ fn turns<'a>(value: Value<'a>, on: On<'_, 'a>) {
 }
 
 /// A message or a part of one: a string, parts in a row, or an object whose members hold them.
-fn part<'a>(role: Role, value: Value<'a>, room: u8, on: On<'_, 'a>) {
+fn part<'a>(role: Role, value: Value<'a>, room: u8, on: &mut Walk<'_, 'a>) {
     match value.kind() {
-        Kind::String => on(role, value),
+        Kind::String => on.say(role, value),
         // Deeper than any checked body goes.
         _ if room == 0 => {}
-        Kind::Array => value
-            .items()
-            .for_each(|item| part(role_of(item, role), item, room - 1, on)),
-        Kind::Object => value.members().for_each(|(name, member)| {
-            if let Some(name) = name.as_str() {
-                inside(role, &name, member, room - 1, on);
+        Kind::Array => {
+            let mut before = false;
+            for item in value.items() {
+                let is_text = item.kind() == Kind::Object && is_text(item);
+                on.continues = before && is_text;
+                part(role_of(item, role), item, room - 1, on);
+                before = is_text;
             }
-        }),
+            on.continues = false;
+        }
+        Kind::Object => {
+            let around = on.signed;
+            for (name, member) in value.members() {
+                let Some(name) = name.as_str() else { continue };
+                // A thought, or anything of Gemini's; asked only where it can be.
+                if matches!(
+                    &*name,
+                    "thinking" | "text" | "functionCall" | "executableCode" | "reasoningText"
+                ) {
+                    on.signed = around || is_signed(value);
+                }
+                inside(role, &name, member, room - 1, on);
+                on.signed = around;
+            }
+        }
         _ => {}
     }
 }
 
 /// The member `name` of a message or part.
-fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: On<'_, 'a>) {
+fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: &mut Walk<'_, 'a>) {
     match name {
         "text" | "content" | "parts" | "thinking" | "reasoning" | "reasoning_content"
         | "refusal" | "output" | "summary" | "message" | "guardContent" | "reasoningContent"
@@ -121,6 +172,10 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: On<'_, 'a
             part(Role::Assistant, member, room, on);
         }
         "toolResult" | "functionResponse" => part(Role::Tool, member, room, on),
+        "arguments" if member.kind() == Kind::String => {
+            let said = on.said(role, member);
+            (on.on)(Spoken { json: true, ..said });
+        }
         "arguments"
         | "args"
         | "input"
@@ -156,9 +211,9 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: On<'_, 'a
 }
 
 /// Every string value at any depth.
-fn deep<'a>(role: Role, value: Value<'a>, room: u8, on: On<'_, 'a>) {
+fn deep<'a>(role: Role, value: Value<'a>, room: u8, on: &mut Walk<'_, 'a>) {
     match value.kind() {
-        Kind::String => on(role, value),
+        Kind::String => on.say(role, value),
         _ if room == 0 => {}
         Kind::Array => value
             .items()
@@ -198,8 +253,44 @@ fn role_of(turn: Value<'_>, around: Role) -> Role {
     found
 }
 
-/// Who takes the texts.
-type On<'f, 'a> = &'f mut dyn FnMut(Role, Value<'a>);
+/// Whether a part of a message is text and nothing else that is searched for texts.
+fn is_text(part: Value<'_>) -> bool {
+    let mut texts = part.members().filter(|(name, _)| name.is_str("text"));
+    texts
+        .next()
+        .is_some_and(|(_, text)| text.kind() == Kind::String)
+}
+
+/// Whether a part of a message carries its provider's signature.
+fn is_signed(part: Value<'_>) -> bool {
+    let mut members = part.members();
+    members.any(|(name, value)| {
+        let signs = |it| name.is_str(it);
+        ["signature", "thoughtSignature", "thought_signature"]
+            .into_iter()
+            .any(signs)
+            && !value.is_null()
+    })
+}
+
+// ===== impl Walk =====
+
+impl<'a> Walk<'_, 'a> {
+    fn say(&mut self, role: Role, value: Value<'a>) {
+        let said = self.said(role, value);
+        (self.on)(said);
+    }
+
+    fn said(&mut self, role: Role, value: Value<'a>) -> Spoken<'a> {
+        Spoken {
+            role,
+            value,
+            continues: std::mem::take(&mut self.continues),
+            json: false,
+            signed: self.signed,
+        }
+    }
+}
 
 /// How deep texts are looked for: as deep as a body may nest by default.
 const NESTING: u8 = 128;

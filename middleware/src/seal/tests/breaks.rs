@@ -64,6 +64,33 @@ async fn a_server_can_cut_a_running_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_kept_back_inside_comes_before_the_cut() {
+    let conn = Conn::new();
+    let case = Case {
+        conn: Some(conn.clone()),
+        ..Case::default()
+    };
+    let script = Script::data(b"data: 1\n\ndata: 2\n\n", &Split::Bytes(9));
+    let mut body = case.seal(script.then(Item::Error), truncated);
+    assert!(poll(&mut body).is_ready());
+    let kept = conn.withhold();
+    conn.cut(Cut::Drain);
+    assert!(kept.is_over());
+    let Poll::Ready(Some(Ok(frame))) = poll(&mut body) else {
+        panic!("no frame");
+    };
+    assert_eq!(frame.into_data().unwrap(), "data: 2\n\n");
+    // Behind it the end, in the words of who cut.
+    let Poll::Ready(Some(Ok(event))) = poll(&mut body) else {
+        panic!("no event");
+    };
+    let event = event.into_data().unwrap();
+    assert!(std::str::from_utf8(&event).unwrap().contains("draining"));
+    drop(kept);
+    assert!(!conn.is_withholding());
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_sealed_body_drops_the_inner_one() {
     let script = Script::data(b"data: {}\n\n", &Split::Whole);
     let polls = script.polls();

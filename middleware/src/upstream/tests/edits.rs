@@ -113,6 +113,37 @@ async fn the_callers_credentials_stay_here_and_the_providers_goes_out() {
 }
 
 #[tokio::test]
+async fn what_is_passed_through_goes_on_in_its_slot_and_our_key_does_not() {
+    let passes = || bare().passthrough(true);
+    let theirs = [
+        ("authorization", "Bearer own"),
+        ("x-api-key", "own"),
+        ("api-key", "own"),
+        ("x-goog-api-key", "own"),
+        ("openai-organization", "org"),
+        ("openai-project", "project"),
+        ("x-goog-user-project", "project"),
+    ];
+    let ours = [
+        ("tollgate-key", "tg-ours"),
+        ("x-tollgate-metadata", "{}"),
+        ("cookie", "s=1"),
+        ("proxy-authorization", "Basic eA=="),
+    ];
+    for (name, value) in theirs.into_iter().chain(ours) {
+        let mut req = post(CHAT, "{}");
+        req.headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+        let got = arrives(passes(), req).await;
+        let goes_on = theirs.iter().any(|it| it.0 == name);
+        assert_eq!(header(&got, name), goes_on.then_some(value), "{name}");
+    }
+    let path = "/v1beta/models/g:generateContent?key=own&alt=sse";
+    let got = arrives(passes(), post(path, "{}")).await;
+    assert_eq!(got.uri().to_string(), path);
+}
+
+#[tokio::test]
 async fn what_belongs_to_the_connection_stays_here() {
     let mut req = post(CHAT, "{}");
     for (name, value) in [

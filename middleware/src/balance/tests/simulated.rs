@@ -1,0 +1,221 @@
+//! The strategies in simulation: arrivals at a fixed rate, targets that take their time, 10^5 draws with a fixed seed. The shares
+//! are printed; their bounds are those that are promised.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
+
+use super::*;
+use crate::{attempt::Ask, health::Load, prices::Price};
+
+const DRAWS: usize = 100_000;
+
+/// How a target behaves: how long it takes, and whether it fails.
+#[derive(Clone, Copy)]
+struct Server {
+    takes: Duration,
+    fails: bool,
+}
+
+fn serves(millis: u64) -> Server {
+    Server {
+        takes: Duration::from_millis(millis),
+        fails: false,
+    }
+}
+
+fn fails(millis: u64) -> Server {
+    Server {
+        takes: Duration::from_millis(millis),
+        fails: true,
+    }
+}
+
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
+/// The share of each target, under one arrival a millisecond.
+fn shares(
+    strategy: &Strategy,
+    servers: &[Server],
+    shape: impl Fn(usize, Target<Stub>) -> Target<Stub>,
+) -> Vec<f64> {
+    let rig = Rig::new();
+    let targets = (0..servers.len()).map(|at| shape(at, rig.target(NAMES[at], 200)));
+    let balance = Balance::new(targets, strategy.clone())
+        .unwrap()
+        .chance(Chance::seeded(20_261_130));
+    let ask = Ask {
+        eligible: (1 << servers.len()) - 1,
+        tokens: (1000, 500),
+        ..Ask::default()
+    };
+    let mut drawn = vec![0_usize; servers.len()];
+    let mut running: Vec<Option<(usize, Health, Load)>> = Vec::new();
+    let mut ends: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
+    let start = SystemClock.now();
+    for arrival in 0..DRAWS {
+        let now = start + Duration::from_millis(arrival as u64);
+        while let Some(Reverse((end, place))) =
+            ends.peek().copied().filter(|Reverse((end, _))| *end <= now)
+        {
+            ends.pop();
+            let (at, health, load) = running[place].take().unwrap();
+            drop(load);
+            health.pulse().answered(true, servers[at].fails, end);
+            if !servers[at].fails {
+                health.pulse().took(servers[at].takes, end);
+            }
+        }
+        let chosen = balance.field.first(&ask, || now).unwrap();
+        drawn[chosen.index] += 1;
+        ends.push(Reverse((now + servers[chosen.index].takes, running.len())));
+        let load = chosen.health.load();
+        running.push(Some((chosen.index, chosen.health, load)));
+    }
+    let shares: Vec<f64> = drawn.iter().map(|n| *n as f64 / DRAWS as f64).collect();
+    let told: Vec<_> = shares
+        .iter()
+        .map(|share| format!("{:.1} %", share * 100.0))
+        .collect();
+    println!("{strategy:?}: {}", told.join(", "));
+    shares
+}
+
+fn same(_: usize, target: Target<Stub>) -> Target<Stub> {
+    target
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_are_kept_within_two_percent() {
+    let shares = shares(&Strategy::Weighted, &[serves(10); 3], |at, target| {
+        target.weight([5, 3, 2][at])
+    });
+    for (share, weight) in shares.iter().zip([0.5, 0.3, 0.2]) {
+        assert!((share - weight).abs() <= 0.02, "{share} for {weight}");
+    }
+}
+
+/// Rendezvous keeps the weights, too.
+#[tokio::test(start_paused = true)]
+async fn weights_are_kept_within_two_percent_where_the_choice_sticks() {
+    let rig = Rig::new();
+    let targets = [
+        rig.target("one", 200).weight(3),
+        rig.target("two", 200).weight(1),
+    ];
+    let balance = Balance::new(targets, Strategy::Sticky).unwrap();
+    let (mut ones, now) = (0, SystemClock.now());
+    for key in 0..DRAWS as u64 {
+        let ask = Ask {
+            eligible: 0b11,
+            key: Some(super::super::ask::hash("caller", &key.to_le_bytes())),
+            ..Ask::default()
+        };
+        ones += usize::from(balance.field.first(&ask, || now).unwrap().index == 0);
+    }
+    let share = ones as f64 / DRAWS as f64;
+    println!("Sticky, weights 3 and 1: {:.1} %", share * 100.0);
+    assert!((share - 0.75).abs() <= 0.02, "{share}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_are_equal() {
+    for share in shares(
+        &Strategy::RoundRobin,
+        &[serves(10), serves(20), serves(30)],
+        same,
+    ) {
+        assert!((share - 1.0 / 3.0).abs() < 0.001, "{share}");
+    }
+}
+
+/// One of three that is ten times slower gets at most 15 %.
+#[tokio::test(start_paused = true)]
+async fn a_slow_one_of_three_gets_little() {
+    for strategy in [
+        Strategy::LeastInflight,
+        Strategy::P2c,
+        Strategy::LeastLatency,
+    ] {
+        let shares = shares(&strategy, &[serves(20), serves(200), serves(20)], same);
+        assert!(shares[1] <= 0.15, "{strategy:?}: {shares:?}");
+        assert!(
+            shares[1] > 0.0,
+            "{strategy:?}: nobody finds out when it gets better"
+        );
+    }
+}
+
+/// One of three that fails at once gets no more than its fair share.
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_fast_gets_no_more_than_its_share() {
+    for strategy in [
+        Strategy::LeastInflight,
+        Strategy::P2c,
+        Strategy::LeastLatency,
+    ] {
+        let shares = shares(&strategy, &[serves(50), fails(1), serves(50)], same);
+        assert!(shares[1] <= 1.0 / 3.0, "{strategy:?}: {shares:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_ones_share_equally() {
+    for strategy in [Strategy::LeastInflight, Strategy::P2c] {
+        for share in shares(&strategy, &[serves(40); 4], same) {
+            assert!((share - 0.25).abs() <= 0.05, "{strategy:?}: {share}");
+        }
+    }
+}
+
+/// Nine in ten go to the fastest, and the tenth explores.
+#[tokio::test(start_paused = true)]
+async fn the_fastest_gets_all_but_what_explores() {
+    let shares = shares(
+        &Strategy::LeastLatency,
+        &[serves(30), serves(10), serves(20)],
+        same,
+    );
+    assert!((shares[1] - (0.9 + 0.1 / 3.0)).abs() <= 0.01, "{shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cheapest_gets_all_and_the_unpriced_is_last() {
+    let prices = [None, Some((1.0, 9.0)), Some((2.0, 2.0))];
+    let priced = |at: usize, target: Target<Stub>| {
+        target.prices(move |_| {
+            prices[at].map(|(input, output)| Price {
+                input,
+                output,
+                ..Price::default()
+            })
+        })
+    };
+    // 1000 tokens in and 500 out: 5500 and 3000 millionths.
+    let shares = shares(&Strategy::Cheapest, &[serves(10); 3], priced);
+    assert_eq!(shares, [0.0, 0.0, 1.0]);
+}
+
+/// What was measured is forgotten after five minutes: then the fast one of long ago is no better than others.
+#[tokio::test(start_paused = true)]
+async fn a_measured_time_is_forgotten_after_five_minutes() {
+    let rig = Rig::new();
+    let targets = NAMES.map(|name| rig.target(name, 200));
+    let balance = Balance::new(targets, Strategy::LeastLatency)
+        .unwrap()
+        .chance(Chance::seeded(1));
+    let (start, ask) = (
+        SystemClock.now(),
+        Ask {
+            eligible: 0b1111,
+            ..Ask::default()
+        },
+    );
+    rig.health("two")
+        .pulse()
+        .took(Duration::from_millis(5), start);
+    let share = |now| {
+        let hits = (0..1000).filter(|_| balance.field.first(&ask, || now).unwrap().index == 1);
+        hits.count()
+    };
+    assert!(share(start + seconds(299)) > 850);
+    assert!(share(start + seconds(300)) < 350);
+}

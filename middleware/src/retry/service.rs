@@ -1,0 +1,286 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    body::ResponseBody,
+    course::{Answer, Course, Verdict},
+    policy::Policy,
+    reading::Reading,
+};
+use crate::{
+    body::Held,
+    chance::Chance,
+    clock::{Clock, SystemClock},
+    error::{BoxError, Reason, Rejection},
+    health::Pulse,
+};
+
+/// Tries requests again.
+#[derive(Clone, Debug)]
+pub struct RetryLayer<C = SystemClock> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) given_back: bool,
+    pub(super) clock: C,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) policy: Policy,
+    pub(super) chance: Chance,
+    // Where nobody picks targets: that of the service inside.
+    pub(super) pulse: Pulse,
+}
+
+impl RetryLayer {
+    /// A layer that does what the policy says.
+    pub fn new(policy: Policy) -> Self {
+        Self::with_chance(policy, Chance::of_process())
+    }
+
+    /// The same, with its waits drawn from this row.
+    pub fn with_chance(policy: Policy, chance: Chance) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                policy,
+                chance,
+                pulse: Pulse::default(),
+            }),
+            given_back: false,
+            clock: SystemClock,
+        }
+    }
+}
+
+impl<C> RetryLayer<C> {
+    /// The facts of a request are not copied beforehand: what is inside [gives them back](crate::attempt::Attempt::give_back), as
+    /// `upstream`, `breaker` and `concurrency` do. What does not give them back is not tried again. Saves an allocation for each
+    /// fact.
+    #[must_use]
+    pub fn facts_come_back(mut self) -> Self {
+        self.given_back = true;
+        self
+    }
+
+    /// Takes the time from another clock.
+    pub fn clock<D: Clock>(self, clock: D) -> RetryLayer<D> {
+        RetryLayer {
+            shared: self.shared,
+            given_back: self.given_back,
+            clock,
+        }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for RetryLayer<C> {
+    type Service = Retry<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Retry {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`RetryLayer`].
+#[derive(Clone, Debug)]
+pub struct Retry<S, C = SystemClock> {
+    inner: S,
+    layer: RetryLayer<C>,
+}
+
+impl<S, C> Retry<S, C> {
+    /// The service inside.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, C, B, R> Service<Request<Held<B>>> for Retry<S, C>
+where
+    S: Service<Request<Held<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes, Error = BoxError>,
+    B: Body<Data = Bytes>,
+    C: Clock,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, Held<B>, R, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
+        let course = Course::begin(&self.layer, &mut req);
+        let again = course.map(|course| (self.inner.clone(), course));
+        ResponseFuture {
+            step: Step::Called {
+                inner: self.inner.call(req),
+            },
+            again,
+            last: None,
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Retry`].
+    pub struct ResponseFuture<S, B, R, C>
+    where
+        S: Service<Request<B>>,
+        R: Body,
+        C: Clock,
+    {
+        #[pin]
+        step: Step<S::Future, R, C::Sleep>,
+        // None: nothing is tried again.
+        again: Option<(S, Course<C>)>,
+        // What the provider before said, until another one has said something. Boxed: it is rare.
+        last: Option<Box<Response<ResponseBody<R>>>>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<F, R, Z>
+    where
+        R: Body,
+    {
+        // → Reading, Waiting, Readying, or the end
+        Called { #[pin] inner: F },
+        // → Waiting, Readying, or the end. Boxed: it is rare, and each future would be as large.
+        Reading { reading: Box<Reading<R>> },
+        // → Readying
+        Waiting { #[pin] timer: Z },
+        // → Called
+        Readying,
+    }
+}
+
+impl<S, B, R, C> Future for ResponseFuture<S, Held<B>, R, C>
+where
+    S: Service<Request<Held<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes, Error = BoxError>,
+    C: Clock,
+{
+    type Output = Answer<R>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let (answer, verdict) = match this.step.as_mut().project() {
+                StepProj::Called { inner } => {
+                    let answer: Answer<R> = ready!(inner.poll(cx))
+                        .map(|response| response.map(ResponseBody::new))
+                        .map_err(Into::into);
+                    let Some((_, course)) = &this.again else {
+                        return Poll::Ready(answer);
+                    };
+                    course.count(&answer);
+                    let verdict = course.judge(&answer);
+                    (answer, verdict)
+                }
+                StepProj::Reading { reading } => {
+                    let (read, response) = ready!(reading.poll(cx));
+                    let (_, course) = this.again.as_ref().expect("only then is anything read");
+                    let verdict = course.read(read, &response);
+                    (Ok(response), verdict)
+                }
+                StepProj::Waiting { timer } => {
+                    ready!(timer.poll(cx));
+                    this.step.set(Step::Readying);
+                    continue;
+                }
+                StepProj::Readying => {
+                    let (inner, course) = this.again.as_mut().expect("only then is there another");
+                    if let Err(error) = ready!(inner.poll_ready(cx)) {
+                        return Poll::Ready(Err(error.into()));
+                    }
+                    let Some(req) = course.request() else {
+                        return Poll::Ready(Err(lost()));
+                    };
+                    this.step.set(Step::Called {
+                        inner: inner.call(req),
+                    });
+                    continue;
+                }
+            };
+            let (_, course) = this.again.as_mut().expect("without it nothing is judged");
+            let failure = match verdict {
+                Verdict::Done => {
+                    course.attempt.forget();
+                    return Poll::Ready(answer);
+                }
+                Verdict::Read(wanted) => {
+                    let response = answer.expect("a failure has nothing to read");
+                    let reading = Box::new(Reading::new(response, wanted));
+                    this.step.set(Step::Reading { reading });
+                    continue;
+                }
+                Verdict::Failed(failure) => failure,
+            };
+            let Some(again) = course.plan(failure, &answer) else {
+                course.attempt.forget();
+                // What a provider said is better than that nobody else could be asked.
+                let answer = match (answer, this.last.take()) {
+                    (Err(_), Some(last)) if course.is_uncalled() => Ok(*last),
+                    (answer, _) => answer,
+                };
+                return Poll::Ready(course.exhausted(answer));
+            };
+            match answer {
+                // Another target may have no room: then this is what is answered.
+                Ok(response) if !again.repeats && !response.status().is_success() => {
+                    *this.last = Some(Box::new(response));
+                }
+                // The place where it ran may be wanted for the next attempt.
+                answer => {
+                    drop(answer);
+                    if again.repeats {
+                        *this.last = None;
+                    }
+                }
+            }
+            if let Some(record) = &course.record {
+                record.discard_answer();
+            }
+            this.step.set(match again.at {
+                Some(at) => Step::Waiting {
+                    timer: course.layer.clock.sleep_until(at),
+                },
+                None => Step::Readying,
+            });
+        }
+    }
+}
+
+fn lost() -> BoxError {
+    let told = "the request could not be made once more";
+    Rejection::new(Reason::Internal, "retry", told).into()
+}
+
+impl<S, B, R, C> fmt::Debug for ResponseFuture<S, B, R, C>
+where
+    S: Service<Request<B>>,
+    R: Body,
+    C: Clock,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! With targets to go on to: `balance` inside, as in a stack.
+
+use super::*;
+use crate::{
+    balance::{Balance, Strategy, Target},
+    clock::{Clock, SystemClock},
+    facts::Endpoint,
+    health::{Board, Source},
+};
+
+type Whole = super::super::Retry<Balance<Stage>>;
+
+/// Two targets, first and second.
+fn two(policy: Policy, first: &Stage, second: &Stage) -> Whole {
+    let board = Board::new(SystemClock.now());
+    let target = |name: &'static str, stage: &Stage| {
+        let source = Source::fixed(&board, name, "m");
+        Target::new(Endpoint::new(name, name, None), source, stage.clone())
+    };
+    let targets = [target("first", first), target("second", second)];
+    layer(policy).layer(Balance::new(targets, Strategy::Fallback).unwrap())
+}
+
+async fn calls(policy: Policy, first: Act, second: Act) -> (Option<u16>, usize, usize, Duration) {
+    let stages = [Stage::of([first]), Stage::of([second])];
+    let before = Instant::now();
+    let answer = two(policy, &stages[0], &stages[1])
+        .oneshot(post("hello"))
+        .await;
+    let status = answer.ok().map(|answer| answer.status().as_u16());
+    (
+        status,
+        stages[0].calls(),
+        stages[1].calls(),
+        before.elapsed(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_target_is_asked_at_once() {
+    for first in [status(500), status(429), Act::Fail(Reason::Connect)] {
+        let got = calls(Policy::default(), first, OK).await;
+        assert_eq!(got, (Some(200), 1, 1, Duration::ZERO));
+    }
+}
+
+/// Retry-After binds its sender only.
+#[tokio::test(start_paused = true)]
+async fn u06_retry_after_binds_nobody_but_its_sender() {
+    let busy = Act::Status(429, &[("retry-after", "20")], "busy");
+    assert_eq!(
+        calls(Policy::default(), busy, OK).await,
+        (Some(200), 1, 1, Duration::ZERO)
+    );
+    // Both are busy: the one that returns first is waited for.
+    let soon = Act::Status(503, &[("retry-after", "3")], "busy");
+    let (status, first, second, took) = calls(
+        Policy::default(),
+        Act::Status(429, &[("retry-after", "20")], "busy"),
+        soon,
+    )
+    .await;
+    assert_eq!((status, first, second), (Some(503), 1, 2));
+    assert!(took >= seconds(3) && took < seconds(4), "{took:?}");
+}
+
+/// No room and an open circuit are no calls: another target at once, and never the same one.
+#[tokio::test(start_paused = true)]
+async fn saturation_and_an_open_circuit_go_on_at_once_and_never_come_back() {
+    for reason in [Reason::Overloaded, Reason::NoTarget] {
+        assert_eq!(
+            calls(Policy::default(), Act::Fail(reason), OK).await,
+            (Some(200), 1, 1, Duration::ZERO)
+        );
+        let got = calls(Policy::default(), Act::Fail(reason), Act::Fail(reason)).await;
+        assert_eq!(got, (None, 1, 1, Duration::ZERO));
+    }
+    // They do not count as attempts.
+    let policy = Policy {
+        attempts: 2,
+        ..Policy::default()
+    };
+    let (status, first, second, _) =
+        calls(policy, Act::Fail(Reason::Overloaded), status(500)).await;
+    assert_eq!((status, first, second), (Some(500), 1, 2));
+}
+
+/// What a provider said is better than that nobody else could be asked.
+#[tokio::test(start_paused = true)]
+async fn the_last_real_answer_is_the_one_that_is_passed_on() {
+    let first = Act::Status(500, &[], "the first one's words");
+    let stages = [
+        Stage::of([first]),
+        Stage::of([Act::Fail(Reason::Overloaded)]),
+    ];
+    let answer = two(Policy::default(), &stages[0], &stages[1])
+        .oneshot(post("hello"))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 500);
+    assert_eq!(
+        answer.into_body().collect().await.unwrap().to_bytes(),
+        "the first one's words"
+    );
+}
+
+/// U01: a certificate that is no good is never tried again at its target; others are.
+#[tokio::test(start_paused = true)]
+async fn u01_a_bad_certificate_bars_its_target_and_no_other() {
+    let got = calls(Policy::default(), Act::Fail(Reason::Tls), status(500)).await;
+    assert_eq!((got.0, got.1, got.2), (Some(500), 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_is_too_long_goes_on_and_any_other_400_does_not() {
+    let overflow = r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
+    let json: &[(&str, &str)] = &[("content-type", "application/json")];
+    let got = calls(Policy::default(), Act::Status(400, json, overflow), OK).await;
+    assert_eq!(got, (Some(200), 1, 1, Duration::ZERO));
+    let got = calls(
+        Policy::default(),
+        Act::Status(400, json, overflow),
+        Act::Status(400, json, overflow),
+    )
+    .await;
+    assert_eq!(got, (Some(400), 1, 1, Duration::ZERO));
+    let stages = [
+        Stage::of([Act::Status(
+            400,
+            json,
+            r#"{"error":{"message":"bad","code":null}}"#,
+        )]),
+        Stage::of([OK]),
+    ];
+    let answer = two(Policy::default(), &stages[0], &stages[1])
+        .oneshot(post("hello"))
+        .await
+        .unwrap();
+    assert_eq!((answer.status().as_u16(), stages[1].calls()), (400, 0));
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(
+        body, r#"{"error":{"message":"bad","code":null}}"#,
+        "what was read is handed over whole"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_count_every_call_whatever_the_target() {
+    let (status, first, second, _) = calls(Policy::default(), status(500), status(502)).await;
+    assert_eq!((status, first + second), (Some(500), 3));
+}
+
+/// What a provider keeps is not made again elsewhere; but for reading, only what never reached it is made again at all.
+#[tokio::test(start_paused = true)]
+async fn state_at_a_provider_is_never_failed_over() {
+    let of = |method: &str, act: Act| {
+        let stages = [Stage::of([act]), Stage::of([OK])];
+        let req = Request::builder()
+            .method(method)
+            .uri("/v1/files")
+            .body(Held::whole([]))
+            .unwrap();
+        let whole = two(Policy::default(), &stages[0], &stages[1]);
+        async move {
+            let _ = whole.oneshot(req).await;
+            (stages[0].calls(), stages[1].calls())
+        }
+    };
+    assert_eq!(of("POST", status(500)).await, (1, 0));
+    assert_eq!(of("DELETE", status(503)).await, (1, 0));
+    assert_eq!(of("POST", Act::Fail(Reason::Connect)).await, (3, 0));
+    assert_eq!(of("GET", status(500)).await, (3, 0));
+}
+
+/// U05: a dead pair costs a tenth more, and what the floors give.
+#[tokio::test(start_paused = true)]
+async fn u05_a_dead_pair_costs_a_tenth_more() {
+    let stages = [Stage::of([status(500)]), Stage::of([status(502)])];
+    let whole = two(Policy::default(), &stages[0], &stages[1]);
+    let (mut requests, start) = (0, Instant::now());
+    let mut running = tokio::task::JoinSet::new();
+    for second in 0..30 {
+        for _ in 0..200 {
+            requests += 1;
+            let whole = whole.clone();
+            running.spawn(async move { whole.oneshot(post("hello")).await.map(|_| ()) });
+        }
+        tokio::time::sleep_until(start + seconds(second + 1)).await;
+    }
+    while running.join_next().await.is_some() {}
+    let attempts = stages[0].calls() + stages[1].calls();
+    println!("{requests} requests, {attempts} attempts at two dead providers");
+    // Each target has a floor, and the second is found out after five answers.
+    assert!(
+        attempts <= requests + requests / 10 + 2 * (10 + 32) + 5,
+        "{attempts} for {requests}"
+    );
+    assert!(attempts > requests);
+}

@@ -1,0 +1,241 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    answer::{Answering, Asked, Limits, Policy, ResponseBody},
+    filter::Filter,
+    request::{self, Verdict},
+    rules::Rules,
+};
+use crate::{
+    body::{Held, Room},
+    dialect::{self, Surface},
+    error::{BoxError, Reason, Rejection},
+    facts::Intent,
+    json::Value,
+    record::Record,
+};
+
+/// Refuses, masks or counts words in requests and in answers.
+#[derive(Clone, Debug)]
+pub struct WordFilterLayer {
+    filter: Filter,
+    policy: Policy,
+}
+
+impl WordFilterLayer {
+    /// A layer with this filter. It keeps up to 1 MiB of one event of an answer, and of a document up to 32 MiB.
+    pub fn new(filter: Filter) -> Self {
+        let policy = Policy {
+            rules: filter.response().clone(),
+            limits: Limits {
+                event: 1 << 20,
+                document: 32 << 20,
+                passes: filter.passes_uninspected(),
+            },
+            room: None,
+        };
+        Self { filter, policy }
+    }
+
+    /// How many bytes of a stream may be withheld; an answer that would need more is ended, or passes where what cannot be
+    /// inspected does.
+    #[must_use]
+    pub fn event(mut self, bytes: usize) -> Self {
+        self.policy.limits.event = bytes;
+        self
+    }
+
+    /// How long a document may be, in bytes; beyond it is as with [`event`](Self::event).
+    #[must_use]
+    pub fn document(mut self, bytes: usize) -> Self {
+        self.policy.limits.document = bytes;
+        self
+    }
+
+    /// The documents of all answers together take no more than this room.
+    #[must_use]
+    pub fn room(mut self, room: Room) -> Self {
+        self.policy.room = Some(room);
+        self
+    }
+}
+
+impl<S> Layer<S> for WordFilterLayer {
+    type Service = WordFilter<S>;
+
+    fn layer(&self, inner: S) -> WordFilter<S> {
+        WordFilter {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`WordFilterLayer`].
+#[derive(Clone, Debug)]
+pub struct WordFilter<S> {
+    inner: S,
+    layer: WordFilterLayer,
+}
+
+impl<S> WordFilter<S> {
+    /// Judges a request, and masks in it what is to be masked.
+    fn inspect<B>(&self, req: &mut Request<Held<B>>) -> Result<(), Rejection> {
+        let rules = self.layer.filter.request();
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let facts = req.extensions();
+        let record = facts.get::<Record>().cloned();
+        let Some(intent) = facts.get::<Intent>() else {
+            let unrecorded;
+            let surface = match &record {
+                Some(record) => record.surface(),
+                None => {
+                    unrecorded = dialect::surface_of(req);
+                    unrecorded.as_ref()
+                }
+            };
+            return surface.map_or(Ok(()), |surface| self.unread(surface));
+        };
+        let text = req.body().text();
+        // The whole text: spans of what is found here are of the same bytes.
+        let root = intent.object().and_then(|_| Value::parse(&text));
+        let Some(root) = root else {
+            return self.unread(intent.surface());
+        };
+        let verdict = request::inspect(rules, intent.surface(), root);
+        drop(text);
+        if let Some(record) = &record {
+            for (rule, count) in &verdict.found {
+                let action = rules.action(*rule).as_str();
+                record.add_found(rules.id(*rule), action, *count);
+            }
+        }
+        self.apply(rules, verdict, req)
+    }
+
+    fn apply<B>(
+        &self,
+        rules: &Rules,
+        verdict: Verdict,
+        req: &mut Request<Held<B>>,
+    ) -> Result<(), Rejection> {
+        if let Some(rule) = verdict.refused {
+            let told = format!(
+                "the rule {:?} of this gateway's word filter does not let this request pass",
+                rules.id(rule)
+            );
+            return Err(Rejection::new(Reason::ContentBlocked, "word_filter", told));
+        }
+        if verdict.edits.is_empty() {
+            return Ok(());
+        }
+        for (at, with) in verdict.edits {
+            req.body_mut().edit(at, with);
+        }
+        let length = req.body().held_len();
+        if let Some(announced) = req.headers_mut().get_mut(header::CONTENT_LENGTH) {
+            *announced = HeaderValue::from(length);
+        }
+        Ok(())
+    }
+
+    /// What is refused because nobody can read it.
+    fn unread(&self, surface: &Surface) -> Result<(), Rejection> {
+        if self.layer.filter.passes_uninspected() || !surface.carries_text() {
+            return Ok(());
+        }
+        let told = "texts are inspected here, and this body cannot be read; send plain JSON in the words of a known API";
+        Err(Rejection::new(
+            Reason::UnsupportedCoding,
+            "word_filter",
+            told,
+        ))
+    }
+}
+
+impl<S, B, ResBody> Service<Request<Held<B>>> for WordFilter<S>
+where
+    S: Service<Request<Held<B>>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes>,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
+        let step = match self.inspect(&mut req) {
+            Ok(()) => {
+                let asked = Asked::of(&self.layer.policy, &req);
+                Step::Called {
+                    inner: Answering::new(self.inner.call(req), asked),
+                }
+            }
+            Err(refused) => Step::Refused {
+                error: Some(refused.into()),
+            },
+        };
+        ResponseFuture { step }
+    }
+}
+
+pin_project! {
+    /// The future of [`WordFilter`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F, B> {
+        #[pin]
+        step: Step<F, B>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    #[derive(Debug)]
+    enum Step<F, B> {
+        Called { #[pin] inner: Answering<F, B> },
+        Refused { error: Option<BoxError> },
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody<B>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProj::Called { inner } => inner.poll(cx),
+            StepProj::Refused { error } => {
+                let error = error
+                    .take()
+                    .expect("a future is not polled after it was ready");
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! What the SDKs' users see of failures, and how many calls that costs: the SDK's own tries times the gateway's.
+
+use std::process::Command;
+
+use crate::{harness::Stage, sdk::python};
+
+/// U04: `e500`: the gateway tries three times and says that it did, so the SDK asks once. `e429`: Retry-After of a second is
+/// waited for. `cut`: an error is raised. `slow`: served.
+#[tokio::test]
+async fn sdks_see_failures_as_they_are_and_do_not_multiply_attempts() {
+    for (name, package) in [("openai-sdk", "openai"), ("anthropic-sdk", "anthropic")] {
+        let Some(python) = python(name, package) else {
+            continue;
+        };
+        let stage = Stage::start("providers: { m: { dialect: mock } }\n");
+        let base = format!("http://{}", stage.addr());
+        let script = format!("{}/tests/sdk/failures.py", env!("CARGO_MANIFEST_DIR"));
+        let ran = tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(python);
+            let command = command.args([&script, package, &base]);
+            command.env("NO_PROXY", "127.0.0.1").output()
+        });
+        let ran = ran.await.unwrap().expect("it has just run");
+        let (out, err) = (
+            String::from_utf8_lossy(&ran.stdout),
+            String::from_utf8_lossy(&ran.stderr),
+        );
+        assert!(
+            ran.status.success() && out.contains("failures: ok"),
+            "{out}\n{err}"
+        );
+        let log = stage.log();
+        stage.stop().await;
+        // The script names its requests; the SDK's second try of one would be a request of its own.
+        let attempts = |id: &str| log.first(id)["attempts"].as_array().map(Vec::len);
+        let of = |start: &str| {
+            log.requests()
+                .into_iter()
+                .filter(|id| id.starts_with(start))
+                .count()
+        };
+        assert_eq!((of("e500"), attempts("e500")), (1, Some(3)), "{package}");
+        assert_eq!((of("cut"), attempts("cut")), (1, Some(1)), "{package}");
+        assert_eq!((of("slow"), attempts("slow")), (1, Some(1)), "{package}");
+    }
+}
