@@ -48,6 +48,8 @@ pub enum Command {
     Schema,
     /// Start the gateway
     Serve(ServeArgs),
+    /// Print what was used, by caller, model and day, from the spool in state.dir
+    Usage(UsageArgs),
     /// Print the version
     Version,
 }
@@ -143,6 +145,41 @@ pub struct ServeArgs {
     /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
+}
+
+/// Arguments of `usage`.
+#[derive(Args, Clone, Debug)]
+pub struct UsageArgs {
+    /// The configuration, which names the directory.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Sum up each of these alone; else each day, caller and model
+    #[arg(long, value_enum)]
+    pub by: Option<UsageBy>,
+    /// How to print the sums
+    #[arg(long, value_enum, default_value_t)]
+    pub format: UsageFormat,
+}
+
+/// What `usage` sums up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UsageBy {
+    /// Each caller
+    Caller,
+    /// Each model
+    Model,
+    /// Each day, UTC
+    Day,
+}
+
+/// How `usage` prints its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum UsageFormat {
+    /// For programs
+    Json,
+    /// For people
+    #[default]
+    Table,
 }
 
 /// Where the configuration is.

@@ -26,9 +26,11 @@ use crate::{
         self, Control, Flavor, Greeting, Handle, Outcome, Readiness, Refuse, Settings, Signals,
         Stacks, Tally, Tls, Trusted,
     },
+    spool::{self, Spool},
     stack::{Body, Connectors, Stack},
     telemetry::{
         circuits::{self, Circuits},
+        line,
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
         series::Place,
@@ -61,6 +63,8 @@ pub enum StartError {
     Log(io::Error),
     /// The data listeners or their workers.
     Server(server::StartError),
+    /// What keeps what was spent.
+    Spool(spool::StartError),
     /// A certificate or key, of a provider or of the data listeners.
     Tls(TlsError),
     /// What tells others of requests.
@@ -113,8 +117,20 @@ impl Gateway {
             config.telemetry.metrics.label_values,
             &OUTCOMES,
         );
+        let tell = poster.as_ref().map(|poster| {
+            let hook = poster.hook().clone();
+            let tell: spool::Tell = Box::new(move |threshold| hook.threshold(threshold));
+            tell
+        });
+        let spool = config.state.dir.as_deref();
+        let opened = spool.map(|dir| Spool::open(dir, tell)).transpose();
+        let (spool, lost) = opened.map_err(StartError::Spool)?.unzip();
+        let lines = log.lines(0);
+        for one in lost.unwrap_or_default() {
+            lines.line(|out| line::lost(out, &one, GENERATION));
+        }
         let hook = poster.as_ref().map(|poster| poster.hook().clone());
-        let counts = Counts::telling(config, move |change| told(change, hook.as_ref()));
+        let counts = Counts::telling(config, spool, move |change| told(change, hook.as_ref()));
         counts.prepare(config).map_err(StartError::Keys)?;
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
@@ -212,6 +228,7 @@ impl Gateway {
         let reloads = self.reloads.clone();
         let outcome = self.handle.run(signals, || reloads.ask());
         self.log.flush();
+        self.live.flush_spool();
         outcome
     }
 
@@ -220,6 +237,7 @@ impl Gateway {
         self.handle.drain();
         let outcome = self.handle.join();
         self.log.flush();
+        self.live.flush_spool();
         outcome
     }
 }
@@ -537,6 +555,7 @@ impl fmt::Display for StartError {
             Self::Keys(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),
+            Self::Spool(error) => error.fmt(f),
             Self::Tls(error) | Self::Webhook(webhook::StartError::Tls(error)) => error.fmt(f),
             Self::Webhook(webhook::StartError::Thread(error)) => {
                 write!(f, "the webhook cannot be served: {error}")

@@ -10,6 +10,7 @@ use tollgate_middleware::{
         AuthLayer, Digest, Grant, Keys,
         jwt::{Issuer, KeysOrTokens},
     },
+    budget::{self, BudgetLayer, Journal, Ledger, Policy},
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
     health::{Change, Wallet},
@@ -22,6 +23,8 @@ use tollgate_middleware::{
 use crate::{
     config::{self, CallerKey, Config, Jwt},
     jwks::{KeySets, StartError},
+    routing::{self, Way},
+    spool::Spool,
     targets::Targets,
 };
 
@@ -44,18 +47,24 @@ struct Inner {
     key_sets: KeySets,
     wallet: Wallet,
     targets: Targets,
+    ledger: Ledger,
+    spool: Option<Spool>,
 }
 
 impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::telling(config, |_| {})
+        Self::telling(config, None, |_| {})
     }
 
-    /// Nothing counted yet; `told` hears of each change of a circuit.
+    /// Nothing counted yet, but for what the spool knows; `told` hears of each change of a circuit.
     #[must_use]
-    pub fn telling(config: &Config, told: impl Fn(&Change) + Send + Sync + 'static) -> Self {
+    pub fn telling(
+        config: &Config,
+        spool: Option<Spool>,
+        told: impl Fn(&Change) + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
@@ -66,6 +75,11 @@ impl Counts {
             key_sets: KeySets::default(),
             wallet: Wallet::new(),
             targets: Targets::new(told),
+            ledger: match &spool {
+                Some(spool) => spool.ledger().clone(),
+                None => Ledger::new(STRANGERS),
+            },
+            spool,
         }))
     }
 
@@ -121,6 +135,41 @@ impl Counts {
         match config.callers.iter().find(named) {
             Some(caller) => issuer.others_as(grant(caller)),
             None => issuer,
+        }
+    }
+
+    /// What is kept of what was spent.
+    pub(crate) fn spool(&self) -> Option<&Spool> {
+        self.0.spool.as_ref()
+    }
+
+    /// What may be spent, at these prices.
+    pub(crate) fn budget(&self, config: &Config, way: &Way) -> BudgetLayer {
+        let callers = config.callers.iter().filter_map(|it| {
+            let tokens = it.tokens.map(|tokens| (tokens.rate, tokens.reserve));
+            let terms = budget::Terms {
+                tokens: tokens.map(|(rate, _)| rate),
+                reserve: tokens.map(|(_, reserve)| reserve).unwrap_or_default(),
+                money: it.budget,
+            };
+            let limited = terms.tokens.is_some() || terms.money.is_some();
+            limited.then(|| (it.name.as_str().into(), terms))
+        });
+        let layer = BudgetLayer::new(
+            Policy {
+                callers: callers.collect(),
+                global: config.layers.budget.global,
+                unpriced: config.layers.budget.unpriced,
+                waste: config.layers.budget.waste,
+                attempts: way.retry.attempts,
+                prices: crate::gateway::prices(config),
+                offers: Some(routing::offers(config, way)),
+            },
+            self.0.ledger.clone(),
+        );
+        match &self.0.spool {
+            Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
+            None => layer,
         }
     }
 

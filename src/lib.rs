@@ -21,6 +21,7 @@ mod routing;
 pub mod run;
 pub mod server;
 pub mod show;
+pub mod spool;
 pub mod stack;
 mod targets;
 pub mod telemetry;

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Mock(args) => run::mock(args),
         Command::Schema => run::schema(),
         Command::Serve(args) => run::serve(&args),
+        Command::Usage(args) => run::usage(&args),
         Command::Version => cli::version(&mut io::stdout()),
     }
 }

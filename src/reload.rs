@@ -222,6 +222,13 @@ impl Live {
         Ok(generation)
     }
 
+    /// Waits until all that has ended so far is in the spool, if there is one.
+    pub(crate) fn flush_spool(&self) {
+        if let Some(spool) = self.counts.spool() {
+            spool.flush();
+        }
+    }
+
     pub(crate) fn config(&self) -> MutexGuard<'_, Arc<Config>> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
     attempt::TARGETS,
     balance::{self, StickyOn, Strategy},
+    budget::Offers,
     facts::Endpoint,
     health::{Board, Keys, Source, Wallet},
     models::Listed,
@@ -242,6 +243,35 @@ pub(crate) fn source(board: &Board, provider: &Provider, model: Option<&str>) ->
     let names = models(&provider.models);
     Source::by_model(board, &provider.name, move |model| {
         names.own_name(model).cloned()
+    })
+}
+
+/// The prices at which the targets of a way may be asked for a model.
+pub(crate) fn offers(config: &Config, way: &Way) -> Arc<Offers> {
+    let prices = crate::gateway::prices(config);
+    let implicit = config.routes.is_empty();
+    let targets = way.places.iter().map(|place| {
+        let names = place
+            .listed
+            .then(|| models(&config.providers[place.provider].models));
+        (place.target.clone(), names)
+    });
+    let targets: Vec<(Target, Option<Models>)> = targets.collect();
+    Arc::new(move |model| {
+        let serves = |names: &Option<Models>| match (names, model) {
+            // One that lists nothing is asked by its name on the implicit routes, if it is not the only one.
+            (Some(Models::Any), _) if implicit => true,
+            (Some(names), Some(model)) => names.serves(model),
+            (None, _) | (_, None) => true,
+        };
+        let price = |target: &Target| {
+            let asked = target.asked_for(model);
+            let own = asked.as_deref().and_then(|own| prices.of(own));
+            // As it is settled: by the provider's name of the model, else by the caller's.
+            own.or_else(|| prices.of(model?)).copied()
+        };
+        let able = targets.iter().filter(|(_, names)| serves(names));
+        able.map(|(target, _)| price(target)).collect()
     })
 }
 

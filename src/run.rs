@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::{
     cli::{
         CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, HealthcheckArgs, InitArgs, ListenArgs,
-        MockArgs, ServeArgs,
+        MockArgs, ServeArgs, UsageArgs, UsageBy, UsageFormat,
     },
     config::{self, Config, Inputs, Loaded, NoVariables, Problems},
     connect::TlsError,
@@ -31,7 +31,7 @@ use crate::{
     probe,
     reload::Source,
     server::{self, Outcome, Readiness, Settings, Signals, Stacks},
-    show,
+    show, spool,
     stack::Connectors,
 };
 
@@ -186,6 +186,33 @@ pub fn init(args: &InitArgs) -> ExitCode {
 /// Prints the JSON Schema of the file.
 pub fn schema() -> ExitCode {
     print(&config::json_schema(), ExitCode::SUCCESS)
+}
+
+/// Prints what was used; also while a gateway runs.
+pub fn usage(args: &UsageArgs) -> ExitCode {
+    // Nothing but the sums is told: warnings are for `check`.
+    let config = match read_and_load(&args.file, &ListenArgs::default()) {
+        Ok(found) => found.map(|(_, loaded)| loaded.config),
+        Err(problems) => return failed(&problems),
+    };
+    let Some(dir) = config.and_then(|config| config.state.dir) else {
+        return failed(&"nothing is kept: the configuration names no `state.dir`");
+    };
+    let by = args.by.map(|by| match by {
+        UsageBy::Caller => spool::By::Caller,
+        UsageBy::Day => spool::By::Day,
+        UsageBy::Model => spool::By::Model,
+    });
+    let sums = match spool::usage(&dir, by) {
+        Ok(sums) => sums,
+        Err(error) => return failed(&format!("{}: {error}", dir.display())),
+    };
+    let text = match args.format {
+        UsageFormat::Table => spool::table(&sums),
+        // Numbers and texts are written to memory.
+        UsageFormat::Json => serde_json::to_string(&sums).unwrap_or_default(),
+    };
+    print(text.trim_end(), ExitCode::SUCCESS)
 }
 
 /// Asks a running gateway whether it is ready.

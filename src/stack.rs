@@ -17,6 +17,7 @@ use tollgate_middleware::{
     balance::{self, Balance},
     body::{Guarded, Held, Reply, Room},
     breaker::{self, Breaker, BreakerLayer},
+    budget::{self, BudgetLayer, Budgeted},
     client::{Client, Heads, Pool},
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
@@ -62,7 +63,7 @@ type AnswerStack = Truncation<Inject<Meter<Upstream<Leaf<RequestStream>>>>>;
 /// What chooses between the targets of a route and tries again.
 type Choice = timeout::Timeout<Retry<Balance<TargetStack>>>;
 /// One route: its targets, and what is asked before one of them is chosen.
-pub type RouteStack = RateLimit<TokenCap<WordFilter<Choice>>>;
+pub type RouteStack = RateLimit<TokenCap<WordFilter<Budgeted<Choice>>>>;
 /// Who may come in, how often, and how much at once.
 type Guards<S> = RateLimit<Auth<RateLimit<Concurrency<models::Models<S>>>>>;
 /// All of it.
@@ -144,6 +145,7 @@ fn route(
     total: config::Clock,
     asked: RateLimitLayer,
     (caps, filter): (Caps, WordFilterLayer),
+    budget: BudgetLayer,
     retry: retry::Policy,
     targets: Balance<TargetStack>,
 ) -> RouteStack {
@@ -154,6 +156,8 @@ fn route(
         .layer(TokenCapLayer::new(caps))
         // What is asked is judged before it is paid for; what is answered, whichever target it comes from.
         .layer(filter)
+        // Reserved last, when all is known that may be asked for: once, whatever is tried inside.
+        .layer(budget)
         // One deadline for all that a route does for a request, whatever it tries.
         .layer(TimeoutLayer::new(Timeouts {
             total: total.limit(),
@@ -343,10 +347,12 @@ impl<K: Sink> Stack<K> {
                 .event(event)
                 .document(usize::try_from(config.server.limits.body).unwrap_or(usize::MAX))
                 .room(room.clone());
+            let budget = counts.budget(config, way);
             route(
                 way.total,
                 counts.asked(config),
                 (way.caps.clone(), filter),
+                budget,
                 way.retry.clone(),
                 targets,
             )
@@ -393,11 +399,12 @@ type JudgedBody =
     Guarded<TimedBody<truncation::ResponseBody<MeteredBody>>, breaker::Attempt<SystemClock>>;
 type TargetBody = Guarded<JudgedBody, Hold>;
 type ChosenBody = retry::ResponseBody<balance::ResponseBody<TargetBody, SystemClock>>;
+type SettledBody = budget::ResponseBody<TimedBody<ChosenBody>>;
 /// The body of an answer as the server sends it.
 pub type Body<K> = record::DrainBody<
     record::ResponseBody<
         seal::ResponseBody<
-            Reply<Reply<Guarded<Reply<word_filter::ResponseBody<TimedBody<ChosenBody>>>, Hold>>>,
+            Reply<Reply<Guarded<Reply<word_filter::ResponseBody<SettledBody>>, Hold>>>,
             SystemClock,
         >,
         K,
@@ -518,7 +525,7 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 800,
+            size_of::<Body<Told>>() <= 820,
             "{}",
             size_of::<Body<Told>>()
         );

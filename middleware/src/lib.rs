@@ -46,6 +46,7 @@
 //! | `route` | picks the route, resolves the model |
 //! | `token_cap` | bounds output tokens, messages and the size of a request |
 //! | `word_filter` | refuses, masks or counts words, expressions and entities, asked and answered |
+//! | `budget` | reserves what a request may cost, in tokens and money, and settles what it did cost |
 //! | `retry` | second chances and fallback, before the first byte |
 //! | `balance` | picks the target, and holds its load to the end of the stream |
 //! | `breaker` | stops asking a target that fails, and finds out when it can be asked again |
@@ -92,7 +93,7 @@ pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
-#[cfg(any(feature = "concurrency", feature = "rate_limit"))]
+#[cfg(any(feature = "budget", feature = "concurrency", feature = "rate_limit"))]
 mod sync;
 
 #[cfg(feature = "auth")]
@@ -101,6 +102,8 @@ pub mod auth;
 pub mod balance;
 #[cfg(feature = "breaker")]
 pub mod breaker;
+#[cfg(feature = "budget")]
+pub mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "concurrency")]

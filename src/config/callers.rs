@@ -13,6 +13,7 @@ use tollgate_middleware::{
     token_cap::{Insert, OnExceed},
 };
 
+use super::budgets;
 use super::decode::{Decoder, is_word, number, parsed};
 use super::nearest::nearest;
 use super::tree::{Entry, Node};
@@ -138,6 +139,8 @@ fn caller(
             node.member("requests"),
             &format!("{path}.requests"),
         ),
+        tokens: budgets::tokens(decoder, node, &path),
+        budget: parsed(Some(node), "budget", value::money),
         concurrency: parsed(Some(node), "concurrency", number),
         allow_from,
         expires: parsed(Some(node), "expires", day),
@@ -260,7 +263,11 @@ fn day(text: &str) -> Result<SystemTime, String> {
 }
 
 /// `600/min`, or `{ rate, burst }`.
-fn quota(decoder: &mut Decoder<'_, '_, '_>, node: Option<&Node>, path: &str) -> Option<Quota> {
+pub(crate) fn quota(
+    decoder: &mut Decoder<'_, '_, '_>,
+    node: Option<&Node>,
+    path: &str,
+) -> Option<Quota> {
     let node = node?;
     let rate = node.member("rate").unwrap_or(node);
     let quota = match value::quota(rate.text()?) {

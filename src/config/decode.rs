@@ -14,7 +14,9 @@ use super::types::{
     Access, Clock, Config, Layers, Log, LogTo, MeterOverride, Metrics, OnDisconnect, Speed,
     Telemetry, TimeoutOverride, Webhook,
 };
-use super::{aliases, callers, filters, jwt, providers, retry, routes, server, targets, value};
+use super::{
+    aliases, budgets, callers, filters, jwt, providers, retry, routes, server, targets, value,
+};
 use tollgate_middleware::prices::Price;
 
 /// A secret's file may be this long, in bytes.
@@ -109,6 +111,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
             .over(&Layers::default().retry),
         breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
             .over(Layers::default().breaker),
+        budget: budgets::budgets(layer("budget")),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
         keepalive: parsed(layer("keepalive"), "every", value::duration),
@@ -117,6 +120,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         to: log_to(&mut decoder, root),
     };
     let webhook = webhook(&mut decoder, root);
+    let state = budgets::state(&mut decoder, root);
     Config {
         server,
         admin,
@@ -126,6 +130,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         routes,
         layers,
         prices: prices(root),
+        state,
         telemetry: Telemetry {
             log,
             metrics: metrics(root),

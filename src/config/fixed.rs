@@ -1,6 +1,6 @@
 //! Which keys a reload cannot change.
 
-use super::types::{Admin, Config, Limits, Log, Server, Telemetry};
+use super::types::{Admin, Config, Limits, Log, Server, State, Telemetry};
 
 /// The keys in which two configurations differ and that only a start can change: listeners are bound,
 /// threads made and the log opened once. Everything else a reload can change.
@@ -11,6 +11,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         server,
         admin,
         telemetry,
+        state: State { dir },
         // Of these each generation has its own stacks.
         providers: _,
         callers: _,
@@ -97,6 +98,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ),
         ("admin.listen", *admin_listen != after.admin.listen),
         ("telemetry.log.to", *to != after.telemetry.log.to),
+        ("state.dir", *dir != after.state.dir),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(key, _)| key).collect()
@@ -139,6 +141,7 @@ mod tests {
             ),
             ("admin: { listen: 127.0.0.1:1 }", &["admin.listen"]),
             ("telemetry: { log: { to: stderr } }", &["telemetry.log.to"]),
+            ("state: { dir: d }", &["state.dir"]),
             (
                 "server: { proxy_protocol: true }",
                 &["server.proxy_protocol"],

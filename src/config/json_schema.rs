@@ -77,7 +77,7 @@ fn of(kind: &Kind) -> Value {
         Kind::List(kind) => json!({ "type": "array", "items": of(kind) }),
         Kind::Listen => text("unix:/.*|.+:[0-9]{1,5}"),
         Kind::Map(keys) => map(keys),
-        Kind::Money => text("[0-9]+([.][0-9]+)?usd(/[a-z]+)?"),
+        Kind::Money => text("[0-9]+([.][0-9]+)?usd(/(d|day|w|week|month))?"),
         Kind::Network => text("[0-9A-Fa-f:.]+(/[0-9]{1,3})?"),
         Kind::Number => or_variable(json!({ "type": "number", "minimum": 0 })),
         Kind::OneOrMany(kind) => any_of([of(kind), json!({ "type": "array", "items": of(kind) })]),

@@ -199,7 +199,7 @@ impl Kind {
             Self::Integer { least, most } => integer(text, plain, *least, *most),
             Self::Layer(_) => Err("write its keys, or `off`".to_owned()),
             Self::Listen => value::listen(text).map(|_| ()),
-            Self::Money => value::money(text),
+            Self::Money => value::money(text).map(|_| ()),
             Self::Network => text.parse::<super::types::Network>().map(|_| ()),
             Self::Number => number(text),
             Self::OneOrMany(kind) => kind.judge(text, plain),

@@ -23,7 +23,7 @@ pub(crate) static FILE: &[Key] = &[
     key("routes", Kind::List(&Kind::Map(ROUTE))),
     key("layers", Kind::Map(LAYERS)),
     key("prices", Kind::Map(PRICES)),
-    later("state", Kind::Map(STATE)),
+    key("state", Kind::Map(STATE)),
     key("telemetry", Kind::Map(TELEMETRY)),
 ];
 
@@ -195,7 +195,7 @@ const CALLER: &[Key] = &[
     key("hash", Kind::Secret),
     key("models", Kind::List(&Kind::Pattern)),
     key("requests", REQUESTS),
-    later(
+    key(
         "tokens",
         Kind::Either(&[
             Kind::Rate,
@@ -206,7 +206,7 @@ const CALLER: &[Key] = &[
         ]),
     ),
     key("concurrency", COUNT),
-    later("budget", Kind::Money),
+    key("budget", Kind::Money),
     key("allow_from", TEXTS),
     key("expires", Kind::Date),
     key("priority", NATURAL),
@@ -298,7 +298,7 @@ const LAYERS: &[Key] = &[
     ),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     key("word_filter", Kind::Layer(WORD_FILTER)),
-    later("budget", Kind::Layer(BUDGET)),
+    key("budget", Kind::Layer(BUDGET)),
     key("retry", Kind::Layer(RETRY)),
     key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(TIMEOUT)),
@@ -314,7 +314,10 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("concurrency", OUTSIDE),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     key("word_filter", Kind::Layer(WORD_FILTER)),
-    later("budget", Kind::Layer(BUDGET)),
+    misplaced(
+        "budget",
+        "accounts are of callers, whatever route they take: set it under `layers`",
+    ),
     key("retry", Kind::Layer(RETRY)),
     key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
@@ -419,9 +422,9 @@ const FILTER_RULE: &[Key] = &[
 
 const BUDGET: &[Key] = &[
     key("global", Kind::Money),
-    key("unpriced", Kind::Text),
-    key("on_short", Kind::Text),
-    key("waste", Kind::Text),
+    key("unpriced", Kind::Word(&["refuse", "free"])),
+    later_but("on_short", Kind::Word(&["refuse", "clamp"]), "refuse"),
+    key("waste", Kind::Word(&["free", "charge"])),
 ];
 
 /// Of one target there is a number of its own; the rest is decided for the whole route.
@@ -519,7 +522,7 @@ const PRICES: &[Key] = &[key(
 
 const STATE: &[Key] = &[
     key("dir", Kind::Text),
-    key(
+    later(
         "redis",
         Kind::Layer(&[
             needed("url", Kind::Secret),

@@ -19,7 +19,7 @@ pub(crate) mod choice;
 mod filters;
 pub(crate) mod targets;
 
-use self::callers::{auth, caller, concurrency, rate_limit, token_cap};
+use self::callers::{auth, budgets, caller, concurrency, rate_limit, token_cap};
 pub(crate) use self::callers::{caps, rate};
 use self::filters::word_filter;
 use self::targets::own_breaker;
@@ -69,6 +69,7 @@ pub fn redacted(config: &Config) -> String {
     }
     let breaker = targets::breaker(&config.layers.breaker);
     line(&mut out, 1, &format!("breaker: {breaker}"));
+    line(&mut out, 1, &budgets(&config.layers.budget));
     line(
         &mut out,
         1,
@@ -94,6 +95,10 @@ pub fn redacted(config: &Config) -> String {
         for (model, own) in &config.prices {
             line(&mut out, 2, &format!("{}: {}", quoted(model), price(own)));
         }
+    }
+    if let Some(dir) = &config.state.dir {
+        let dir = quoted(&dir.display().to_string());
+        line(&mut out, 0, &format!("state: {{ dir: {dir} }}"));
     }
     let to = match &config.telemetry.log.to {
         LogTo::File(path) => quoted(&path.display().to_string()),
@@ -154,7 +159,15 @@ pub fn summary(config: &Config) -> String {
         );
         let locked = if caller.disabled { ", disabled" } else { "" };
         let name = quoted(&caller.name);
-        line(&mut out, 0, &format!("caller {name}: {models}{locked}"));
+        let limits = callers::limits(caller);
+        line(
+            &mut out,
+            0,
+            &format!("caller {name}: {models}{limits}{locked}"),
+        );
+    }
+    if let Some(budget) = &config.layers.budget.global {
+        line(&mut out, 0, &format!("all callers together: {budget}"));
     }
     for p in &config.providers {
         line(&mut out, 0, &provider_in_short(p));

@@ -6,7 +6,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tollgate_middleware::rate_limit::Quota;
+use tollgate_middleware::{
+    budget::{Budget, Period, Usd},
+    rate_limit::Quota,
+};
 
 use super::mask::{MASK, looks_secret};
 use super::tree::{Node, Origin, Scalar};
@@ -162,14 +165,32 @@ pub(crate) fn quota(text: &str) -> Result<Quota, Remedy> {
 }
 
 /// `500usd/month`, or `50usd` where an amount without a period is prepaid.
-pub(crate) fn money(text: &str) -> Result<(), Remedy> {
+pub(crate) fn money(text: &str) -> Result<Budget, Remedy> {
+    const HOW: &str = "write an amount, and the time in which it may be spent: `500usd/month`, `20usd/week`, `0.5usd/day`, or `50usd` once and \
+                       for all";
+    /// Above it, hundred-millionths of a cent do not fit into 64 bits.
+    const MOST: f64 = 1e9;
     let (amount, period) = text
         .split_once('/')
         .map_or((text, None), |(a, p)| (a, Some(p)));
-    let known = amount.strip_suffix("usd").is_some_and(is_decimal) && period.is_none_or(is_period);
-    known
-        .then_some(())
-        .ok_or_else(|| "write an amount: `500usd/month`, `50usd`".to_owned())
+    let number = amount.strip_suffix("usd").filter(|it| is_decimal(it));
+    let usd: f64 = number.ok_or(HOW)?.parse().map_err(|_| HOW.to_owned())?;
+    let per = match period {
+        None => Period::Ever,
+        Some("d" | "day") => Period::Day,
+        Some("w" | "week") => Period::Week,
+        Some("month") => Period::Month,
+        Some(_) => return Err(HOW.to_owned()),
+    };
+    let amount = Usd::new(usd);
+    if amount == Usd::ZERO {
+        return Err(
+            "a budget is more than nothing: lock a caller out with `disabled: true`".to_owned(),
+        );
+    }
+    (usd <= MOST)
+        .then_some(Budget { amount, per })
+        .ok_or_else(|| "a budget is at most a billion USD".to_owned())
 }
 
 /// A day: `2027-01-01`.
@@ -443,9 +464,17 @@ mod tests {
                 &["600", "0/min", "-1/s", "1/fortnight"][..],
             ),
             (
-                money,
-                &["500usd/month", "50usd", "0.5usd/day"],
-                &["50", "usd", "5eur"],
+                |t| money(t).map(|_| ()),
+                &["500usd/month", "50usd", "0.5usd/day", "7usd/week"],
+                &[
+                    "50",
+                    "usd",
+                    "5eur",
+                    "5usd/min",
+                    "0usd",
+                    "0.00000000001usd",
+                    "2000000000usd/day",
+                ],
             ),
             (date, &["2027-01-01"], &["2027-13-01", "tomorrow"]),
             (

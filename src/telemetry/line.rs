@@ -17,6 +17,8 @@ use tollgate_middleware::{
     wire::Refusal,
 };
 
+use crate::spool::Lost;
+
 /// Room for a usual line.
 const USUAL: usize = 1024;
 /// Longest text of the caller's, in bytes.
@@ -96,6 +98,28 @@ pub(crate) fn refused(
     line.raw(r#","edited_by":[]}"#);
 }
 
+/// Appends the line of a request that a process before did not live to end.
+pub(crate) fn lost(out: &mut Vec<u8>, lost: &Lost, generation: u64) {
+    out.extend_from_slice(b"{\"time\":");
+    time(out, SystemTime::UNIX_EPOCH + Duration::from_millis(lost.at));
+    let mut line = Line(out);
+    line.word(r#","request_id":"#, Some(&lost.request_id));
+    line.number(r#","generation":"#, Some(generation));
+    line.raw(r#","method":null,"path":null,"status":null"#);
+    line.text(r#","caller":"#, lost.caller.as_deref());
+    line.raw(r#","route":null,"provider":null,"target":null,"label":null,"dialect":null"#);
+    line.text(r#","model":"#, lost.model.as_deref());
+    line.raw(concat!(
+        r#","upstream_model":null,"stream":null,"attempts":[],"duration_ms":null,"first_byte_ms":null"#,
+        r#","first_token_ms":null,"gateway_ms":null,"usage":null,"charged":null,"waste":null"#,
+    ));
+    usd(&mut line, Some(lost.cost));
+    line.raw(concat!(
+        r#","finish_reasons":null,"tool_calls":null,"events":null"#,
+        r#","bytes_in":null,"bytes_out":null,"digest":null,"ended":"lost","refused_by":null,"error":null,"edited_by":[]}"#,
+    ));
+}
+
 /// The fields of an answer that nobody metered.
 const UNMETERED: &str = concat!(
     r#","usage":null,"charged":null,"waste":null,"cost_usd":null"#,
@@ -139,6 +163,15 @@ fn cost(line: &mut Line<'_>, metered: &Metered, waste: Option<Waste>, usd: Optio
             line.raw("}");
         }
     }
+    self::usd(line, usd);
+    let reasons = metered.finish_reasons.iter();
+    line.texts(r#","finish_reasons":"#, reasons.map(|reason| &**reason));
+    let tools = metered.tool_calls.iter();
+    line.texts(r#","tool_calls":"#, tools.map(|name| &**name));
+    line.number(r#","events":"#, metered.events);
+}
+
+fn usd(line: &mut Line<'_>, usd: Option<f64>) {
     match usd {
         None => line.raw(r#","cost_usd":null"#),
         Some(usd) => {
@@ -147,11 +180,6 @@ fn cost(line: &mut Line<'_>, metered: &Metered, waste: Option<Waste>, usd: Optio
             let _ = write!(line.0, "{usd}");
         }
     }
-    let reasons = metered.finish_reasons.iter();
-    line.texts(r#","finish_reasons":"#, reasons.map(|reason| &**reason));
-    let tools = metered.tool_calls.iter();
-    line.texts(r#","tool_calls":"#, tools.map(|name| &**name));
-    line.number(r#","events":"#, metered.events);
 }
 
 /// The fields of a request whose provider never answered.

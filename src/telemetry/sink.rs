@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use tollgate_middleware::{
     clock::Clock,
-    dialect::{Dialect, Usage},
     prices::Prices,
-    record::{self, Ended, Mark, Metered, Record, Sink, Source},
+    record::{self, Ended, Mark, Record, Sink, Source},
     wire::Refusal,
 };
 
@@ -138,29 +137,6 @@ fn cause(ended: Ended) -> Option<usize> {
     series::CAUSES.iter().position(|cause| *cause == word)
 }
 
-/// What an answer cost, in USD; none if its model has no price, or nothing was asked of a provider.
-fn cost(record: &Record, metered: &Metered, prices: &Prices) -> Option<f64> {
-    let asked = record.intent().and_then(|intent| intent.model());
-    let price = record.with_attempts(|attempts| {
-        let own = attempts.last()?.model.as_deref();
-        let price = own.and_then(|own| prices.of(own));
-        price.or_else(|| prices.of(asked.filter(|asked| Some(*asked) != own)?))
-    })?;
-    let dialect = record
-        .surface()
-        .map_or(Dialect::Raw, |surface| surface.dialect);
-    let charge = metered.charge;
-    // The parts are the provider's; the sums are what is charged.
-    let usage = Usage {
-        prompt: Some(charge.prompt),
-        completion: Some(charge.completion),
-        ..metered.usage.unwrap_or_default()
-    };
-    let cost = price.cost(dialect, &usage);
-    // Hundred-millionths of a cent are the noise of doubles.
-    Some((cost * 1e10).round() / 1e10)
-}
-
 impl Told {
     /// Counts and logs a request that the transport refused before it was one, under this generation; gives the answer
     /// to it.
@@ -209,7 +185,7 @@ impl Sink for Told {
             hook,
             ..
         } = &*self.0;
-        let cost = record.with_metered(|metered| cost(record, metered?, prices));
+        let cost = prices.charged(record);
         self.asked(record, cost);
         let Some(hook) = hook else {
             return lines.line(|out| line::write(out, record, *generation, cost));

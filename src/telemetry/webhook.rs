@@ -22,6 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tollgate_middleware::{
+    budget::Threshold,
     client::{Client, Pool},
     clock::{Clock, SystemClock},
     record::Ended,
@@ -76,6 +77,24 @@ impl Hook {
     /// Puts an event into the queue, if there is room: a JSON object that begins with its type.
     pub fn put(&self, event: Vec<u8>) {
         if self.queue.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts the news that a share of a budget is spent into the queue, if there is room.
+    pub fn threshold(&self, threshold: &Threshold) {
+        let at = jiff::Timestamp::try_from(threshold.at).unwrap_or_default();
+        let (budget, period) = (threshold.budget, threshold.budget.per.as_str());
+        let event = serde_json::json!({
+            "type": "budget.threshold",
+            "time": format!("{at:.3}"),
+            "caller": threshold.account,
+            "percent": threshold.percent,
+            "spent_usd": threshold.spent.usd(),
+            "budget_usd": budget.amount.usd(),
+            "period": period,
+        });
+        if self.queue.try_send(event.to_string().into_bytes()).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

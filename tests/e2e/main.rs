@@ -2,6 +2,7 @@
 
 mod allocations;
 mod binary;
+mod budget;
 mod callers;
 mod choice;
 mod circuits;

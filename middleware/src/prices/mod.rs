@@ -19,7 +19,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::dialect::{Dialect, Usage};
+use crate::{
+    dialect::{Dialect, Usage},
+    facts::Intent,
+    record::Record,
+};
 
 /// Prices of models by name. Clones share the table.
 #[derive(Clone, Debug)]
@@ -67,6 +71,30 @@ impl Prices {
         self.0
             .get(model)
             .or_else(|| self.0.get(unversioned(model)?))
+    }
+
+    /// What the answer of a record cost, in USD, as it is charged; none if nobody metered it or its model has no price.
+    pub fn charged(&self, record: &Record) -> Option<f64> {
+        let asked = record.intent().and_then(Intent::model);
+        let price = record.with_attempts(|attempts| {
+            let own = attempts.last()?.model.as_deref();
+            let price = own.and_then(|own| self.of(own));
+            price.or_else(|| self.of(asked.filter(|asked| Some(*asked) != own)?))
+        })?;
+        let surface = record.surface();
+        let dialect = surface.map_or(Dialect::Raw, |surface| surface.dialect);
+        record.with_metered(|metered| {
+            let metered = metered?;
+            // The parts are the provider's; the sums are what is charged.
+            let usage = Usage {
+                prompt: Some(metered.charge.prompt),
+                completion: Some(metered.charge.completion),
+                ..metered.usage.unwrap_or_default()
+            };
+            let cost = price.cost(dialect, &usage);
+            // Hundred-millionths of a cent are the noise of doubles.
+            Some((cost * 1e10).round() / 1e10)
+        })
     }
 }
 

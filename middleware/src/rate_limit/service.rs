@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
-    record::{Record, Standing},
+    record::{Record, Standing, Unit},
 };
 
 /// One limit: how requests are counted, and where.
@@ -222,6 +222,7 @@ pub(super) fn admit(
                 window: level.quota.per(),
                 left: u64::from(level.left),
                 reset: Duration::from_nanos(level.reset),
+                unit: Unit::Requests,
             });
         }
     }

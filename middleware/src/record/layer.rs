@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Ended, Mark, Record, Standing,
+    Ended, Mark, Record, Standing, Unit,
     drain::Draining,
     watch::{Open, Passing, RequestBody, ResponseBody, Sink, Waiting},
 };
@@ -225,7 +225,8 @@ fn name(headers: &mut HeaderMap, record: &Record) {
 }
 
 /// How the caller's limits stand, beside what the provider says of its own (draft-ietf-httpapi-ratelimit-headers): units are
-/// requests.
+///
+/// requests unless a parameter of ours says that they are tokens.
 fn limits(headers: &mut HeaderMap, standings: &[Standing]) {
     let seconds = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
     let mut say = |name, text: String| {
@@ -236,9 +237,14 @@ fn limits(headers: &mut HeaderMap, standings: &[Standing]) {
     };
     for it in standings {
         let (limit, window, reset) = (&it.limit, seconds(it.window), seconds(it.reset));
+        let unit = match it.unit {
+            Unit::Requests => "",
+            // No unit that is registered.
+            Unit::Tokens => ";tollgate-unit=\"tokens\"",
+        };
         say(
             "ratelimit-policy",
-            format!("\"{limit}\";q={};w={window}", it.quota),
+            format!("\"{limit}\";q={};w={window}{unit}", it.quota),
         );
         say("ratelimit", format!("\"{limit}\";r={};t={reset}", it.left));
     }

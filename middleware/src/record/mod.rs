@@ -70,7 +70,7 @@ mod watch;
 pub use self::{
     cell::Record,
     metered::{Charge, Metered, Source, Waste},
-    outcome::{Attempt, Digest, Ended, Found, Mark, Refused, Standing},
+    outcome::{Attempt, Digest, Ended, Found, Mark, Refused, Standing, Unit},
 };
 #[cfg(feature = "record")]
 pub use self::{

@@ -51,14 +51,26 @@ pub struct Attempt {
 pub struct Standing {
     /// The limit's name.
     pub limit: Arc<str>,
-    /// Requests that may come at once.
+    /// How many may come at once.
     pub quota: u64,
     /// The period of its rate.
     pub window: Duration,
-    /// Requests that are left now.
+    /// How many are left now.
     pub left: u64,
     /// Until there is one, if none is left; else until all are.
     pub reset: Duration,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Tokens of input and output.
+    Tokens,
 }
 
 /// What a rule has found in the texts of a request and its answer.

@@ -519,6 +519,15 @@ async fn an_answer_says_how_the_callers_limits_stand_beside_the_providers() {
             window: Duration::from_secs(60),
             left: 12,
             reset: Duration::from_millis(30_001),
+            unit: Unit::Requests,
+        });
+        record.add_standing(Standing {
+            limit: "tokens".into(),
+            quota: 500,
+            window: Duration::from_secs(3600),
+            left: 20,
+            reset: Duration::from_secs(9),
+            unit: Unit::Tokens,
         });
         let answer = Response::builder().header("ratelimit", "\"theirs\";r=1;t=2");
         Ok::<_, Infallible>(answer.body(Script::empty()).unwrap())
@@ -529,7 +538,15 @@ async fn an_answer_says_how_the_callers_limits_stand_beside_the_providers() {
         let values = answer.headers().get_all(name).iter();
         values.map(|it| it.to_str().unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(values("ratelimit-policy"), ["\"team-a\";q=60;w=60"]);
-    let stands = ["\"theirs\";r=1;t=2", "\"team-a\";r=12;t=31"];
+    let policies = [
+        "\"team-a\";q=60;w=60",
+        "\"tokens\";q=500;w=3600;tollgate-unit=\"tokens\"",
+    ];
+    assert_eq!(values("ratelimit-policy"), policies);
+    let stands = [
+        "\"theirs\";r=1;t=2",
+        "\"team-a\";r=12;t=31",
+        "\"tokens\";r=20;t=9",
+    ];
     assert_eq!(values("ratelimit"), stands);
 }

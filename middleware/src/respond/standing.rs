@@ -5,19 +5,32 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{dialect::Shape, record::Standing};
+use crate::{
+    dialect::Shape,
+    record::{Standing, Unit},
+};
 
-/// Tells of the limit that is nearest to its end; those that count tokens are none of these.
+/// Tells of each kind of limit the one that is nearest to its end.
 pub(super) fn tell(headers: &mut HeaderMap, shape: Shape, all: &[Standing], arrived: SystemTime) {
-    let nearest = all.iter().min_by(|one, other| {
-        let left = one.left.cmp(&other.left);
-        left.then(other.reset.cmp(&one.reset))
-    });
-    let Some(standing) = nearest else { return };
-    let (names, reset) = match shape {
-        Shape::OpenAi | Shape::Neutral => (OPENAI, words(standing.reset)),
-        Shape::Anthropic => (ANTHROPIC, moment(arrived + standing.reset)),
-        Shape::Gemini | Shape::Ollama | Shape::Cohere | Shape::Bedrock => return,
+    for unit in [Unit::Requests, Unit::Tokens] {
+        let of_unit = all.iter().filter(|it| it.unit == unit);
+        let nearest = of_unit.min_by(|one, other| {
+            let left = one.left.cmp(&other.left);
+            left.then(other.reset.cmp(&one.reset))
+        });
+        if let Some(standing) = nearest {
+            tell_one(headers, shape, standing, arrived);
+        }
+    }
+}
+
+fn tell_one(headers: &mut HeaderMap, shape: Shape, standing: &Standing, arrived: SystemTime) {
+    let (names, reset) = match (shape, standing.unit) {
+        (Shape::OpenAi | Shape::Neutral, Unit::Requests) => (OPENAI, words(standing.reset)),
+        (Shape::OpenAi | Shape::Neutral, Unit::Tokens) => (OPENAI_TOKENS, words(standing.reset)),
+        (Shape::Anthropic, Unit::Requests) => (ANTHROPIC, moment(arrived + standing.reset)),
+        (Shape::Anthropic, Unit::Tokens) => (ANTHROPIC_TOKENS, moment(arrived + standing.reset)),
+        (Shape::Gemini | Shape::Ollama | Shape::Cohere | Shape::Bedrock, _) => return,
     };
     let [limit, remaining, until] = names.map(HeaderName::from_static);
     headers.insert(limit, HeaderValue::from(standing.quota));
@@ -37,6 +50,18 @@ const ANTHROPIC: [&str; 3] = [
     "anthropic-ratelimit-requests-limit",
     "anthropic-ratelimit-requests-remaining",
     "anthropic-ratelimit-requests-reset",
+];
+
+const OPENAI_TOKENS: [&str; 3] = [
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+];
+
+const ANTHROPIC_TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
 ];
 
 /// As OpenAI writes a time: `12ms`, `8s`, `6m0s`, `1h0m0s`. Never too short.
@@ -90,6 +115,7 @@ mod tests {
             window: Duration::from_secs(60),
             left,
             reset: Duration::from_millis(reset),
+            unit: Unit::Requests,
         }
     }
 
@@ -112,6 +138,25 @@ mod tests {
         assert!(values(Shape::Anthropic).eq(["60", "0", "2024-02-29T00:00:01Z"]));
         assert!(told(Shape::Gemini, &all).is_empty());
         assert!(told(Shape::OpenAi, &[]).is_empty());
+    }
+
+    #[test]
+    fn tokens_have_words_of_their_own() {
+        let tokens = Standing {
+            unit: Unit::Tokens,
+            ..standing(5, 900)
+        };
+        let mut headers = HeaderMap::new();
+        let all = [standing(12, 500), tokens];
+        tell(&mut headers, Shape::OpenAi, &all, SystemTime::UNIX_EPOCH);
+        assert_eq!(headers["x-ratelimit-remaining-requests"], "12");
+        assert_eq!(headers["x-ratelimit-remaining-tokens"], "5");
+        tell(&mut headers, Shape::Anthropic, &all, SystemTime::UNIX_EPOCH);
+        assert_eq!(headers["anthropic-ratelimit-tokens-limit"], "60");
+        assert_eq!(
+            headers["anthropic-ratelimit-tokens-reset"],
+            "1970-01-01T00:00:01Z"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Callers and what bounds them, as text.
 
 use tollgate_middleware::{
+    budget::{Budget, Reserve, Unpriced, Waste},
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };
@@ -9,7 +10,7 @@ use super::time;
 use crate::config::{
     json::quoted,
     mask::MASK,
-    types::{Caller, CallerKey, Concurrency, Layers, RateLimits, TokenCap},
+    types::{Budgets, Caller, CallerKey, Concurrency, Layers, RateLimits, TokenCap, Tokens},
 };
 
 /// A caller on one line.
@@ -27,6 +28,13 @@ pub(super) fn caller(caller: &Caller) -> String {
     if let Some(requests) = &caller.requests {
         parts.push(format!("requests: {}", rate(requests)));
     }
+    parts.extend(
+        caller
+            .tokens
+            .as_ref()
+            .map(|it| format!("tokens: {}", tokens(it))),
+    );
+    parts.extend(caller.budget.map(|it| format!("budget: {}", money(it))));
     if let Some(most) = caller.concurrency {
         parts.push(format!("concurrency: {most}"));
     }
@@ -57,6 +65,51 @@ pub(super) fn caller(caller: &Caller) -> String {
         parts.push(format!("labels: {{ {} }}", labels.join(", ")));
     }
     format!("{}: {{ {} }}", quoted(&caller.name), parts.join(", "))
+}
+
+/// What a caller may use, for people: `, 200000 tokens per minute, 500 USD per month`.
+pub(super) fn limits(caller: &Caller) -> String {
+    let tokens = caller.tokens.map(|it| format!(", {}", it.rate));
+    let money = caller.budget.map(|it| format!(", {it}"));
+    tokens.into_iter().chain(money).collect()
+}
+
+fn tokens(tokens: &Tokens) -> String {
+    let period = match tokens.rate.per().as_secs() {
+        1 => "s",
+        60 => "min",
+        3600 => "hour",
+        _ => "day",
+    };
+    let reserve = match tokens.reserve {
+        Reserve::Worst => "worst",
+        Reserve::Typical => "typical",
+    };
+    let count = tokens.rate.tokens();
+    format!("{{ rate: {count}/{period}, reserve: {reserve} }}")
+}
+
+/// `500usd/month`
+fn money(budget: Budget) -> String {
+    let amount = budget.amount.usd();
+    match budget.per.as_str() {
+        Some(period) => format!("{amount}usd/{period}"),
+        None => format!("{amount}usd"),
+    }
+}
+
+pub(super) fn budgets(budgets: &Budgets) -> String {
+    let global = budgets.global.map(|it| format!("global: {}, ", money(it)));
+    let unpriced = match budgets.unpriced {
+        Unpriced::Refuse => "refuse",
+        Unpriced::Free => "free",
+    };
+    let waste = match budgets.waste {
+        Waste::Free => "free",
+        Waste::Charge => "charge",
+    };
+    let global = global.unwrap_or_default();
+    format!("budget: {{ {global}unpriced: {unpriced}, on_short: refuse, waste: {waste} }}")
 }
 
 /// Who is served, and whose tokens count.

@@ -27,13 +27,18 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
     // parts that are not built
     (
         "callers: { a: { key: 0123456789abcdef0123, budget: 5usd } }",
-        "9:44",
-        "`callers.a.budget` is not built yet",
+        "9:52",
+        "`callers.a.budget` would be forgotten with each restart",
     ),
     (
         "layers: { budget: { global: 5usd } }",
-        "9:11",
-        "`layers.budget` is not built yet",
+        "9:29",
+        "`layers.budget.global` would be forgotten with each restart",
+    ),
+    (
+        "layers: { budget: { on_short: clamp } }",
+        "9:21",
+        "`layers.budget.on_short` is not built yet",
     ),
     (
         "layers: { timeout: { min_rate: 10 } }",
@@ -55,7 +60,12 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "9:29",
         "without callers only this machine is served",
     ),
-    ("state: {}", "9:1", "not built yet"),
+    (
+        "state: { redis: { url: x } }",
+        "9:10",
+        "`state.redis` is not built yet",
+    ),
+    ("state: { dir: '' }", "9:15", "`state.dir` is empty"),
     (
         "server: { limits: { head: 18446744073709551615B } }",
         "9:27",

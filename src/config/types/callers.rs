@@ -4,13 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use tollgate_middleware::{
     auth::jwt::Algorithm,
+    budget::Budget,
     dialect::Operation,
     origin::OriginPattern,
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };
 
-use super::{Network, Pattern};
+use super::{Network, Pattern, Tokens};
 use crate::config::secret::Secret;
 
 /// Who may call.
@@ -24,6 +25,10 @@ pub struct Caller {
     pub models: Option<Vec<Pattern>>,
     /// How often it may ask.
     pub requests: Option<Quota>,
+    /// How many tokens it may use.
+    pub tokens: Option<Tokens>,
+    /// How much money it may spend.
+    pub budget: Option<Budget>,
     /// How many of its requests may run at once; `None` is what all may.
     pub concurrency: Option<usize>,
     /// From where; empty is from everywhere.

@@ -1,5 +1,6 @@
 //! The configuration as the rest of the program reads it: parsed, checked, with every default in its place.
 
+mod budget;
 mod callers;
 mod clocks;
 mod filter;
@@ -13,6 +14,7 @@ mod targets;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use budget::{Budgets, State, Tokens};
 pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
 pub use filter::{FilterRule, WordFile, WordFilter};
@@ -49,6 +51,8 @@ pub struct Config {
     pub layers: Layers,
     /// Prices of models, over those that are built in, in file order.
     pub prices: Vec<(String, tollgate_middleware::prices::Price)>,
+    /// What outlives the process.
+    pub state: State,
     /// What is told about requests.
     pub telemetry: Telemetry,
 }
@@ -252,6 +256,8 @@ pub struct Layers {
     pub retry: tollgate_middleware::retry::Policy,
     /// When a target is not asked any more.
     pub breaker: Breaker,
+    /// What may be spent.
+    pub budget: Budgets,
     /// The clocks towards a provider.
     pub timeout: Timeout,
     /// What is read in answers, and what of those whose client leaves.

@@ -1,0 +1,89 @@
+//! Reserves what a request may cost before it is sent, and settles what it did cost when its answer has ended.
+//!
+//! Contract
+//! - *Reads*: [`Caller`](crate::facts::Caller), [`Intent`](crate::facts::Intent), [`OutputLimit`](crate::facts::OutputLimit),
+//!   [`Route`](crate::facts::Route) for the model; at the end the [`Record`](crate::record::Record): what was
+//!   [metered](crate::record::Metered).
+//! - *Writes*: [`Record`](crate::record::Record): how the caller's tokens stand.
+//! - *Refuses*: [`RateLimit`](crate::error::Reason::RateLimit) where tokens are short, with the time after which the same request is
+//!   admitted if nobody else is meanwhile; [`InsufficientQuota`](crate::error::Reason::InsufficientQuota) where money is;
+//!   [`ModelUnpriced`](crate::error::Reason::ModelUnpriced); [`Overloaded`](crate::error::Reason::Overloaded) where nothing can be
+//!   written down. Never after anything was generated.
+//! - *Bodies*: the request's is looked at; the answer's is watched, untouched.
+//! - *Ready*: forwards; a request that waits takes the service that is ready along.
+//! - *Place*: inside `token_cap`, outside whatever tries again: reserved last, once for all attempts.
+//!
+//! **Reserved** is the worst case: the input (an estimate and a quarter more, 1,000 tokens for each image or file, at the dearer of the
+//! input's and the cache's price) and the output (what the request limits it to, else 4,096 tokens, for each alternative), at
+//! the dearest price that the model may be asked for at. More tokens than the rate has are all of them.
+//!
+//! **Settled** is what the [meter](crate::record::Metered) charges, at the price of the model that served, when the body has ended:
+//! whichever way. What failed, or was answered with an error, costs nothing. Without a meter, an answer that is no error costs all
+//! that was reserved. What is used beyond what was reserved is owed: over any time no more is spent than agreed, but for
+//! the sum of these excesses of the requests that ran.
+//!
+//! **Windows.** Tokens are a GCRA in whole numbers, by the monotonic clock. Money counts up in calendar windows (UTC, weeks from
+//! Monday), or once and for all; a request counts in the window in which it was admitted, and a clock that goes back opens no
+//! window a second time.
+//!
+//! **What survives.** A [`Journal`] is told of each admission and each end, and a [`Ledger`] can be
+//! [restored](Ledger::restored). With a journal, a request under a budget of money is sent when its admission is written down; others do
+//! not wait.
+//!
+//! ```
+//! use std::time::Duration;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tollgate_middleware::{
+//!     body::Held,
+//!     budget::{BudgetLayer, Ledger, Policy, Rate, Terms},
+//!     error::{BoxError, Reason, Rejection},
+//!     facts,
+//! };
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let rate = Rate::new(5000, Duration::from_secs(60));
+//! let terms = Terms { tokens: rate, ..Terms::default() };
+//! let policy = Policy { callers: [("team-a".into(), terms)].into(), ..Policy::off() };
+//! let service = ServiceBuilder::new()
+//!     .layer(BudgetLayer::new(policy, Ledger::new(0)))
+//!     .service(service_fn(async |_: Request<Held<Full<Bytes>>>| {
+//!         let body = Full::<Bytes>::from("hello").map_err(|never| -> BoxError { match never {} });
+//!         Ok::<_, BoxError>(Response::new(body))
+//!     }));
+//! let ask = || {
+//!     let mut request = Request::post("/v1/chat/completions").body(Held::whole([])).unwrap();
+//!     request.extensions_mut().insert(facts::Caller::new("team-a", facts::Terms::default()));
+//!     service.clone().oneshot(request)
+//! };
+//! // It says no limit: 4,096 tokens of output are reserved, and nobody meters what is used of them.
+//! ask().await.unwrap().into_body().collect().await.unwrap();
+//! let refused = ask().await.unwrap_err();
+//! assert_eq!(Rejection::find(&*refused).unwrap().reason(), Reason::RateLimit);
+//! # });
+//! ```
+
+mod account;
+mod journal;
+mod ledger;
+mod money;
+mod policy;
+mod riding;
+mod service;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    account::{Account, Reserve, Reserved, Short, THRESHOLDS, Terms, Worst},
+    journal::{Admission, Journal, Receipt, Settlement, Threshold, Unwritten},
+    ledger::Ledger,
+    money::{Budget, Dates, Period, Sums, Usd},
+    policy::{Offers, Policy, USUAL_OUTPUT, Unpriced, Waste},
+    riding::Riding,
+    service::{BudgetLayer, Budgeted, ResponseBody, ResponseFuture},
+    tokens::{Bucket, Rate, Taken},
+};

@@ -1,0 +1,213 @@
+//! What rides in the answer until it has ended.
+
+use std::sync::Arc;
+
+use super::{
+    account::Worst,
+    journal::{Journal, Settlement, Threshold},
+    ledger::{Agreed, Open},
+    money::Usd,
+    policy::{Policy, Waste},
+};
+use crate::{
+    body::{Ending, Guard},
+    clock::Clock,
+    conn::{Conn, Cut},
+    error::{BoxError, Reason, Rejection},
+    record::{Charge, Ended, Record, Source, Waste as Wasted},
+};
+
+// In a box: a stream of a caller without limits keeps a word, not the whole of it.
+/// Settles what was reserved for a request, when the body of its answer has ended or when there will be none.
+pub struct Riding<C: Clock>(Option<Box<Inside<C>>>);
+
+pub(super) struct Inside<C> {
+    pub(super) open: Open,
+    pub(super) agreed: Agreed,
+    pub(super) worst: Worst,
+    pub(super) number: u64,
+    pub(super) account: Arc<str>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) journal: Option<Arc<dyn Journal>>,
+    pub(super) record: Option<Record>,
+    pub(super) conn: Option<Conn>,
+    pub(super) clock: C,
+    // A provider has answered, and not with an error of its own.
+    pub(super) served: bool,
+}
+
+/// What a request turned out to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Used {
+    charge: Charge,
+    waste: Wasted,
+    tokens: u64,
+    cost: Option<Usd>,
+}
+
+impl<C: Clock> Riding<C> {
+    pub(super) fn new(inside: Inside<C>) -> Self {
+        Self(Some(Box::new(inside)))
+    }
+
+    /// For an answer for which nothing was reserved.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// The answer has a head.
+    pub(super) fn answered(&mut self, good: bool, record: Option<&Record>) {
+        if let Some(inside) = &mut self.0 {
+            inside.served = good;
+            if inside.record.is_none() {
+                inside.record = record.cloned();
+            }
+        }
+    }
+
+    /// Nothing was sent: all is given back, and the request ended so.
+    pub(super) fn failed(mut self, ended: Ended) {
+        if let Some(inside) = self.0.take() {
+            inside.settle(ended);
+        }
+    }
+}
+
+impl<C: Clock> Drop for Riding<C> {
+    fn drop(&mut self) {
+        if let Some(inside) = self.0.take() {
+            let ended = inside.dropped();
+            inside.settle(ended);
+        }
+    }
+}
+
+impl<C: Clock> Guard<BoxError> for Riding<C> {
+    fn end(mut self, ending: Ending<'_, BoxError>) {
+        let Some(inside) = self.0.take() else { return };
+        let ended = match ending {
+            Ending::Complete => Ended::Complete,
+            Ending::Error(error) => ended_by(error),
+            Ending::Dropped => inside.dropped(),
+        };
+        inside.settle(ended);
+    }
+}
+
+/// How a request ended that an error ended.
+pub(super) fn ended_by(error: &BoxError) -> Ended {
+    let reason = Rejection::find(&**error).map_or(Reason::Internal, Rejection::reason);
+    reason.into()
+}
+
+impl<C: Clock> Inside<C> {
+    fn dropped(&self) -> Ended {
+        match self.conn.as_ref().and_then(Conn::asked_to_cut) {
+            _ if std::thread::panicking() => Ended::Internal,
+            Some(Cut::Drain) => Ended::Drain,
+            Some(Cut::SlowReader) => Ended::SlowReader,
+            None => Ended::ClientGone,
+        }
+    }
+
+    fn settle(self, ended: Ended) {
+        let used = self.used();
+        let ended = self
+            .record
+            .as_ref()
+            .and_then(Record::ended)
+            .unwrap_or(ended);
+        let Self {
+            open,
+            agreed,
+            number,
+            account,
+            journal,
+            clock,
+            ..
+        } = self;
+        let reached = open.settle(&agreed, used.tokens, used.cost.unwrap_or_default());
+        let Some(journal) = journal else { return };
+        journal.ended(Settlement {
+            number,
+            ended,
+            charge: used.charge,
+            waste: used.waste,
+            tokens: used.tokens,
+            cost: used.cost,
+        });
+        for reached in reached.into_iter().flatten() {
+            journal.crossed(&Threshold {
+                account: (!reached.global).then(|| account.clone()),
+                budget: reached.budget,
+                percent: reached.percent,
+                spent: reached.spent,
+                at: clock.wall(),
+            });
+        }
+    }
+
+    /// What the meter says; without one, an answer that is no error is taken to have used all that was reserved.
+    fn used(&self) -> Used {
+        let metered = self.record.as_ref().and_then(|record| {
+            record.with_metered(|metered| metered.map(|metered| metered.charge))
+        });
+        let waste = self
+            .record
+            .as_ref()
+            .and_then(Record::waste)
+            .unwrap_or_default();
+        let Some(charge) = metered else {
+            let Worst { tokens, cost } = if self.served {
+                self.worst
+            } else {
+                Worst::default()
+            };
+            return Used {
+                tokens,
+                cost: Some(cost),
+                ..Used::default()
+            };
+        };
+        let mut tokens = charge.prompt.saturating_add(charge.completion);
+        let priced = self
+            .record
+            .as_ref()
+            .and_then(|record| self.policy.prices.charged(record));
+        let cost = match (charge.source, priced) {
+            (Source::None, _) => Some(Usd::ZERO),
+            (_, Some(cost)) => Some(Usd::new(cost)),
+            // What served has no price although what was asked for had one.
+            (_, None) if self.worst.cost > Usd::ZERO => Some(self.worst.cost),
+            (_, None) => None,
+        };
+        let mut used = Used {
+            charge,
+            waste,
+            tokens,
+            cost,
+        };
+        if self.policy.waste == Waste::Charge && waste != Wasted::default() {
+            tokens = tokens
+                .saturating_add(waste.prompt)
+                .saturating_add(waste.completion);
+            let thrown = self.policy.wasted(self.model(), &waste);
+            used.cost = used.cost.map(|cost| cost.plus(thrown));
+            used.tokens = tokens;
+        }
+        used
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.record.as_ref()?.intent()?.model()
+    }
+}
+
+impl<C: Clock> std::fmt::Debug for Riding<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = self.0.as_ref().map(|inside| inside.number);
+        f.debug_struct("Riding")
+            .field("number", &number)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,420 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    account::{Short, Terms},
+    journal::{Admission, Journal, Receipt},
+    ledger::{Ledger, Refusal},
+    money::Dates,
+    policy::{Asked, Policy},
+    riding::{Inside, Riding, ended_by},
+};
+use crate::{
+    body::{Guarded, Held},
+    clock::{Clock, SystemClock},
+    conn::Conn,
+    dialect::{self, Operation, Recognised},
+    error::{BoxError, Reason, Rejection},
+    facts::{Caller, Intent, OutputLimit, Route},
+    json::Value,
+    record::{Ended, Record, Standing, Unit},
+};
+
+/// A response body in which a reservation rides.
+pub type ResponseBody<B, C = SystemClock> = Guarded<B, Riding<C>>;
+
+/// Reserves what a request may cost before it is sent, and settles what it did cost when its answer has ended.
+#[derive(Clone)]
+pub struct BudgetLayer<C = SystemClock> {
+    policy: Arc<Policy>,
+    ledger: Ledger,
+    journal: Option<Arc<dyn Journal>>,
+    clock: C,
+}
+
+impl BudgetLayer {
+    /// A layer with this policy, over these accounts.
+    pub fn new(policy: Policy, ledger: Ledger) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            ledger,
+            journal: None,
+            clock: SystemClock,
+        }
+    }
+}
+
+impl<C> BudgetLayer<C> {
+    /// Writes down what is admitted and how it ends. A request under a budget of money waits until its admission is written down.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Takes the time from another clock.
+    pub fn clock<D: Clock>(self, clock: D) -> BudgetLayer<D> {
+        BudgetLayer {
+            policy: self.policy,
+            ledger: self.ledger,
+            journal: self.journal,
+            clock,
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.policy.is_off() && self.journal.is_none()
+    }
+}
+
+impl<C> fmt::Debug for BudgetLayer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BudgetLayer")
+            .field("policy", &self.policy)
+            .field("journal", &self.journal.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, C: Clone> Layer<S> for BudgetLayer<C> {
+    type Service = Budgeted<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Budgeted {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`BudgetLayer`].
+#[derive(Clone, Debug)]
+pub struct Budgeted<S, C = SystemClock> {
+    inner: S,
+    layer: BudgetLayer<C>,
+}
+
+/// What a request is admitted with.
+struct Admitted<C: Clock> {
+    riding: Riding<C>,
+    receipt: Option<Receipt>,
+}
+
+impl<S, C: Clock> Budgeted<S, C> {
+    /// Reserves; none if the request costs nothing, whatever comes.
+    fn admit<B>(&self, req: &Request<Held<B>>) -> Result<Option<Admitted<C>>, Rejection> {
+        let BudgetLayer {
+            policy,
+            ledger,
+            journal,
+            clock,
+        } = &self.layer;
+        let facts = req.extensions();
+        let (caller, record) = (facts.get::<Caller>(), facts.get::<Record>());
+        let agreed = policy.agreed(caller);
+        if agreed.own == Terms::default() && agreed.global.is_none() && journal.is_none() {
+            return Ok(None);
+        }
+        let unrecorded;
+        let recognised = match record {
+            Some(record) => record.recognised(),
+            None => {
+                let (uri, headers) = (req.uri(), req.headers());
+                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
+                &unrecorded
+            }
+        };
+        let intent = facts.get::<Intent>();
+        let routed = facts.get().and_then(|route: &Route| route.model.clone());
+        let asked = Asked {
+            method: req.method(),
+            recognised: Some(recognised),
+            intent,
+            limit: facts.get::<OutputLimit>().copied(),
+            model: routed.as_deref().or_else(|| intent.and_then(Intent::model)),
+            length: length(req.headers()).unwrap_or_default(),
+            background: asks_for_background(recognised, req.body()),
+        };
+        let Some(worst) = policy.worst(&agreed, &asked)? else {
+            return Ok(None);
+        };
+        let (now, wall) = (ledger.nanos(clock.now()), clock.wall());
+        let owner = Policy::owner(caller);
+        let reserved = ledger.reserve(&owner, &agreed, &worst, now, Dates::at(wall));
+        if let (Some(record), Some(_)) = (record, agreed.own.tokens) {
+            let read = |account: &super::Account| standing(record, account, now);
+            match &reserved {
+                Ok(open) => open.read(read),
+                Err(_) => ledger.read(&owner.name, read).unwrap_or_default(),
+            }
+        }
+        let open = reserved.map_err(|refusal| refuse(&refusal))?;
+        let number = ledger.number();
+        let waits = journal.is_some() && (agreed.own.money.is_some() || agreed.global.is_some());
+        let receipt = journal.as_ref().map(|journal| {
+            journal.admitted(Admission {
+                number,
+                request_id: record.map(Record::request_id).unwrap_or_default().into(),
+                at: wall,
+                caller: caller.map(|caller| caller.name().clone()),
+                account: owner.name.clone(),
+                model: asked.model.map(Into::into),
+                rate: agreed.own.tokens,
+                tokens: open.own.tokens,
+                cost: open.own.cost,
+                dates: open.own.at,
+                waits,
+            })
+        });
+        let riding = Riding::new(Inside {
+            open,
+            agreed,
+            worst,
+            number,
+            account: owner.name,
+            policy: policy.clone(),
+            journal: journal.clone(),
+            record: record.cloned(),
+            conn: facts.get::<Conn>().cloned(),
+            clock: clock.clone(),
+            served: false,
+        });
+        Ok(Some(Admitted {
+            riding,
+            receipt: receipt.filter(|_| waits),
+        }))
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Whether the answer will be made when nobody looks: `background` of Responses.
+fn asks_for_background<B>(recognised: &Recognised, body: &Held<B>) -> bool {
+    let Recognised::Surface(surface) = recognised else {
+        return false;
+    };
+    if surface.operation != Operation::Responses {
+        return false;
+    }
+    let text = body.text();
+    memchr::memmem::find(&text, b"background").is_some()
+        && Value::parse(&text)
+            .and_then(|root| root.get("background")?.as_bool())
+            .unwrap_or(false)
+}
+
+fn standing(record: &Record, account: &super::Account, now: u64) {
+    let Some(bucket) = account.bucket() else {
+        return;
+    };
+    record.add_standing(Standing {
+        limit: "tokens".into(),
+        quota: u64::from(bucket.rate().tokens()),
+        window: bucket.rate().per(),
+        left: bucket.left(now),
+        reset: Duration::from_nanos(bucket.reset(now)),
+        unit: Unit::Tokens,
+    });
+}
+
+#[cold]
+fn refuse(Refusal { short, global }: &Refusal) -> Rejection {
+    let whose = if *global { "all together" } else { "you" };
+    match short {
+        Short::Tokens { wait, rate, .. } => {
+            let wait = Duration::from_nanos(*wait);
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let told = format!("over {rate} (limit tokens); ask again in {seconds} s");
+            Rejection::new(Reason::RateLimit, "budget", Cow::Owned(told)).retry_after(wait)
+        }
+        Short::Money { budget, .. } => {
+            let told = match budget.per.as_str() {
+                Some(period) => format!(
+                    "what is left of the money that {whose} may spend this {period} is less than this request may cost"
+                ),
+                None => format!(
+                    "what is left of the money that {whose} may spend is less than this request may cost"
+                ),
+            };
+            Rejection::new(Reason::InsufficientQuota, "budget", Cow::Owned(told))
+        }
+    }
+}
+
+#[cold]
+fn unwritten() -> Rejection {
+    let told = "what is spent cannot be written down at the moment, and your budget is of money; ask again";
+    Rejection::new(Reason::Overloaded, "budget", told).retry_after(AGAIN)
+}
+
+/// When to ask again after a disk that was full or slow.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl<S, C, B, ResBody> Service<Request<Held<B>>> for Budgeted<S, C>
+where
+    S: Service<Request<Held<B>>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+    ResBody: Body<Data = Bytes, Error = BoxError>,
+    C: Clock,
+{
+    type Response = Response<ResponseBody<ResBody, C>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, Request<Held<B>>, S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Request<Held<B>>) -> Self::Future {
+        if self.layer.is_off() {
+            return ResponseFuture::called(self.inner.call(req), None);
+        }
+        match self.admit(&req) {
+            Ok(None) => ResponseFuture::called(self.inner.call(req), None),
+            Ok(Some(Admitted {
+                riding,
+                receipt: None,
+            })) => ResponseFuture::called(self.inner.call(req), Some(riding)),
+            Ok(Some(Admitted {
+                riding,
+                receipt: Some(receipt),
+            })) => {
+                // The one that is ready goes along.
+                let next = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, next);
+                ResponseFuture {
+                    step: Step::Waiting {
+                        receipt,
+                        waiting: Some((inner, req)),
+                    },
+                    riding: Some(riding),
+                }
+            }
+            Err(refused) => ResponseFuture {
+                step: Step::Refused {
+                    error: Some(refused.into()),
+                },
+                riding: None,
+            },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Budgeted`].
+    pub struct ResponseFuture<S, R, F, C: Clock> {
+        #[pin]
+        step: Step<S, R, F>,
+        // Behind what it waits for: that is dropped first, and has said what it used.
+        riding: Option<Riding<C>>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<S, R, F> {
+        Waiting { #[pin] receipt: Receipt, waiting: Option<(S, R)> },
+        Called { #[pin] inner: F },
+        Refused { error: Option<BoxError> },
+    }
+}
+
+impl<S, R, F, C: Clock> ResponseFuture<S, R, F, C> {
+    fn called(inner: F, riding: Option<Riding<C>>) -> Self {
+        Self {
+            step: Step::Called { inner },
+            riding,
+        }
+    }
+}
+
+impl<S, R, F, C: Clock> fmt::Debug for ResponseFuture<S, R, F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("riding", &self.riding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, R, C, B> Future for ResponseFuture<S, R, S::Future, C>
+where
+    S: Service<R, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    C: Clock,
+    B: Body<Data = Bytes, Error = BoxError>,
+{
+    type Output = Result<Response<ResponseBody<B, C>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.step.as_mut().project() {
+                StepProj::Waiting { receipt, waiting } => {
+                    let written = ready!(receipt.poll(cx));
+                    let (mut inner, req) = waiting
+                        .take()
+                        .expect("a future is not polled after it was ready");
+                    if written.is_err() {
+                        if let Some(riding) = this.riding.take() {
+                            riding.failed(Ended::Refused);
+                        }
+                        return Poll::Ready(Err(unwritten().into()));
+                    }
+                    let inner = inner.call(req);
+                    this.step.set(Step::Called { inner });
+                }
+                StepProj::Called { inner } => {
+                    let answer = ready!(inner.poll(cx)).map_err(Into::into);
+                    let riding = this.riding.take();
+                    return Poll::Ready(match answer {
+                        Ok(response) => Ok(ride(response, riding)),
+                        Err(error) => {
+                            if let Some(riding) = riding {
+                                riding.failed(ended_by(&error));
+                            }
+                            Err(error)
+                        }
+                    });
+                }
+                StepProj::Refused { error } => {
+                    let error = error
+                        .take()
+                        .expect("a future is not polled after it was ready");
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn ride<B, C>(response: Response<B>, riding: Option<Riding<C>>) -> Response<ResponseBody<B, C>>
+where
+    B: Body<Data = Bytes, Error = BoxError>,
+    C: Clock,
+{
+    let mut riding = riding.unwrap_or_else(Riding::none);
+    let good = response.status().is_success();
+    riding.answered(good, response.extensions().get());
+    response.map(|body| Guarded::new(body, riding))
+}

@@ -1,0 +1,32 @@
+//! What may be spent, and where that is kept.
+
+use std::path::PathBuf;
+
+use tollgate_middleware::budget::{Budget, Rate, Reserve, Unpriced, Waste};
+
+/// Tokens that a caller may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// How many, and in which time.
+    pub rate: Rate,
+    /// How many are reserved for a request.
+    pub reserve: Reserve,
+}
+
+/// Money, for all callers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// What all may spend together.
+    pub global: Option<Budget>,
+    /// What happens to models without a price.
+    pub unpriced: Unpriced,
+    /// Who pays for attempts that were thrown away.
+    pub waste: Waste,
+}
+
+/// What outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The directory of the spool.
+    pub dir: Option<PathBuf>,
+}
