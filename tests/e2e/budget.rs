@@ -212,7 +212,13 @@ async fn a_reload_and_a_restart_keep_what_was_spent() {
 #[tokio::test]
 async fn every_ending_gives_back_what_was_not_used() {
     let (upstream, dir) = (upstream(3, 1).await, folder());
-    let stage = Stage::start(&file(&upstream, "budget: 5usd/month", dir.path(), ""));
+    let stage = Stage::start(&file(
+        &upstream,
+        "budget: 5usd/month",
+        dir.path(),
+        // So many failures would open the circuit.
+        "layers: { breaker: off, retry: { attempts: 1 } }\n",
+    ));
     let ends = [
         Script::answer(500, "application/json", "{}"),
         Script::answer(400, "application/json", "{}"),

@@ -133,7 +133,6 @@ async fn a_key_is_told_once() {
     )
     .unwrap();
     let program = serve(&path)
-        .on_any_ports()
         .env("TOLLGATE_LOG", "trace")
         .start();
     let (data, admin) = (program.data().await, program.admin().await);
