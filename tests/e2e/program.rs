@@ -132,9 +132,7 @@ async fn a_key_is_told_once() {
         of(&format!("a: {{ key: {first} }}, b: {{ key: {second} }}")),
     )
     .unwrap();
-    let program = serve(&path)
-        .env("TOLLGATE_LOG", "trace")
-        .start();
+    let program = serve(&path).env("TOLLGATE_LOG", "trace").start();
     let (data, admin) = (program.data().await, program.admin().await);
     let mut told = String::new();
     for callers in [
