@@ -336,7 +336,8 @@ impl Limits {
     /// Bytes of an answer that may wait to be written before more is asked for. Half of what may be held: what waits there
     /// keeps blocks of the provider's side from being used again.
     fn window(&self) -> usize {
-        self.buffer / 2
+        // A frame is always taken: without room for one, none would ever be asked for.
+        (self.buffer / 2).max(1)
     }
 
     /// HTTP with these limits.

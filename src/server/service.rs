@@ -230,3 +230,29 @@ impl Drop for Busy {
         self.0.answer_ended();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_is_full_opens_with_the_next_flush() {
+        let (conn, mut window) = (Conn::new(), Window::new(10));
+        let mut cx = Context::from_waker(Waker::noop());
+        for bytes in [4, 5, 200] {
+            assert!(
+                window.poll_room(&conn, &mut cx).is_ready(),
+                "before {bytes}"
+            );
+            window.take(bytes, &conn);
+        }
+        assert!(window.poll_room(&conn, &mut cx).is_pending());
+        conn.flushed();
+        assert!(window.poll_room(&conn, &mut cx).is_ready());
+        window.take(9, &conn);
+        // What a flush has taken along counts no more.
+        conn.flushed();
+        window.take(9, &conn);
+        assert!(window.poll_room(&conn, &mut cx).is_ready());
+    }
+}

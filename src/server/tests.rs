@@ -99,6 +99,16 @@ fn settings() -> Settings {
     }
 }
 
+/// However little may be held of an answer, a frame of it always may: without, none would ever be asked for.
+#[test]
+fn a_frame_has_room_in_the_smallest_window() {
+    let limits = settings().limits;
+    assert_eq!(limits.window(), 32 * 1024);
+    for buffer in [0, 1, 2] {
+        assert_eq!(Limits { buffer, ..limits }.window(), 1);
+    }
+}
+
 fn started<F>(settings: Settings, answer: F) -> Handle
 where
     F: Fn(Request<Incoming>) -> Told + Clone + Send + Sync + 'static,

@@ -200,9 +200,9 @@ async fn u06_a_target_that_said_when_is_left_alone_and_the_other_asked_at_once()
     pair.stage.stop().await;
 }
 
-/// Several credentials of one provider: a refused one is followed by another, parked, and still parked after a reload.
+/// Several credentials of one provider: a refused one is followed by another, and parked.
 #[tokio::test]
-async fn credentials_are_rotated_and_a_refused_one_stays_parked_over_a_reload() {
+async fn credentials_are_rotated_and_a_refused_one_is_parked() {
     let pair = Pair::with_keys(
         "{ name: bad, key: k-bad-000001 }, { name: good, key: k-good-00001 }",
         "k-second-001",
@@ -335,7 +335,7 @@ async fn without_routes_the_providers_that_list_a_model_stand_in_file_order() {
     stage.stop().await;
 }
 
-/// U16: a target comes, one is drained, one goes, while requests run: none is lost.
+/// U15: nobody waits for a circuit: the answer says when the next probe is.
 #[tokio::test]
 async fn u15_all_circuits_open_is_answered_at_once_with_the_next_probe() {
     let pair = Pair::start(
