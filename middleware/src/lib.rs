@@ -59,7 +59,7 @@
 //! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and
 //! changes nothing else. The modules without a feature are the floor that the layers stand on: [`attempt`], [`body`], [`chance`], [`clock`],
 //! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`origin`], [`prices`], [`record`] (the
-//! record itself) and [`sse`].
+//! record itself) and [`sse`]; and, for the layers that can share what they count, `store`.
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
 //! to add a layer: the pages of `docs`.
@@ -93,6 +93,8 @@ pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
+#[cfg(any(feature = "budget", feature = "rate_limit"))]
+pub mod store;
 #[cfg(any(feature = "budget", feature = "concurrency", feature = "rate_limit"))]
 mod sync;
 
