@@ -93,9 +93,14 @@ pub mod origin;
 pub mod prices;
 pub mod record;
 pub mod sse;
-#[cfg(any(feature = "budget", feature = "rate_limit"))]
+#[cfg(any(feature = "budget", feature = "rate_limit", feature = "redis"))]
 pub mod store;
-#[cfg(any(feature = "budget", feature = "concurrency", feature = "rate_limit"))]
+#[cfg(any(
+    feature = "budget",
+    feature = "concurrency",
+    feature = "rate_limit",
+    feature = "redis"
+))]
 mod sync;
 
 #[cfg(feature = "auth")]

@@ -40,6 +40,8 @@ mod call;
 pub(crate) mod fake;
 mod key;
 mod promise;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use self::{
     call::{Arg, Call, Script},
@@ -63,6 +65,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// What holds while the store is away.
     fn on_error(&self) -> OnError;
+
+    /// Something was decided in this process alone, because the store is away: for whoever counts it.
+    fn decided_alone(&self) {}
 }
 
 /// Whether a store answers.

@@ -1,5 +1,5 @@
 //! What the tests of this workspace stand on: a scripted upstream, a raw client, scripted bodies, the laws every layer keeps,
-//! and recorded provider traffic.
+//! recorded provider traffic and, where it is installed, a Redis.
 //!
 //! Nothing here sleeps on a real clock to wait for something: tests hold an upstream at a [`Gate`](upstream::Gate), wait for what
 //! it saw, and have a deadline that a passing test never meets.
@@ -45,6 +45,8 @@ pub mod http1;
 pub mod laws;
 pub mod needs;
 pub mod recordings;
+#[cfg(unix)]
+pub mod redis;
 mod script;
 pub mod splits;
 pub mod tls;
