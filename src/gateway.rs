@@ -130,7 +130,9 @@ impl Gateway {
             lines.line(|out| line::lost(out, &one, GENERATION));
         }
         let hook = poster.as_ref().map(|poster| poster.hook().clone());
-        let counts = Counts::telling(config, spool, move |change| told(change, hook.as_ref()));
+        let counts = Counts::telling(config, spool, workers, move |change| {
+            told(change, hook.as_ref());
+        });
         counts.prepare(config).map_err(StartError::Keys)?;
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
@@ -351,7 +353,8 @@ impl Stacks for Workers {
     fn stack(&self, worker: usize) -> Self::Stack {
         self.first(|first| {
             let (told, room) = (first.told(worker), first.rooms[worker].clone());
-            let counts = first.counts.clone();
+            first.counts.keep(worker);
+            let counts = first.counts.of_worker(worker);
             Stack::new(&first.config, &first.connectors, told, room, counts)
         })
     }
@@ -407,6 +410,7 @@ fn scrape(live: &Live, tally: &Tally) -> String {
             let board = live.counts.targets().board();
             Circuits::of(board, places(&config), SystemClock.now())
         },
+        store: live.counts.store(),
     })
 }
 

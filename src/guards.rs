@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -24,16 +25,22 @@ use crate::{
     config::{self, CallerKey, Config, Jwt},
     jwks::{KeySets, StartError},
     routing::{self, Way},
+    shared::{Link, Shared},
     spool::Spool,
     targets::Targets,
+    telemetry::store::Figures,
 };
 
 /// So many addresses, and so many end users, have a cell of their own.
 const STRANGERS: usize = 65_536;
 
 /// What is counted: one for the process, shared by its workers, kept by a reload.
-#[derive(Clone, Debug)]
-pub struct Counts(Arc<Inner>);
+#[derive(Clone)]
+pub struct Counts {
+    all: Arc<Inner>,
+    // Of the worker whose these are.
+    store: Link,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -49,23 +56,32 @@ struct Inner {
     targets: Targets,
     ledger: Ledger,
     spool: Option<Spool>,
+    shared: Option<Shared>,
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Counts").field(&self.all).finish()
+    }
 }
 
 impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::telling(config, None, |_| {})
+        Self::telling(config, None, 1, |_| {})
     }
 
-    /// Nothing counted yet, but for what the spool knows; `told` hears of each change of a circuit.
+    /// Nothing counted yet, but for what the spool knows, and for so many workers; `told` hears of each change of a circuit.
     #[must_use]
     pub fn telling(
         config: &Config,
         spool: Option<Spool>,
+        workers: usize,
         told: impl Fn(&Change) + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let shared = config.state.redis.as_ref();
+        let all = Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
             everyone: Cells::new(0),
@@ -80,7 +96,34 @@ impl Counts {
                 None => Ledger::new(STRANGERS),
             },
             spool,
-        }))
+            shared: shared.map(|shared| Shared::new(shared, workers)),
+        };
+        Self {
+            all: Arc::new(all),
+            store: None,
+        }
+    }
+
+    /// The same for this worker: what it shares with other processes goes over a connection of its own.
+    #[must_use]
+    pub fn of_worker(&self, worker: usize) -> Self {
+        let shared = self.all.shared.as_ref();
+        Self {
+            all: self.all.clone(),
+            store: shared.and_then(|shared| shared.link(worker)),
+        }
+    }
+
+    /// Begins to keep the connection of a worker up. Inside the worker's runtime.
+    pub fn keep(&self, worker: usize) {
+        if let Some(shared) = &self.all.shared {
+            shared.keep(worker);
+        }
+    }
+
+    /// What the shared store did so far, if there is one.
+    pub(crate) fn store(&self) -> Option<Figures> {
+        self.all.shared.as_ref().map(Shared::figures)
     }
 
     /// Fetches the keys that this configuration's tokens are signed with, if nobody does so yet.
@@ -89,23 +132,23 @@ impl Counts {
     ///
     /// What has to be there for that is not.
     pub fn prepare(&self, config: &Config) -> Result<(), StartError> {
-        self.0.key_sets.prepare(config.layers.jwt.as_ref())
+        self.all.key_sets.prepare(config.layers.jwt.as_ref())
     }
 
     /// Bounds from now on what runs as this configuration says.
     pub fn adopt(&self, config: &Config) {
-        self.0.permits.set(limits(config));
-        self.0.key_sets.keep(config.layers.jwt.as_ref());
-        self.0.targets.adopt(config);
+        self.all.permits.set(limits(config));
+        self.all.key_sets.keep(config.layers.jwt.as_ref());
+        self.all.targets.adopt(config);
     }
 
     pub(crate) fn targets(&self) -> &Targets {
-        &self.0.targets
+        &self.all.targets
     }
 
     /// What is known of the credentials.
     pub(crate) fn wallet(&self) -> &Wallet {
-        &self.0.wallet
+        &self.all.wallet
     }
 
     /// Who may call.
@@ -126,7 +169,7 @@ impl Counts {
     }
 
     fn issuer(&self, config: &Config, jwt: &Jwt) -> Issuer {
-        let keys = self.0.key_sets.of(&jwt.jwks);
+        let keys = self.all.key_sets.of(&jwt.jwks);
         let algorithms = jwt.algorithms.iter().copied();
         let issuer = Issuer::new(keys, algorithms, &jwt.issuer, &jwt.audience)
             .claim(&jwt.caller)
@@ -140,7 +183,7 @@ impl Counts {
 
     /// What is kept of what was spent.
     pub(crate) fn spool(&self) -> Option<&Spool> {
-        self.0.spool.as_ref()
+        self.all.spool.as_ref()
     }
 
     /// What may be spent, at these prices.
@@ -165,16 +208,16 @@ impl Counts {
                 prices: crate::gateway::prices(config),
                 offers: Some(routing::offers(config, way)),
             },
-            self.0.ledger.clone(),
+            self.all.ledger.clone(),
         );
-        match &self.0.spool {
+        match &self.all.spool {
             Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
             None => layer,
         }
     }
 
     pub(crate) fn permits(&self) -> Permits {
-        self.0.permits.clone()
+        self.all.permits.clone()
     }
 
     /// By address: what strangers may.
@@ -182,7 +225,7 @@ impl Counts {
         let quota = config.layers.rate_limit.per_ip;
         let limit = |quota: tollgate_middleware::rate_limit::Quota| {
             let key = ByAddress(quota.into());
-            Limit::new("address", key, self.0.addresses.clone()).gives_back(false)
+            Limit::new("address", key, self.all.addresses.clone()).gives_back(false)
         };
         RateLimitLayer::new(quota.map(limit))
     }
@@ -193,11 +236,11 @@ impl Counts {
         let quotas = callers.filter_map(|it| Some((it.name.as_str().into(), it.requests?.into())));
         let quotas: Vec<(Arc<str>, Quotas)> = quotas.collect();
         let callers = (!quotas.is_empty()).then(|| {
-            let cells = self.0.callers.clone();
+            let cells = self.all.callers.clone();
             Limit::new("requests", ByCaller::new(quotas), cells).told(true)
         });
         let global = config.layers.rate_limit.global.map(|quota| {
-            let cells = self.0.everyone.clone();
+            let cells = self.all.everyone.clone();
             Limit::new("global", Everyone(quota.into()), cells)
         });
         RateLimitLayer::new(callers.into_iter().chain(global))
@@ -210,9 +253,9 @@ impl Counts {
             let headers = it.headers.iter().cloned().map(UserSource::Header);
             let body = it.body.then_some(UserSource::Body);
             let key = ByUser::new(headers.chain(body), it.quota.into());
-            Limit::new("user", key, self.0.users.clone())
+            Limit::new("user", key, self.all.users.clone())
         });
-        let models = self.0.models.lock();
+        let models = self.all.models.lock();
         let mut models = models.unwrap_or_else(PoisonError::into_inner);
         let models = limits.per_model.iter().map(|(pattern, quota)| {
             let cells = models.entry(pattern.to_string());

@@ -20,6 +20,7 @@ pub mod reload;
 mod routing;
 pub mod run;
 pub mod server;
+mod shared;
 pub mod show;
 pub mod spool;
 pub mod stack;

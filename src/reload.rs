@@ -200,7 +200,7 @@ impl Live {
             match self.renewer.stack(worker) {
                 Some(before) => before.successor(&config, &connectors, told),
                 None => {
-                    let counts = self.counts.clone();
+                    let counts = self.counts.of_worker(worker);
                     Stack::new(&config, &connectors, told, gateway::room(&config), counts)
                 }
             }

@@ -77,5 +77,6 @@ pub(crate) fn state(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> State {
     }
     State {
         dir: dir.map(Into::into),
+        redis: super::state::redis(decoder, root),
     }
 }

@@ -11,7 +11,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         server,
         admin,
         telemetry,
-        state: State { dir },
+        state: State { dir, redis },
         // Of these each generation has its own stacks.
         providers: _,
         callers: _,
@@ -99,6 +99,7 @@ pub fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("admin.listen", *admin_listen != after.admin.listen),
         ("telemetry.log.to", *to != after.telemetry.log.to),
         ("state.dir", *dir != after.state.dir),
+        ("state.redis", *redis != after.state.redis),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(key, _)| key).collect()
@@ -142,6 +143,10 @@ mod tests {
             ("admin: { listen: 127.0.0.1:1 }", &["admin.listen"]),
             ("telemetry: { log: { to: stderr } }", &["telemetry.log.to"]),
             ("state: { dir: d }", &["state.dir"]),
+            (
+                "state: { redis: { url: \"redis://h\", replicas: 2 } }",
+                &["state.redis"],
+            ),
             (
                 "server: { proxy_protocol: true }",
                 &["server.proxy_protocol"],

@@ -38,6 +38,7 @@ mod secret;
 mod server;
 pub(crate) mod show;
 mod starter;
+mod state;
 mod targets;
 mod tree;
 mod types;
@@ -61,8 +62,8 @@ pub use types::{
     ExtraMember, FilterRule, HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter,
     MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt,
     Provider, ProviderTls, RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls,
-    Share, Speed, State, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap,
-    Tokens, Webhook, WordFile, WordFilter, Workers,
+    Share, Shared, Speed, State, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride,
+    TokenCap, Tokens, Webhook, WordFile, WordFilter, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

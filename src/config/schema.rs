@@ -522,16 +522,22 @@ const PRICES: &[Key] = &[key(
 
 const STATE: &[Key] = &[
     key("dir", Kind::Text),
-    later(
+    key(
         "redis",
         Kind::Layer(&[
             needed("url", Kind::Secret),
             key("timeout", TIME),
-            key("replicas", COUNT),
+            needed("replicas", REPLICAS),
             key("on_error", Kind::Word(&["local", "refuse"])),
         ]),
     ),
 ];
+
+/// A limit is divided by it.
+const REPLICAS: Kind = Kind::Integer {
+    least: 1,
+    most: 1000,
+};
 
 /// Each costs memory for the life of the process.
 const LABELS: Kind = Kind::Integer {

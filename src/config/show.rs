@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tollgate_middleware::prices::Price;
+use tollgate_middleware::{prices::Price, store::OnError};
 
 use super::json::quoted;
 use super::mask::{MASK, is_secret_key, looks_secret};
@@ -11,7 +11,7 @@ use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, Credential, End, Expose, ExtraMember, HeldBodies, Limits,
     LogTo, Match, Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server,
-    Speed, Timeout, TimeoutOverride, Webhook, Workers,
+    Shared, Speed, State, Timeout, TimeoutOverride, Webhook, Workers,
 };
 
 mod callers;
@@ -96,9 +96,8 @@ pub fn redacted(config: &Config) -> String {
             line(&mut out, 2, &format!("{}: {}", quoted(model), price(own)));
         }
     }
-    if let Some(dir) = &config.state.dir {
-        let dir = quoted(&dir.display().to_string());
-        line(&mut out, 0, &format!("state: {{ dir: {dir} }}"));
+    if let Some(state) = state(&config.state) {
+        line(&mut out, 0, &format!("state: {{ {state} }}"));
     }
     let to = match &config.telemetry.log.to {
         LogTo::File(path) => quoted(&path.display().to_string()),
@@ -627,4 +626,31 @@ fn webhook_of(webhook: &Webhook) -> String {
             format!("webhook: {{ url: {url}, secret: {secret} }}")
         }
     }
+}
+
+/// What outlives the process, and what several share; nothing where nothing does.
+fn state(State { dir, redis }: &State) -> Option<String> {
+    let dir = dir.as_ref().map(|dir| {
+        let dir = quoted(&dir.display().to_string());
+        format!("dir: {dir}")
+    });
+    let redis = redis.as_ref().map(|redis| {
+        let Shared {
+            url,
+            timeout,
+            replicas,
+            on_error,
+        } = redis;
+        let on_error = match on_error {
+            OnError::Local => "local",
+            OnError::Refuse => "refuse",
+        };
+        let url = quoted(&url.to_string());
+        format!(
+            "redis: {{ url: {url}, timeout: {}, replicas: {replicas}, on_error: {on_error} }}",
+            time(*timeout)
+        )
+    });
+    let parts: Vec<_> = dir.into_iter().chain(redis).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

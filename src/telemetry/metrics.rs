@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 use tollgate_middleware::record::{Found, Refused};
 
-use super::{circuits::Circuits, limited::Limited, series};
+use super::{circuits::Circuits, limited::Limited, series, store::Figures};
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub struct Others {
     pub permits_awaited: u64,
     /// The states of the circuits.
     pub circuits: Circuits,
+    /// What the shared store did, if there is one.
+    pub store: Option<Figures>,
 }
 
 #[derive(Debug)]
@@ -362,6 +364,9 @@ impl Collector for Scraped {
             i64::from(!others.last_reload_failed),
         )?;
         others.circuits.encode(to)?;
+        if let Some(store) = &others.store {
+            store.encode(to)?;
+        }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         // A gauge and not an info: the older text format knows no such type.
         to.encode_descriptor(

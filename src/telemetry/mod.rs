@@ -12,6 +12,7 @@ pub mod log;
 pub mod metrics;
 pub mod series;
 pub mod sink;
+pub mod store;
 pub mod webhook;
 
 /// Sends diagnostics to standard error, in the level that `TOLLGATE_LOG` names (`info` without it;
