@@ -80,7 +80,7 @@ pub enum Short {
 
 /// What the last requests used.
 #[derive(Clone, Debug, Default)]
-struct Recent {
+pub(super) struct Recent {
     each: VecDeque<u64>,
     sum: u64,
 }
@@ -93,6 +93,20 @@ const RECENT: usize = 100;
 const TIMES: u64 = 4;
 /// What one request adds to the mean at the most, so that no sum overflows.
 const MOST: u64 = 1 << 40;
+
+impl Terms {
+    /// As many tokens as are reserved of so many, after what was used lately.
+    pub(super) fn tokens_of(&self, recent: &Recent, worst: u64) -> u64 {
+        let Some(rate) = self.tokens else {
+            return worst;
+        };
+        let reserved = match (self.reserve, recent.mean()) {
+            (Reserve::Typical, Some(mean)) => worst.min(mean.saturating_mul(TIMES).max(1)),
+            _ => worst,
+        };
+        rate.at_most(reserved)
+    }
+}
 
 impl Account {
     /// An account as it was left.
@@ -116,14 +130,7 @@ impl Account {
 
     /// As many tokens as these terms reserve of so many.
     pub fn tokens_of(&self, terms: &Terms, worst: u64) -> u64 {
-        let Some(rate) = terms.tokens else {
-            return worst;
-        };
-        let reserved = match (terms.reserve, self.recent.mean()) {
-            (Reserve::Typical, Some(mean)) => worst.min(mean.saturating_mul(TIMES).max(1)),
-            _ => worst,
-        };
-        rate.at_most(reserved)
+        terms.tokens_of(&self.recent, worst)
     }
 
     /// Whether there is enough; opens the windows of the day, and takes nothing.
@@ -205,7 +212,7 @@ impl Account {
 }
 
 impl Recent {
-    fn add(&mut self, tokens: u64) {
+    pub(super) fn add(&mut self, tokens: u64) {
         let tokens = tokens.min(MOST);
         if self.each.len() == RECENT {
             self.sum -= self.each.pop_front().unwrap_or_default();

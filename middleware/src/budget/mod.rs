@@ -72,6 +72,7 @@ mod money;
 mod policy;
 mod riding;
 mod service;
+mod shared;
 mod tokens;
 
 #[cfg(test)]
@@ -85,5 +86,6 @@ pub use self::{
     policy::{Offers, Policy, USUAL_OUTPUT, Unpriced, Waste},
     riding::Riding,
     service::{BudgetLayer, Budgeted, ResponseBody, ResponseFuture},
+    shared::{Happened, Shared},
     tokens::{Bucket, Rate, Taken},
 };

@@ -8,6 +8,7 @@ use super::{
     ledger::{Agreed, Open},
     money::Usd,
     policy::{Policy, Waste},
+    shared::Leases,
 };
 use crate::{
     body::{Ending, Guard},
@@ -23,6 +24,8 @@ pub struct Riding<C: Clock>(Option<Box<Inside<C>>>);
 
 pub(super) struct Inside<C> {
     pub(super) open: Open,
+    // What is reserved where several processes see it.
+    pub(super) leases: Leases,
     pub(super) agreed: Agreed,
     pub(super) worst: Worst,
     pub(super) number: u64,
@@ -53,6 +56,13 @@ impl<C: Clock> Riding<C> {
     /// For an answer for which nothing was reserved.
     pub(super) fn none() -> Self {
         Self(None)
+    }
+
+    /// It is reserved where several processes see it.
+    pub(super) fn reserved(&mut self, leases: Leases) {
+        if let Some(inside) = &mut self.0 {
+            inside.leases = leases;
+        }
     }
 
     /// The answer has a head.
@@ -119,6 +129,7 @@ impl<C: Clock> Inside<C> {
             .unwrap_or(ended);
         let Self {
             open,
+            leases,
             agreed,
             number,
             account,
@@ -126,6 +137,7 @@ impl<C: Clock> Inside<C> {
             clock,
             ..
         } = self;
+        leases.settle(used.tokens, used.cost.unwrap_or_default());
         let reached = open.settle(&agreed, used.tokens, used.cost.unwrap_or_default());
         let Some(journal) = journal else { return };
         journal.ended(Settlement {

@@ -18,10 +18,11 @@ use tower_service::Service;
 use super::{
     account::{Short, Terms},
     journal::{Admission, Journal, Receipt},
-    ledger::{Ledger, Refusal},
+    ledger::{Agreed, Ledger, Refusal},
     money::Dates,
     policy::{Asked, Policy},
     riding::{Inside, Riding, ended_by},
+    shared::{Denied, Leases, Reserving, Shared},
 };
 use crate::{
     body::{Guarded, Held},
@@ -43,6 +44,7 @@ pub struct BudgetLayer<C = SystemClock> {
     policy: Arc<Policy>,
     ledger: Ledger,
     journal: Option<Arc<dyn Journal>>,
+    shared: Option<Shared>,
     clock: C,
 }
 
@@ -53,6 +55,7 @@ impl BudgetLayer {
             policy: Arc::new(policy),
             ledger,
             journal: None,
+            shared: None,
             clock: SystemClock,
         }
     }
@@ -66,12 +69,31 @@ impl<C> BudgetLayer<C> {
         self
     }
 
+    /// Keeps what is limited where several processes see it, and not in the ledger. A request under limits waits for an answer.
+    #[must_use]
+    pub fn shared(mut self, shared: Shared) -> Self {
+        for (name, terms) in &self.policy.callers {
+            shared.watch(Some(name), terms);
+        }
+        if self.policy.global.is_some() {
+            let money = self.policy.global;
+            let terms = Terms {
+                money,
+                ..Terms::default()
+            };
+            shared.watch(None, &terms);
+        }
+        self.shared = Some(shared);
+        self
+    }
+
     /// Takes the time from another clock.
     pub fn clock<D: Clock>(self, clock: D) -> BudgetLayer<D> {
         BudgetLayer {
             policy: self.policy,
             ledger: self.ledger,
             journal: self.journal,
+            shared: self.shared,
             clock,
         }
     }
@@ -86,6 +108,7 @@ impl<C> fmt::Debug for BudgetLayer<C> {
         f.debug_struct("BudgetLayer")
             .field("policy", &self.policy)
             .field("journal", &self.journal.is_some())
+            .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
 }
@@ -111,7 +134,50 @@ pub struct Budgeted<S, C = SystemClock> {
 /// What a request is admitted with.
 struct Admitted<C: Clock> {
     riding: Riding<C>,
+    waits: Waits,
+}
+
+/// What has to be there before a request is sent. Both are on their way at once.
+#[derive(Debug, Default)]
+struct Waits {
+    reserving: Option<Reserving>,
     receipt: Option<Receipt>,
+}
+
+impl Waits {
+    fn is_over(&self) -> bool {
+        self.reserving.is_none() && self.receipt.is_none()
+    }
+
+    /// What was reserved meanwhile, or why nothing is sent.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Leases>, Rejection>> {
+        if let Some(receipt) = &mut self.receipt {
+            match Pin::new(receipt).poll(cx) {
+                Poll::Ready(Ok(())) => self.receipt = None,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(unwritten())),
+                Poll::Pending => {}
+            }
+        }
+        let mut leases = None;
+        if let Some(reserving) = &mut self.reserving {
+            match Pin::new(reserving).poll(cx) {
+                Poll::Ready(Ok(reserved)) => {
+                    self.reserving = None;
+                    leases = Some(reserved);
+                }
+                Poll::Ready(Err(Denied::Short(refusal))) => {
+                    return Poll::Ready(Err(refuse(&refusal)));
+                }
+                Poll::Ready(Err(Denied::Away)) => return Poll::Ready(Err(away())),
+                Poll::Pending => {}
+            }
+        }
+        // What is reserved is handed on at once: whoever asks must not lose it.
+        if leases.is_some() || self.is_over() {
+            return Poll::Ready(Ok(leases));
+        }
+        Poll::Pending
+    }
 }
 
 impl<S, C: Clock> Budgeted<S, C> {
@@ -121,6 +187,7 @@ impl<S, C: Clock> Budgeted<S, C> {
             policy,
             ledger,
             journal,
+            shared,
             clock,
         } = &self.layer;
         let facts = req.extensions();
@@ -154,8 +221,15 @@ impl<S, C: Clock> Budgeted<S, C> {
         };
         let (now, wall) = (ledger.nanos(clock.now()), clock.wall());
         let owner = Policy::owner(caller);
-        let reserved = ledger.reserve(&owner, &agreed, &worst, now, Dates::at(wall));
-        if let (Some(record), Some(_)) = (record, agreed.own.tokens) {
+        let reserving = shared.as_ref().and_then(|shared| {
+            shared.reserve(&owner, &agreed, &worst, record, (clock.now(), wall))
+        });
+        let mut here = agreed;
+        if shared.is_some() {
+            here = Agreed::default();
+        }
+        let reserved = ledger.reserve(&owner, &here, &worst, now, Dates::at(wall));
+        if let (Some(record), Some(_)) = (record, here.own.tokens) {
             let read = |account: &super::Account| standing(record, account, now);
             match &reserved {
                 Ok(open) => open.read(read),
@@ -174,7 +248,10 @@ impl<S, C: Clock> Budgeted<S, C> {
                 account: owner.name.clone(),
                 model: asked.model.map(Into::into),
                 rate: agreed.own.tokens,
-                tokens: open.own.tokens,
+                tokens: reserving
+                    .as_ref()
+                    .and_then(Reserving::tokens)
+                    .unwrap_or(open.own.tokens),
                 cost: open.own.cost,
                 dates: open.own.at,
                 waits,
@@ -182,7 +259,8 @@ impl<S, C: Clock> Budgeted<S, C> {
         });
         let riding = Riding::new(Inside {
             open,
-            agreed,
+            leases: Leases::default(),
+            agreed: here,
             worst,
             number,
             account: owner.name,
@@ -195,7 +273,10 @@ impl<S, C: Clock> Budgeted<S, C> {
         });
         Ok(Some(Admitted {
             riding,
-            receipt: receipt.filter(|_| waits),
+            waits: Waits {
+                reserving,
+                receipt: receipt.filter(|_| waits),
+            },
         }))
     }
 }
@@ -268,7 +349,13 @@ fn unwritten() -> Rejection {
     Rejection::new(Reason::Overloaded, "budget", told).retry_after(AGAIN)
 }
 
-/// When to ask again after a disk that was full or slow.
+#[cold]
+fn away() -> Rejection {
+    let told = "what is left of your limits cannot be known at the moment; ask again";
+    Rejection::new(Reason::Overloaded, "budget", told).retry_after(AGAIN)
+}
+
+/// When to ask again after a disk that was full or slow, and a store that is away.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl<S, C, B, ResBody> Service<Request<Held<B>>> for Budgeted<S, C>
@@ -292,20 +379,16 @@ where
         }
         match self.admit(&req) {
             Ok(None) => ResponseFuture::called(self.inner.call(req), None),
-            Ok(Some(Admitted {
-                riding,
-                receipt: None,
-            })) => ResponseFuture::called(self.inner.call(req), Some(riding)),
-            Ok(Some(Admitted {
-                riding,
-                receipt: Some(receipt),
-            })) => {
+            Ok(Some(Admitted { riding, waits })) if waits.is_over() => {
+                ResponseFuture::called(self.inner.call(req), Some(riding))
+            }
+            Ok(Some(Admitted { riding, waits })) => {
                 // The one that is ready goes along.
                 let next = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, next);
                 ResponseFuture {
                     step: Step::Waiting {
-                        receipt,
+                        waits,
                         waiting: Some((inner, req)),
                     },
                     riding: Some(riding),
@@ -334,7 +417,7 @@ pin_project! {
 pin_project! {
     #[project = StepProj]
     enum Step<S, R, F> {
-        Waiting { #[pin] receipt: Receipt, waiting: Option<(S, R)> },
+        Waiting { waits: Waits, waiting: Option<(S, R)> },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
     }
@@ -370,17 +453,27 @@ where
         let mut this = self.project();
         loop {
             match this.step.as_mut().project() {
-                StepProj::Waiting { receipt, waiting } => {
-                    let written = ready!(receipt.poll(cx));
+                StepProj::Waiting { waits, waiting } => {
+                    match ready!(waits.poll(cx)) {
+                        Ok(leases) => {
+                            if let (Some(riding), Some(leases)) = (this.riding.as_mut(), leases) {
+                                riding.reserved(leases);
+                            }
+                        }
+                        Err(refused) => {
+                            *waits = Waits::default();
+                            if let Some(riding) = this.riding.take() {
+                                riding.failed(Ended::Refused);
+                            }
+                            return Poll::Ready(Err(refused.into()));
+                        }
+                    }
+                    if !waits.is_over() {
+                        continue;
+                    }
                     let (mut inner, req) = waiting
                         .take()
                         .expect("a future is not polled after it was ready");
-                    if written.is_err() {
-                        if let Some(riding) = this.riding.take() {
-                            riding.failed(Ended::Refused);
-                        }
-                        return Poll::Ready(Err(unwritten().into()));
-                    }
                     let inner = inner.call(req);
                     this.step.set(Step::Called { inner });
                 }

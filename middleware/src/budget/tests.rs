@@ -35,7 +35,7 @@ fn prices() -> Prices {
     Prices::built_in().with("m", price)
 }
 
-fn money(usd: f64) -> Terms {
+pub(super) fn money(usd: f64) -> Terms {
     Terms {
         money: Some(Budget {
             amount: Usd::new(usd),
@@ -45,7 +45,7 @@ fn money(usd: f64) -> Terms {
     }
 }
 
-fn policy(terms: Terms) -> Policy {
+pub(super) fn policy(terms: Terms) -> Policy {
     Policy {
         callers: [("a".into(), terms)].into(),
         prices: prices(),
@@ -54,11 +54,11 @@ fn policy(terms: Terms) -> Policy {
 }
 
 /// A chat that asks for one token of `m`.
-fn chat() -> Request<Held<Script>> {
+pub(super) fn chat() -> Request<Held<Script>> {
     post("/v1/chat/completions", r#"{"model":"m","max_tokens":1}"#)
 }
 
-fn post(path: &str, body: &str) -> Request<Held<Script>> {
+pub(super) fn post(path: &str, body: &str) -> Request<Held<Script>> {
     let frames = [bytes::Bytes::copy_from_slice(body.as_bytes())];
     let mut req = Request::post(path).body(Held::whole(frames)).unwrap();
     let headers = HeaderMap::new();
@@ -81,16 +81,20 @@ fn post(path: &str, body: &str) -> Request<Held<Script>> {
     req
 }
 
-type Answer<C> = Result<Response<ResponseBody<Script, C>>, BoxError>;
+pub(super) type Answer<C> = Result<Response<ResponseBody<Script, C>>, BoxError>;
 
-async fn ask<C: Clock, S>(layer: &BudgetLayer<C>, inner: S, req: Request<Held<Script>>) -> Answer<C>
+pub(super) async fn ask<C: Clock, S>(
+    layer: &BudgetLayer<C>,
+    inner: S,
+    req: Request<Held<Script>>,
+) -> Answer<C>
 where
     S: Service<Request<Held<Script>>, Response = Response<Script>, Error = BoxError> + Clone,
 {
     layer.layer(inner).oneshot(req).await
 }
 
-fn why<T>(answer: Result<T, BoxError>) -> Reason {
+pub(super) fn why<T>(answer: Result<T, BoxError>) -> Reason {
     let Err(error) = answer else {
         panic!("it was admitted");
     };

@@ -1,0 +1,461 @@
+//! Budgets that several processes share: the accounts are in a [`Store`], and each request asks it once.
+//!
+//! **Once.** Each attempt at an admission has an id of its own; reserving, settling and giving back apply once, however often they are
+//! sent. What is not answered in time is given back, should it have been reserved after all. An end that could not be told is kept, at
+//! most 65,536 of them, and told when the store is there again.
+//!
+//! **The caller first**, then all together: who has nothing left takes nothing from the others, not for a moment. That is one trip, and two
+//! where there is a global budget. What was reserved first is given back where the second says no.
+//!
+//! **Lost.** What a process has reserved holds for 30 s after it was heard last; [`keep`](Shared::keep) has it heard, once for all its
+//! reservations of an account. What is not settled by then is charged as it stands; should it end after all within the hour, that is put
+//! right.
+//!
+//! **Away.** What `on_error: local` leaves to this process is what was left when the store was heard last, divided by the replicas; tokens
+//! come back at that part of their rate, money does not. What was never heard of is refused. What was spent meanwhile, and what still
+//! runs, is told before anything else is asked. A store that has forgotten the accounts is told what they were when they were heard last;
+//! what was reserved and runs is unknown to it until it ends, and is charged then.
+//!
+//! **Time** is the store's, and so are the windows. What is known here of an account that was used within a minute is a second old at
+//! most, of others ten.
+
+mod alone;
+mod call;
+mod lease;
+mod place;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use self::lease::{Denied, Leases, Reserving};
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use self::{
+    call::{Amount, Answer},
+    place::{Due, Place},
+};
+use super::{
+    account::Terms,
+    journal::Threshold,
+    ledger::Owner,
+    money::{Dates, Sums},
+};
+use crate::{
+    chance::Chance,
+    clock::{Clock, Timer},
+    store::{Contact, Promise, Store},
+    sync::{Mutex, MutexGuard},
+};
+
+/// Accounts that several processes share. Clones are the same; [`keep`](Self::keep) has to run beside what uses them.
+#[derive(Clone)]
+pub struct Shared {
+    all: Arc<Inner>,
+    store: Arc<dyn Store>,
+}
+
+struct Inner {
+    // No two processes have the same.
+    process: Box<str>,
+    // Counts up when what was reserved so far cannot be told apart any more, and is left to be lost.
+    turn: AtomicU32,
+    next: AtomicU64,
+    global: Arc<Place>,
+    places: Mutex<HashMap<Arc<str>, Arc<Place>>>,
+    strangers: AtomicUsize,
+    most: usize,
+    errands: Mutex<Errands>,
+    origin: OnceLock<Instant>,
+    // When accounts were gone through, if they were.
+    scanned: AtomicU64,
+    tell: Option<Box<Tell>>,
+    counts: Counts,
+}
+
+type Tell = dyn Fn(&Threshold) + Send + Sync;
+
+#[derive(Default)]
+struct Errands {
+    // Sent, and not answered yet.
+    flying: Vec<(Errand, Promise)>,
+    // Ends that the store could not be told.
+    failed: VecDeque<Settle>,
+}
+
+enum Errand {
+    Settle(Settle),
+    Tell(Arc<Place>, u64),
+    Look(Arc<Place>, bool),
+}
+
+/// The end of a reservation.
+struct Settle {
+    place: Arc<Place>,
+    id: Box<str>,
+    terms: Terms,
+    used: Amount,
+    // The epoch and the windows of the admission; none where nobody said that it was admitted.
+    at: Option<(u64, Dates)>,
+}
+
+/// What has happened so far to accounts that are shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// Requests that this process admitted of its own share.
+    pub alone: u64,
+    /// Requests that were refused because the store was away.
+    pub away: u64,
+    /// Reservations that outlived their process and were charged, as far as this process saw it happen.
+    pub lost: u64,
+    /// Ends that were told later than they happened.
+    pub late: u64,
+    /// Ends that were too many to be kept: what was reserved for them is charged.
+    pub dropped: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    alone: AtomicU64,
+    away: AtomicU64,
+    lost: AtomicU64,
+    late: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// How often it is seen what was answered.
+const TURN: Duration = Duration::from_millis(50);
+/// How often accounts are gone through, and ends are told again.
+const SCAN: Duration = Duration::from_secs(1);
+/// Ends that are kept, and how many of them are told at once.
+const KEPT: usize = 65_536;
+const AT_ONCE: usize = 1_000;
+/// How long an end may take to be told when a process ends.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Shared {
+    /// The accounts of this store; room for so many of names that are not from a list that ends.
+    pub fn new(store: Arc<dyn Store>, most: usize) -> Self {
+        let all = Arc::new(Inner {
+            process: format!("{:016x}", Chance::of_process().bits()).into(),
+            turn: AtomicU32::new(0),
+            next: AtomicU64::new(0),
+            global: Arc::new(Place::of(None)),
+            places: Mutex::default(),
+            strangers: AtomicUsize::new(0),
+            most,
+            errands: Mutex::default(),
+            origin: OnceLock::new(),
+            scanned: AtomicU64::new(u64::MAX),
+            tell: None,
+            counts: Counts::default(),
+        });
+        Self { all, store }
+    }
+
+    /// The same accounts over another way to the same store: each worker may have a connection of its own.
+    #[must_use]
+    pub fn over(&self, store: Arc<dyn Store>) -> Self {
+        Self {
+            all: self.all.clone(),
+            store,
+        }
+    }
+
+    /// Tells of shares of budgets that are spent: once, by the process whose request came to it.
+    ///
+    /// # Panics
+    ///
+    /// If there are clones already.
+    #[must_use]
+    pub fn telling(mut self, tell: impl Fn(&Threshold) + Send + Sync + 'static) -> Self {
+        let inner = Arc::get_mut(&mut self.all).expect("nobody else has it yet");
+        inner.tell = Some(Box::new(tell));
+        self
+    }
+
+    /// Looks at the account of a caller before it asks, so that what is left is known should the store go away; that of all together, if no
+    /// name is given.
+    pub fn watch(&self, name: Option<&str>, terms: &Terms) {
+        let place = match name {
+            None => self.all.global.clone(),
+            Some(name) => self.place(&Owner {
+                name: name.into(),
+                else_of: None,
+            }),
+        };
+        place.agree(terms);
+    }
+
+    /// What an account was when it was heard of last: that of all together, if no name is given.
+    pub fn sums(&self, name: Option<&str>) -> Option<Sums> {
+        let place = match name {
+            None => Some(self.all.global.clone()),
+            Some(name) => self.places().get(name).cloned(),
+        };
+        let known = place?.known()?;
+        Some(Sums::restored(known.dates, known.spent))
+    }
+
+    /// What has happened so far.
+    pub fn happened(&self) -> Happened {
+        let Counts {
+            alone,
+            away,
+            lost,
+            late,
+            dropped,
+        } = &self.all.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Happened {
+            alone: read(alone),
+            away: read(away),
+            lost: read(lost),
+            late: read(late),
+            dropped: read(dropped),
+        }
+    }
+
+    /// Ends that the store does not know yet, and accounts of which it does not know all.
+    pub fn untold(&self) -> usize {
+        let errands = self.errands();
+        let flying = errands.flying.iter();
+        let settles = flying.filter(|(errand, _)| !matches!(errand, Errand::Look(..)));
+        let untold = errands.failed.len() + settles.count();
+        drop(errands);
+        let places = self.places();
+        let places = places.values().chain([&self.all.global]);
+        untold + places.filter(|place| !place.is_told()).count()
+    }
+
+    /// Keeps the accounts: renews what is reserved, tells what could not be told, and sees how they stand. It never ends, and is dropped
+    /// with what it runs beside.
+    pub async fn keep<C: Clock>(&self, clock: C) {
+        let mut timer = pin!(clock.sleep_until(clock.now()));
+        loop {
+            timer.as_mut().await;
+            self.turn(clock.now(), clock.wall());
+            timer.as_mut().reset(clock.now() + TURN);
+        }
+    }
+
+    /// Waits until the store knows all that has ended, a second at most: before a process ends.
+    pub async fn flush<C: Clock>(&self, clock: C) {
+        let until = clock.now() + PATIENCE;
+        let mut timer = pin!(clock.sleep_until(clock.now()));
+        loop {
+            timer.as_mut().await;
+            self.turn(clock.now(), clock.wall());
+            let now = clock.now();
+            if self.untold() == 0 || now >= until {
+                return;
+            }
+            timer.as_mut().reset(now + TURN / 5);
+        }
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(*self.all.origin.get_or_init(|| now));
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// One turn of [`keep`](Self::keep).
+    fn turn(&self, now: Instant, wall: SystemTime) {
+        let now = self.nanos(now);
+        self.collect(now, wall);
+        let scan = u64::try_from(SCAN.as_nanos()).unwrap_or(u64::MAX);
+        let last = self.all.scanned.load(Ordering::Relaxed);
+        if last != u64::MAX && now.saturating_sub(last) < scan {
+            return;
+        }
+        self.all.scanned.store(now, Ordering::Relaxed);
+        if self.store.contact() == Contact::Up {
+            self.tell_again();
+        }
+        let mut places: Vec<_> = self.places().values().cloned().collect();
+        places.push(self.all.global.clone());
+        for place in places {
+            self.tell(&place);
+            if let Some(due) = place.due(now) {
+                let renews = due == Due::Renew || place.holds();
+                let process = self.process();
+                let call = place.look(renews.then_some(&*process));
+                self.send(call, Errand::Look(place, renews));
+            }
+        }
+    }
+
+    /// Sees what was answered.
+    fn collect(&self, now: u64, wall: SystemTime) {
+        let flying = std::mem::take(&mut self.errands().flying);
+        let mut still = Vec::new();
+        for (errand, mut promise) in flying {
+            match promise.take() {
+                None => still.push((errand, promise)),
+                Some(answer) => {
+                    let answer = answer.ok().and_then(|numbers| Answer::read(&numbers));
+                    self.answered(errand, answer, now, wall);
+                }
+            }
+        }
+        self.errands().flying.append(&mut still);
+    }
+
+    fn answered(&self, errand: Errand, answer: Option<Answer>, now: u64, wall: SystemTime) {
+        match (errand, answer) {
+            (Errand::Settle(settle), None) => self.keep_end(settle),
+            (Errand::Settle(settle), Some(answer)) => self.heard(&settle.place, &answer, now, wall),
+            (Errand::Tell(place, number), answer) => {
+                place.told(answer.map(|_| number));
+                if let Some(answer) = answer {
+                    self.heard(&place, &answer, now, wall);
+                    self.tell(&place);
+                }
+            }
+            (Errand::Look(place, renews), Some(answer)) => {
+                if renews {
+                    place.renewed(now);
+                }
+                self.heard(&place, &answer, now, wall);
+            }
+            (Errand::Look(..), None) => {}
+        }
+    }
+
+    /// The store has answered.
+    fn heard(&self, place: &Arc<Place>, answer: &Answer, now: u64, wall: SystemTime) {
+        place.heard(answer, now);
+        if answer.lost > 0 {
+            self.all
+                .counts
+                .lost
+                .fetch_add(answer.lost, Ordering::Relaxed);
+        }
+        let (Some(percent), Some(tell)) = (answer.crossed, &self.all.tell) else {
+            return;
+        };
+        if let Some(budget) = place.budget() {
+            tell(&Threshold {
+                account: place.name.clone(),
+                budget,
+                percent,
+                spent: answer.known.spent[budget.per as usize],
+                at: wall,
+            });
+        }
+    }
+
+    /// Keeps an end that could not be told.
+    fn keep_end(&self, settle: Settle) {
+        let mut errands = self.errands();
+        errands.failed.push_back(settle);
+        if errands.failed.len() > KEPT {
+            errands.failed.pop_front();
+            drop(errands);
+            self.all.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            // Nobody renews what was reserved so far, and so what is dropped does not stay reserved for ever. What runs is put right
+            // when it ends.
+            self.all.turn.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn tell_again(&self) {
+        let again: Vec<_> = {
+            let mut errands = self.errands();
+            let count = errands.failed.len().min(AT_ONCE);
+            errands.failed.drain(..count).collect()
+        };
+        self.all
+            .counts
+            .late
+            .fetch_add(again.len() as u64, Ordering::Relaxed);
+        for settle in again {
+            self.send_end(settle);
+        }
+    }
+
+    /// Tells the store what only this process knows of an account.
+    fn tell(&self, place: &Arc<Place>) {
+        if self.store.contact() != Contact::Up {
+            return;
+        }
+        if let Some((told, call)) = place.tell(&self.all.process) {
+            self.send(call, Errand::Tell(place.clone(), told.number));
+        }
+    }
+
+    fn send_end(&self, settle: Settle) {
+        let call = settle
+            .place
+            .settle(&settle.id, &settle.terms, settle.used, settle.at);
+        self.send(call, Errand::Settle(settle));
+    }
+
+    fn send(&self, call: crate::store::Call, errand: Errand) {
+        let promise = self.store.run(call);
+        self.errands().flying.push((errand, promise));
+    }
+
+    /// The name under which this process reserves at the moment.
+    fn process(&self) -> Box<str> {
+        let turn = self.all.turn.load(Ordering::Relaxed);
+        format!("{}-{turn}", self.all.process).into()
+    }
+
+    /// A name for an attempt to reserve.
+    fn id(&self) -> Box<str> {
+        let number = self.all.next.fetch_add(1, Ordering::Relaxed);
+        format!("{}.{number}", self.process()).into()
+    }
+
+    fn place(&self, owner: &Owner) -> Arc<Place> {
+        let mut places = self.places();
+        if let Some(place) = places.get(&*owner.name) {
+            return place.clone();
+        }
+        let mut name = &owner.name;
+        if let Some(shared) = &owner.else_of
+            && self.all.strangers.fetch_add(1, Ordering::Relaxed) >= self.all.most
+        {
+            self.all.strangers.fetch_sub(1, Ordering::Relaxed);
+            name = shared;
+            if let Some(place) = places.get(&**name) {
+                return place.clone();
+            }
+        }
+        let place = Arc::new(Place::of(Some(name.clone())));
+        places.insert(name.clone(), place.clone());
+        place
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Place>>> {
+        lock(&self.all.places)
+    }
+
+    fn errands(&self) -> MutexGuard<'_, Errands> {
+        lock(&self.all.errands)
+    }
+}
+
+/// Nothing panics under the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("process", &self.all.process)
+            .field("happened", &self.happened())
+            .finish_non_exhaustive()
+    }
+}

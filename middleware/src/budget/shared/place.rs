@@ -1,0 +1,247 @@
+//! An account as this process knows it.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{
+    super::{
+        account::{Recent, Short, Terms, Worst},
+        money::{Budget, Dates},
+        tokens::Rate,
+    },
+    alone::{Alone, Hold, Share, Told},
+    call::{About, Amount, Answer, Keys, Known},
+};
+use crate::{
+    store::Call,
+    sync::{Mutex, MutexGuard},
+};
+
+/// One account that is kept in the store.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Whose; none is all together.
+    pub(super) name: Option<Arc<str>>,
+    keys: Keys,
+    state: Mutex<State>,
+}
+
+/// Times are nanoseconds of the monotonic clock.
+#[derive(Debug, Default)]
+struct State {
+    terms: Terms,
+    known: Option<Known>,
+    heard: u64,
+    renewed: u64,
+    used: u64,
+    // Reservations of this process that the store holds.
+    open: u32,
+    recent: Recent,
+    alone: Alone,
+    // Somebody is telling the store what it does not know.
+    telling: bool,
+}
+
+/// What is to be done for an account that nobody asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Look,
+    Renew,
+}
+
+/// An account that was used within a minute is looked at each second, others less often.
+const FRESH: u64 = 1_000_000_000;
+const LATELY: u64 = 60 * FRESH;
+/// Reservations hold for 30 s: two of these may be lost.
+const RENEWS: u64 = 10 * FRESH;
+
+impl Place {
+    pub(super) fn of(name: Option<Arc<str>>) -> Self {
+        Self {
+            keys: Keys::of(name.as_deref()),
+            name,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is agreed, for whoever looks before anybody asks.
+    pub(super) fn agree(&self, terms: &Terms) {
+        self.state().terms = *terms;
+    }
+
+    /// What is reserved of so much under these terms.
+    pub(super) fn reserved_of(&self, terms: &Terms, worst: &Worst) -> Amount {
+        let state = self.state();
+        Amount {
+            cost: worst.cost,
+            tokens: terms.tokens_of(&state.recent, worst.tokens),
+        }
+    }
+
+    /// The command that reserves.
+    pub(super) fn reserve(&self, id: &str, terms: &Terms, worst: Amount, now: u64) -> Call {
+        let mut state = self.state();
+        state.terms = *terms;
+        state.used = now;
+        self.about(&state, terms).reserve(id, worst)
+    }
+
+    fn about<'a>(&'a self, state: &'a State, terms: &'a Terms) -> About<'a> {
+        About {
+            keys: &self.keys,
+            terms,
+            known: state.known.as_ref(),
+        }
+    }
+
+    /// The command that settles.
+    pub(super) fn settle(
+        &self,
+        id: &str,
+        terms: &Terms,
+        used: Amount,
+        at: Option<(u64, Dates)>,
+    ) -> Call {
+        let state = self.state();
+        self.about(&state, terms).settle(id, used, at)
+    }
+
+    /// What is due now, if anything is.
+    pub(super) fn due(&self, now: u64) -> Option<Due> {
+        let state = self.state();
+        if state.open > 0 && now.saturating_sub(state.renewed) >= RENEWS {
+            return Some(Due::Renew);
+        }
+        let lately = now.saturating_sub(state.used) < LATELY;
+        let every = if lately { FRESH } else { RENEWS };
+        let old = now.saturating_sub(state.heard) >= every;
+        (state.known.is_none() || old).then_some(Due::Look)
+    }
+
+    /// The command that looks.
+    pub(super) fn look(&self, renews: Option<&str>) -> Call {
+        let state = self.state();
+        self.about(&state, &state.terms).look(renews)
+    }
+
+    /// The store has answered; the latest answer holds.
+    pub(super) fn heard(&self, answer: &Answer, now: u64) {
+        let mut state = self.state();
+        let later =
+            |known: &Known| answer.known.now >= known.now || answer.known.epoch > known.epoch;
+        if state.known.as_ref().is_none_or(later) {
+            state.known = Some(answer.known);
+            state.heard = now;
+        }
+    }
+
+    /// The store holds one reservation more.
+    pub(super) fn opened(&self, now: u64) {
+        let mut state = self.state();
+        state.open += 1;
+        state.renewed = now;
+    }
+
+    /// One of them has ended, with so many tokens.
+    pub(super) fn closed(&self, tokens: u64) {
+        let mut state = self.state();
+        state.open = state.open.saturating_sub(1);
+        state.learn(tokens);
+    }
+
+    /// The store holds what it held for another while.
+    pub(super) fn renewed(&self, now: u64) {
+        self.state().renewed = now;
+    }
+
+    /// How the tokens stand after what was last heard: those that are there, and the nanoseconds until more are.
+    pub(super) fn tokens(&self, rate: Rate, now: u64) -> Option<(Rate, u64, u64)> {
+        let state = self.state();
+        if let Some(bucket) = state.alone.tokens() {
+            return Some((bucket.rate(), bucket.left(now), bucket.reset(now)));
+        }
+        let bucket = state.known?.bucket(rate, state.heard);
+        Some((rate, bucket.left(now), bucket.reset(now)))
+    }
+
+    /// Reserves of the share of this process; none if nothing was ever heard of the account.
+    pub(super) fn reserve_alone(
+        &self,
+        replicas: u32,
+        terms: &Terms,
+        worst: Amount,
+        now: u64,
+        dates: Dates,
+    ) -> Option<Result<Hold, Short>> {
+        let mut state = self.state();
+        state.used = now;
+        let known = state.known?;
+        let share = Share {
+            known: &known,
+            heard: state.heard,
+            replicas,
+        };
+        Some(state.alone.reserve(share, terms, worst, now, dates))
+    }
+
+    /// So much of what this process admitted was used.
+    pub(super) fn settle_alone(&self, hold: &Hold, used: Amount) {
+        let mut state = self.state();
+        state.alone.settle(hold, used);
+        state.learn(used.tokens);
+    }
+
+    /// What the store is to be told of it, and the command; none if nothing is, or somebody does so.
+    pub(super) fn tell(&self, process: &str) -> Option<(Told, Call)> {
+        let mut state = self.state();
+        if state.telling {
+            return None;
+        }
+        let told = state.alone.next()?;
+        state.telling = true;
+        let about = self.about(&state, &state.terms);
+        let call = about.add(process, told.number, told.cost, told.tokens, told.dates);
+        Some((told, call))
+    }
+
+    /// The store knows it, or it could not be told.
+    pub(super) fn told(&self, number: Option<u64>) {
+        let mut state = self.state();
+        state.telling = false;
+        if let Some(number) = number {
+            state.alone.told(number);
+        }
+    }
+
+    /// Whether the store holds reservations of this process.
+    pub(super) fn holds(&self) -> bool {
+        self.state().open > 0
+    }
+
+    /// What was heard last.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.state().known
+    }
+
+    /// The budget, as it was agreed last.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.state().terms.money
+    }
+
+    /// Whether the store knows all of it.
+    pub(super) fn is_told(&self) -> bool {
+        self.state().alone.is_empty()
+    }
+}
+
+impl State {
+    fn learn(&mut self, tokens: u64) {
+        if tokens > 0 && self.terms.tokens.is_some() {
+            self.recent.add(tokens);
+        }
+    }
+}
