@@ -15,6 +15,7 @@ use tollgate_middleware::{
 };
 
 use crate::{
+    accounts::Keeper,
     admin::{self, Admin, Pages, Token},
     config::{self, Config, Listen, LogTo, Model, Models, Provider},
     connect::TlsError,
@@ -29,6 +30,7 @@ use crate::{
     spool::{self, Spool},
     stack::{Body, Connectors, Stack},
     telemetry::{
+        accounts::Accounts,
         circuits::{self, Circuits},
         line,
         log::{LogWriter, Sink},
@@ -48,6 +50,8 @@ pub struct Gateway {
     // Ends when it is dropped; the log then writes what is left.
     admin: Admin,
     log: Arc<LogWriter>,
+    // Dropped when nothing runs any more.
+    _keeper: Option<Keeper>,
     // Dropped last: it tells what is left.
     _poster: Option<Poster>,
 }
@@ -61,6 +65,8 @@ pub enum StartError {
     Keys(jwks::StartError),
     /// The request log.
     Log(io::Error),
+    /// What keeps budgets that several gateways share.
+    Budgets(io::Error),
     /// The data listeners or their workers.
     Server(server::StartError),
     /// What keeps what was spent.
@@ -117,23 +123,26 @@ impl Gateway {
             config.telemetry.metrics.label_values,
             &OUTCOMES,
         );
-        let tell = poster.as_ref().map(|poster| {
-            let hook = poster.hook().clone();
-            let tell: spool::Tell = Box::new(move |threshold| hook.threshold(threshold));
-            tell
-        });
+        let tell = || {
+            poster.as_ref().map(|poster| {
+                let hook = poster.hook().clone();
+                let tell: spool::Tell = Box::new(move |threshold| hook.threshold(threshold));
+                tell
+            })
+        };
         let spool = config.state.dir.as_deref();
-        let opened = spool.map(|dir| Spool::open(dir, tell)).transpose();
+        let opened = spool.map(|dir| Spool::open(dir, tell())).transpose();
         let (spool, lost) = opened.map_err(StartError::Spool)?.unzip();
         let lines = log.lines(0);
         for one in lost.unwrap_or_default() {
             lines.line(|out| line::lost(out, &one, GENERATION));
         }
         let hook = poster.as_ref().map(|poster| poster.hook().clone());
-        let counts = Counts::telling(config, spool, workers, move |change| {
+        let counts = Counts::telling(config, spool, workers, tell(), move |change| {
             told(change, hook.as_ref());
         });
         counts.prepare(config).map_err(StartError::Keys)?;
+        let keeper = counts.keep_accounts(workers).map_err(StartError::Budgets)?;
         let first = Arc::new(Mutex::new(Some(First {
             config: config.clone(),
             connectors,
@@ -182,6 +191,7 @@ impl Gateway {
                 reloads,
                 admin,
                 log,
+                _keeper: keeper,
                 _poster: poster,
             }),
             Err(error) => {
@@ -411,6 +421,7 @@ fn scrape(live: &Live, tally: &Tally) -> String {
             Circuits::of(board, places(&config), SystemClock.now())
         },
         store: live.counts.store(),
+        accounts: live.counts.accounts().map(Accounts::of),
     })
 }
 
@@ -556,6 +567,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin(error) => error.fmt(f),
+            Self::Budgets(error) => write!(f, "shared budgets cannot be kept: {error}"),
             Self::Keys(error) => error.fmt(f),
             Self::Log(error) => write!(f, "the request log cannot be opened: {error}"),
             Self::Server(error) => error.fmt(f),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,11 +22,12 @@ use tollgate_middleware::{
 };
 
 use crate::{
+    accounts::Keeper,
     config::{self, CallerKey, Config, Jwt},
     jwks::{KeySets, StartError},
     routing::{self, Way},
     shared::{Link, Shared},
-    spool::Spool,
+    spool::{self, Spool},
     targets::Targets,
     telemetry::store::Figures,
 };
@@ -57,6 +58,8 @@ struct Inner {
     ledger: Ledger,
     spool: Option<Spool>,
     shared: Option<Shared>,
+    // Budgets, where several processes share them.
+    accounts: Option<budget::Shared>,
 }
 
 impl fmt::Debug for Counts {
@@ -69,18 +72,30 @@ impl Counts {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::telling(config, None, 1, |_| {})
+        Self::telling(config, None, 1, None, |_| {})
     }
 
-    /// Nothing counted yet, but for what the spool knows, and for so many workers; `told` hears of each change of a circuit.
+    /// Nothing counted yet, but for what the spool knows, and for so many workers; `tell` hears of shares of
+    /// budgets that are spent by several processes, `told` of each change of a circuit.
     #[must_use]
     pub fn telling(
         config: &Config,
         spool: Option<Spool>,
         workers: usize,
+        tell: Option<spool::Tell>,
         told: impl Fn(&Change) + Send + Sync + 'static,
     ) -> Self {
         let shared = config.state.redis.as_ref();
+        // One connection more: budgets are kept over it.
+        let shared = shared.map(|shared| Shared::new(shared, workers + 1));
+        let link = shared.as_ref().and_then(|shared| shared.link(workers));
+        let accounts = link.map(|link| {
+            let accounts = budget::Shared::new(link, STRANGERS);
+            match tell {
+                Some(tell) => accounts.telling(tell),
+                None => accounts,
+            }
+        });
         let all = Inner {
             addresses: Cells::new(STRANGERS),
             callers: Cells::new(STRANGERS),
@@ -96,7 +111,8 @@ impl Counts {
                 None => Ledger::new(STRANGERS),
             },
             spool,
-            shared: shared.map(|shared| Shared::new(shared, workers)),
+            shared,
+            accounts,
         };
         Self {
             all: Arc::new(all),
@@ -124,6 +140,25 @@ impl Counts {
     /// What the shared store did so far, if there is one.
     pub(crate) fn store(&self) -> Option<Figures> {
         self.all.shared.as_ref().map(Shared::figures)
+    }
+
+    /// Begins to keep budgets that several processes share, if there are any; so many workers have connections of their own.
+    ///
+    /// # Errors
+    ///
+    /// The thread for it cannot be made.
+    pub(crate) fn keep_accounts(&self, workers: usize) -> io::Result<Option<Keeper>> {
+        let accounts = self.all.accounts.clone();
+        let begin = accounts.map(|accounts| {
+            let counts = self.clone();
+            Keeper::start(accounts, move || counts.keep(workers))
+        });
+        begin.transpose()
+    }
+
+    /// Budgets that several processes share.
+    pub(crate) fn accounts(&self) -> Option<&budget::Shared> {
+        self.all.accounts.as_ref()
     }
 
     /// Fetches the keys that this configuration's tokens are signed with, if nobody does so yet.
@@ -210,9 +245,13 @@ impl Counts {
             },
             self.all.ledger.clone(),
         );
-        match &self.all.spool {
+        let layer = match &self.all.spool {
             Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
             None => layer,
+        };
+        match (&self.all.accounts, &self.store) {
+            (Some(accounts), Some(store)) => layer.shared(accounts.over(store.clone())),
+            _ => layer,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tollgate: the gateway's binary as a library, so that it can be started in-process.
 
+mod accounts;
 pub mod admin;
 pub mod cli;
 pub mod config;

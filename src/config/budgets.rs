@@ -53,7 +53,8 @@ pub(crate) fn state(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> State {
         );
     }
     let dir = dir.filter(|dir| !dir.is_empty());
-    if dir.is_none() {
+    let redis = super::state::redis(decoder, root);
+    if dir.is_none() && redis.is_none() {
         let callers = root.member("callers").map_or(&[][..], Node::entries);
         let own = callers.iter().filter_map(|entry| {
             let mut path = "callers".to_owned();
@@ -71,12 +72,12 @@ pub(crate) fn state(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> State {
                 node.at,
                 &path,
                 message,
-                "name a directory for it: `state: { dir: ./tollgate-state }`",
+                "name a directory for it: `state: { dir: ./tollgate-state }`, or a Redis: `state: { redis: { url: …, replicas: … } }`",
             );
         }
     }
     State {
         dir: dir.map(Into::into),
-        redis: super::state::redis(decoder, root),
+        redis,
     }
 }

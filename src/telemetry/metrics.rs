@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 use tollgate_middleware::record::{Found, Refused};
 
-use super::{circuits::Circuits, limited::Limited, series, store::Figures};
+use super::{accounts::Accounts, circuits::Circuits, limited::Limited, series, store::Figures};
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub struct Others {
     pub circuits: Circuits,
     /// What the shared store did, if there is one.
     pub store: Option<Figures>,
+    /// What became of budgets in it, if there is one.
+    pub accounts: Option<Accounts>,
 }
 
 #[derive(Debug)]
@@ -366,6 +368,9 @@ impl Collector for Scraped {
         others.circuits.encode(to)?;
         if let Some(store) = &others.store {
             store.encode(to)?;
+        }
+        if let Some(accounts) = &others.accounts {
+            accounts.encode(to)?;
         }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         // A gauge and not an info: the older text format knows no such type.

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+pub mod accounts;
 pub mod circuits;
 mod limited;
 pub(crate) mod line;

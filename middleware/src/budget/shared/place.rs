@@ -30,6 +30,8 @@ pub(super) struct Place {
 struct State {
     terms: Terms,
     known: Option<Known>,
+    // What was known before the store forgot the account, and since when another one is.
+    before: Option<(Known, u64)>,
     heard: u64,
     renewed: u64,
     used: u64,
@@ -51,6 +53,9 @@ pub(super) enum Due {
 /// An account that was used within a minute is looked at each second, others less often.
 const FRESH: u64 = 1_000_000_000;
 const LATELY: u64 = 60 * FRESH;
+/// No answer comes later than this: in the store's microseconds, and in nanoseconds.
+const LATEST: u64 = 2_000_000;
+const SETTLED: u64 = 2 * FRESH;
 /// Reservations hold for 30 s: two of these may be lost.
 const RENEWS: u64 = 10 * FRESH;
 
@@ -94,7 +99,12 @@ impl Place {
         About {
             keys: &self.keys,
             terms,
-            known: state.known.as_ref(),
+            // Answers from before may still come in.
+            known: state
+                .before
+                .as_ref()
+                .map(|(it, _)| it)
+                .or(state.known.as_ref()),
         }
     }
 
@@ -131,12 +141,32 @@ impl Place {
     /// The store has answered; the latest answer holds.
     pub(super) fn heard(&self, answer: &Answer, now: u64) {
         let mut state = self.state();
-        let later =
-            |known: &Known| answer.known.now >= known.now || answer.known.epoch > known.epoch;
-        if state.known.as_ref().is_none_or(later) {
-            state.known = Some(answer.known);
+        let answer = answer.known;
+        let Some(known) = state.known else {
+            state.known = Some(answer);
             state.heard = now;
+            return;
+        };
+        if answer.epoch < known.epoch {
+            let later = |(before, _): &(Known, u64)| answer.now > before.now;
+            if let Some((before, _)) = state.before.as_mut().filter(|it| later(it)) {
+                *before = answer;
+            }
+            return;
         }
+        if answer.epoch > known.epoch {
+            state.before = Some((known, now));
+        } else if answer.now < known.now && known.now - answer.now < LATEST {
+            // One that was overtaken; where the store's clock was set back, it is not.
+            return;
+        } else if state
+            .before
+            .is_some_and(|(_, since)| now.saturating_sub(since) > SETTLED)
+        {
+            state.before = None;
+        }
+        state.known = Some(answer);
+        state.heard = now;
     }
 
     /// The store holds one reservation more.
