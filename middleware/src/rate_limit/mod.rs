@@ -66,8 +66,11 @@
 
 mod cell;
 mod key;
+mod lease;
 mod quota;
+mod script;
 mod service;
+mod sharing;
 mod table;
 
 #[cfg(test)]
