@@ -266,7 +266,7 @@ impl Counts {
             let key = ByAddress(quota.into());
             Limit::new("address", key, self.all.addresses.clone()).gives_back(false)
         };
-        RateLimitLayer::new(quota.map(limit))
+        RateLimitLayer::new(quota.map(limit)).shared(self.store.clone())
     }
 
     /// By caller, then in all.
@@ -282,7 +282,7 @@ impl Counts {
             let cells = self.all.everyone.clone();
             Limit::new("global", Everyone(quota.into()), cells)
         });
-        RateLimitLayer::new(callers.into_iter().chain(global))
+        RateLimitLayer::new(callers.into_iter().chain(global)).shared(self.store.clone())
     }
 
     /// By end user, then by model.
@@ -299,12 +299,12 @@ impl Counts {
         let models = limits.per_model.iter().map(|(pattern, quota)| {
             let cells = models.entry(pattern.to_string());
             let cells = cells.or_insert_with(|| Cells::new(0)).clone();
-            let pattern = pattern.clone();
+            let (name, pattern) = (pattern.to_string(), pattern.clone());
             let key = ByModel::new(move |model| pattern.matches(model), (*quota).into());
-            Limit::new("model", key, cells)
+            Limit::new("model", key, cells).apart(name)
         });
         let all: Vec<_> = user.into_iter().chain(models).collect();
-        RateLimitLayer::new(all)
+        RateLimitLayer::new(all).shared(self.store.clone())
     }
 }
 

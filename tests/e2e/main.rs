@@ -22,6 +22,7 @@ mod program;
 mod relay;
 mod reload;
 mod sdk;
+mod shared;
 mod sources;
 mod timing;
 #[cfg(feature = "tokenizer")]

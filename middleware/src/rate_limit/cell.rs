@@ -67,11 +67,7 @@ impl Cell {
         let before: Vec<_> = self.quotas.iter().zip(&self.windows).collect();
         let windows = quotas.iter().map(|quota| {
             let same = before.iter().find(|(old, _)| old.per() == quota.per());
-            let spent = same.map_or(0, |(old, window)| {
-                let spent = window.spent(old, now);
-                let part = (spent % old.step() * quota.step()).div_ceil(old.step());
-                spent / old.step() * quota.step() + part
-            });
+            let spent = same.map_or(0, |(old, window)| old.carry(window.spent(old, now), quota));
             Window {
                 full_at: quota.ticks(now) + spent,
                 peaks: VecDeque::new(),
@@ -118,6 +114,21 @@ impl Cell {
         }
     }
 
+    /// A request was admitted elsewhere: it counts here as far as there is room.
+    pub(super) fn note(&mut self, now: u64) {
+        for (quota, window) in self.quotas.iter().zip(&mut self.windows) {
+            let spent = (window.spent(quota, now) + quota.step()).min(quota.room());
+            window.full_at = window.full_at.max(quota.ticks(now) + spent);
+        }
+    }
+
+    /// One of those has not come.
+    pub(super) fn unnote(&mut self) {
+        for (quota, window) in self.quotas.iter().zip(&mut self.windows) {
+            window.full_at = window.full_at.saturating_sub(quota.step());
+        }
+    }
+
     /// The request of this charge went on, or ended: the charge stays.
     pub(super) fn keep(&mut self, charge: Charge) {
         if charge.generation != self.generation {
@@ -158,20 +169,8 @@ impl Cell {
 
     /// How each quota stands.
     pub(super) fn levels(&self, now: u64) -> impl Iterator<Item = Level> {
-        self.pairs().map(move |(quota, window)| {
-            let spent = window.spent(quota, now);
-            let left = quota.room().saturating_sub(spent) / quota.step();
-            let reset = if left == 0 {
-                spent + quota.step() - quota.room()
-            } else {
-                spent
-            };
-            Level {
-                quota: *quota,
-                left: u32::try_from(left).unwrap_or(u32::MAX),
-                reset: quota.nanos(reset),
-            }
-        })
+        self.pairs()
+            .map(move |(quota, window)| quota.level(window.spent(quota, now)))
     }
 
     /// The moment from which this cell says no more than a new one; `None` while a charge may be given back.

@@ -5,7 +5,7 @@
 //!   [`Intent`](crate::facts::Intent), [`Route`](crate::facts::Route).
 //! - *Writes*: [`Record`](crate::record::Record): how the limits stand that are the caller's own.
 //! - *Refuses*: [`RateLimit`](crate::error::Reason::RateLimit), with the time after which the same request is admitted if nobody else is
-//!   meanwhile.
+//!   meanwhile; [`Overloaded`](crate::error::Reason::Overloaded) where a shared store is away and nothing is to pass without it.
 //! - *Bodies*: untouched.
 //! - *Ready*: forwards.
 //! - *Place*: wherever its keys are known; by address outside of all that a stranger could exhaust.
@@ -26,9 +26,34 @@
 //! | [`ByModel`] | all requests for some models | not counted |
 //! | [`Everyone`] | all requests | – |
 //!
-//! **Memory.** [`Cells`] hold so many keys and no more. A listed key (a caller, a model pattern) always has its own. A stranger's cell
+//! # Shared limits
+//!
+//! With a [`Store`](crate::store::Store) ([`RateLimitLayer::shared`]) several processes count together: by the same algorithm as one
+//! script, in the store's own time, whose microseconds round each period up. A process holds a *lease* of requests that are counted already,
+//! so that a request seldom waits for the store: at most a tenth of the limit (of rate and burst, the smaller) divided among the
+//! processes, and at most what comes in a second, for at most a second; where that is less than one, each request asks for itself.
+//! Leases grow with what is asked. Together the processes admit at most *burst + rate × t* and one lease each.
+//!
+//! | the store | what holds |
+//! |---|---|
+//! | is [away](crate::store::Contact), or has never been there | [`Local`](crate::store::OnError::Local): this process alone, at rate and burst divided by the number of processes, less what it has used already; [`Refuse`](crate::store::OnError::Refuse): nothing passes |
+//! | does not answer a call, or refuses it | the same, for this request |
+//! | is back | what was admitted without it is told with the next call for each key |
+//! | forgot everything | what a process knows to be spent stays spent, but for what others may have given back since: their leases |
+//! | says that none is left | that is believed for a second at most; its wait is told meanwhile |
+//!
+//! What a limit further inside refuses is at hand again, and what is left of a lease when its second is over is given back with the next call, if
+//! that comes within another second: later it stays counted. What was asked for a request whose client left is there for those that come.
+//! A limit that [gives nothing back](Limit::gives_back) keeps what is refused inside. When a quota changes, its count in the store begins
+//! anew, with what the processes know to be spent.
+//!
+//! The store sees digests of names only. Limits of one name are told apart there by [`Limit::apart`].
+//!
+//! # Memory
+//!
+//! [`Cells`] hold so many keys and no more. A listed key (a caller, a model pattern) always has its own. A stranger's cell
 //! goes only when it is full again, when nobody can tell it from a new one; while there is no room, those who
-//! find none share a cell, one of 16.
+//! find none share a cell, one of 16; with a store that is a part of what this process may do by itself.
 //!
 //! ```
 //! use std::time::Duration;
@@ -66,8 +91,11 @@
 
 mod cell;
 mod key;
+mod lease;
 mod quota;
+mod script;
 mod service;
+mod sharing;
 mod table;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
+use super::cell::Level;
+
 /// So many requests per period, and how many of them may come at once.
 ///
 /// ```
@@ -71,6 +73,37 @@ impl Quota {
     /// The period.
     pub fn per(&self) -> Duration {
         Duration::from_nanos(self.per)
+    }
+
+    /// The part of one of so many processes.
+    pub(super) fn share(&self, replicas: u32) -> Self {
+        let replicas = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
+        Self {
+            count: self.count,
+            burst: NonZeroU32::new(self.burst.get() / replicas).unwrap_or(NonZeroU32::MIN),
+            per: self.per.saturating_mul(u64::from(replicas.get())),
+        }
+    }
+
+    /// What so many spent ticks are by another quota of the same period: as many requests, and the same part of one.
+    pub(super) fn carry(&self, spent: u128, to: &Self) -> u128 {
+        let part = (spent % self.step() * to.step()).div_ceil(self.step());
+        spent / self.step() * to.step() + part
+    }
+
+    /// How it stands if so many ticks are spent.
+    pub(super) fn level(&self, spent: u128) -> Level {
+        let left = self.room().saturating_sub(spent) / self.step();
+        let reset = if left == 0 {
+            spent + self.step() - self.room()
+        } else {
+            spent
+        };
+        Level {
+            quota: *self,
+            left: u32::try_from(left).unwrap_or(u32::MAX),
+            reset: self.nanos(reset),
+        }
     }
 
     /// Time in ticks. A nanosecond is as many of them as there are requests per period, so that what one request costs

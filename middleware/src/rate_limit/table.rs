@@ -10,6 +10,7 @@ use std::{
 use super::{
     cell::{Cell, Charge},
     key::{Counted, Id},
+    lease::{Lease, shares},
 };
 use crate::sync::{Mutex, MutexGuard};
 
@@ -45,6 +46,8 @@ pub(super) struct Shard {
 #[derive(Debug)]
 struct Slot {
     cell: Cell,
+    // Where other processes count, too: what this one has of it. The cell is then what it may do by itself.
+    lease: Option<Box<Lease>>,
     listed: bool,
 }
 
@@ -113,10 +116,51 @@ impl Cells {
         shard.strangers += usize::from(!known && !listed);
         let slot = shard.cells.entry(tag).or_insert_with(|| Slot {
             cell: Cell::new(quotas),
+            lease: None,
             listed: *listed,
         });
         slot.cell.adopt(quotas, now);
         (&mut slot.cell, true)
+    }
+
+    /// As [`cell`](Self::cell), where so many processes count together: what this one may do by itself, and, unless the key finds no room,
+    /// what it has of the whole.
+    pub(super) fn shared<'a>(
+        &self,
+        shard: &'a mut Shard,
+        tag: Tag,
+        counted: &Counted<'_>,
+        replicas: u32,
+        now: u64,
+    ) -> (&'a mut Cell, Option<&'a mut Lease>) {
+        // The quotas of the cell are those that the lease keeps: made once, and known by their place.
+        let known = shard.cells.get_mut(&tag);
+        let lease = known.and_then(|slot| slot.lease.as_mut());
+        let shares = match lease {
+            Some(lease) => {
+                lease.adopt(&counted.quotas, now);
+                lease.shares().clone()
+            }
+            None => shares(&counted.quotas, replicas),
+        };
+        let share = Counted {
+            quotas: shares,
+            ..*counted
+        };
+        let (_, own) = self.cell(shard, tag, &share, now);
+        if !own {
+            // Once more: what was borrowed for the question cannot be kept.
+            return (self.cell(shard, tag, &share, now).0, None);
+        }
+        let slot = shard.cells.entry(tag).or_insert_with(|| Slot {
+            cell: Cell::new(&share.quotas),
+            lease: None,
+            listed: counted.listed,
+        });
+        let lease = slot.lease.get_or_insert_with(|| {
+            Box::new(Lease::new(&counted.quotas, share.quotas.clone(), replicas))
+        });
+        (&mut slot.cell, Some(lease))
     }
 }
 
@@ -128,7 +172,9 @@ impl Shard {
         }
         let mut next = u64::MAX;
         self.cells.retain(|_, slot| {
-            let full = slot.cell.full_at();
+            let cell = slot.cell.full_at();
+            let lease = slot.lease.as_ref().map_or(Some(0), |it| it.over_at());
+            let full = cell.zip(lease).map(|(cell, lease)| cell.max(lease));
             let keeps = slot.listed || full.is_none_or(|full| full > now);
             if keeps && !slot.listed {
                 next = next.min(full.unwrap_or(now));
@@ -141,8 +187,9 @@ impl Shard {
         self.next_full = next.max(now.saturating_add(REST));
     }
 
-    pub(super) fn get(&mut self, tag: Tag) -> Option<&mut Cell> {
-        self.cells.get_mut(&tag).map(|slot| &mut slot.cell)
+    pub(super) fn get(&mut self, tag: Tag) -> Option<(&mut Cell, Option<&mut Lease>)> {
+        let slot = self.cells.get_mut(&tag)?;
+        Some((&mut slot.cell, slot.lease.as_deref_mut()))
     }
 }
 
@@ -151,18 +198,33 @@ impl Shard {
 pub(super) struct Open {
     cells: Cells,
     tag: Tag,
-    charge: Charge,
+    how: How,
     back: bool,
 }
 
+/// How a request was counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    /// Here, and nowhere else.
+    Here(Charge),
+    /// In a store, by a lease.
+    Leased,
+    /// Here, while the store is away.
+    Alone(Charge),
+}
+
 impl Open {
-    pub(super) fn new(cells: Cells, tag: Tag, charge: Charge) -> Self {
+    pub(super) fn new(cells: Cells, tag: Tag, how: How) -> Self {
         Self {
             cells,
             tag,
-            charge,
+            how,
             back: false,
         }
+    }
+
+    pub(super) fn is_of(&self, cells: &Cells) -> bool {
+        self.cells.are(cells)
     }
 
     pub(super) fn give_back(mut self) {
@@ -172,12 +234,26 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // A cell with an open charge is never evicted.
-        if let Some(cell) = self.cells.shard(self.tag).get(self.tag) {
-            if self.back {
-                cell.give_back(self.charge);
-            } else {
-                cell.keep(self.charge);
+        // A cell with an open charge is never evicted; one with a lease may be, and what is left of that with it.
+        let mut shard = self.cells.shard(self.tag);
+        let Some((cell, lease)) = shard.get(self.tag) else {
+            return;
+        };
+        match (self.how, self.back) {
+            (How::Here(charge) | How::Alone(charge), false) => cell.keep(charge),
+            (How::Here(charge), true) => cell.give_back(charge),
+            (How::Alone(charge), true) => {
+                cell.give_back(charge);
+                if let Some(lease) = lease {
+                    lease.not_alone();
+                }
+            }
+            (How::Leased, false) => {}
+            (How::Leased, true) => {
+                cell.unnote();
+                if let Some(lease) = lease {
+                    lease.give_back();
+                }
             }
         }
     }

@@ -26,6 +26,8 @@ use crate::{
 };
 
 mod exact;
+mod script;
+mod shared;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -61,9 +61,24 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "without callers only this machine is served",
     ),
     (
-        "state: { redis: { url: x } }",
+        "state: { redis: { url: x, replicas: 2 } }",
+        "9:24",
+        "`state.redis.url` is no address of Redis",
+    ),
+    (
+        "state: { redis: { url: \"redis://h\" } }",
         "9:10",
-        "`state.redis` is not built yet",
+        "`state.redis` has no `replicas`",
+    ),
+    (
+        "state: { redis: { url: \"redis://h\", replicas: 0 } }",
+        "9:47",
+        "at least 1",
+    ),
+    (
+        "state: { redis: { url: \"redis://h\", replicas: 2, on_error: allow } }",
+        "9:60",
+        "local",
     ),
     ("state: { dir: '' }", "9:15", "`state.dir` is empty"),
     (

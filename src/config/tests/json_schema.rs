@@ -133,6 +133,7 @@ fn mistakes_that_a_schema_can_see_are_refused_as_by_the_program() {
         "server: { limits: { head_timeout: 10 } }",
         "server: { limits: { head_timeout: 10sec } }",
         "state: { redis: { url: x } }",
+        "state: { redis: { url: x, replicas: 0 } }",
         "callers: { a: { key: x, budget: 5usd/min } }",
         "telemetry: { traces: { sample: 10% } }",
         "layers: { timeout: { idel: 3s } }",
