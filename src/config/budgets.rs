@@ -1,10 +1,10 @@
 //! What may be spent, and where that is kept.
 
-use tollgate_middleware::budget::{Rate, Reserve, Unpriced, Waste};
+use tollgate_middleware::budget::{OnShort, Rate, Reserve, Unpriced, Waste};
 
 use super::decode::{Decoder, is_word, parsed};
 use super::tree::Node;
-use super::types::{Budgets, State, Tokens};
+use super::types::{BudgetOverride, Budgets, State, Tokens};
 use super::value::{self, push_key};
 
 /// The tokens of a caller.
@@ -21,22 +21,57 @@ pub(crate) fn tokens(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str)
     })
 }
 
-/// The layer.
-pub(crate) fn budgets(node: Option<&Node>) -> Budgets {
-    let word = |key| node.and_then(|node| node.member(key));
-    Budgets {
+/// The layer, for all routes. Where it is off, no caller may count on it.
+pub(crate) fn budgets(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> Budgets {
+    let layers = root.member("layers");
+    let node = layers.and_then(|layers| layers.member("budget"));
+    let budgets = of_route(node).over(Budgets {
         global: parsed(node, "global", value::money),
-        unpriced: if is_word(word("unpriced"), "free") {
-            Unpriced::Free
-        } else {
-            Unpriced::Refuse
-        },
-        waste: if is_word(word("waste"), "charge") {
-            Waste::Charge
-        } else {
-            Waste::Free
-        },
+        ..Budgets::default()
+    });
+    if budgets.off {
+        for (node, path) in agreed(root, &["budget", "tokens"]) {
+            let message = format!("`{path}` would limit nothing: `layers.budget` is off");
+            decoder.error(node.at, &path, message, "remove one of them");
+        }
     }
+    budgets
+}
+
+/// What one route says of it.
+pub(crate) fn of_route(node: Option<&Node>) -> BudgetOverride {
+    let word = |key| node.and_then(|node| node.member(key)?.text());
+    BudgetOverride {
+        on: node.map(|_| !is_word(node, "off")),
+        unpriced: word("unpriced").map(|word| match word {
+            "free" => Unpriced::Free,
+            _ => Unpriced::Refuse,
+        }),
+        on_short: word("on_short").map(|word| match word {
+            "clamp" => OnShort::Clamp,
+            _ => OnShort::Refuse,
+        }),
+        waste: word("waste").map(|word| match word {
+            "charge" => Waste::Charge,
+            _ => Waste::Free,
+        }),
+    }
+}
+
+/// What is agreed with the callers of a file under these keys, and where.
+fn agreed<'n>(root: &'n Node, keys: &[&str]) -> Vec<(&'n Node, String)> {
+    let callers = root.member("callers").map_or(&[][..], Node::entries);
+    let mut all = Vec::new();
+    for entry in callers {
+        let mut path = "callers".to_owned();
+        push_key(&mut path, &entry.key);
+        let found = keys.iter().filter_map(|key| {
+            let node = entry.value.member(key)?;
+            Some((node, format!("{path}.{key}")))
+        });
+        all.extend(found);
+    }
+    all
 }
 
 /// What outlives the process. Money that nobody would remember is no budget.
@@ -54,12 +89,7 @@ pub(crate) fn state(decoder: &mut Decoder<'_, '_, '_>, root: &Node) -> State {
     }
     let dir = dir.filter(|dir| !dir.is_empty());
     if dir.is_none() {
-        let callers = root.member("callers").map_or(&[][..], Node::entries);
-        let own = callers.iter().filter_map(|entry| {
-            let mut path = "callers".to_owned();
-            push_key(&mut path, &entry.key);
-            Some((entry.value.member("budget")?, format!("{path}.budget")))
-        });
+        let own = agreed(root, &["budget"]).into_iter();
         let layer = root
             .member("layers")
             .and_then(|layers| layers.member("budget"));

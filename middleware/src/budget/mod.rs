@@ -66,10 +66,12 @@
 //! ```
 
 mod account;
+mod clamp;
 mod journal;
 mod ledger;
 mod money;
 mod policy;
+mod reckoned;
 mod riding;
 mod service;
 mod tokens;
@@ -82,7 +84,8 @@ pub use self::{
     journal::{Admission, Journal, Receipt, Settlement, Threshold, Unwritten},
     ledger::Ledger,
     money::{Budget, Dates, Period, Sums, Usd},
-    policy::{Offers, Policy, USUAL_OUTPUT, Unpriced, Waste},
+    policy::{Offer, Offers, OnShort, Policy, Question, USUAL_OUTPUT, Unpriced, Waste},
+    reckoned::{Bound, Part, Reckoned},
     riding::Riding,
     service::{BudgetLayer, Budgeted, ResponseBody, ResponseFuture},
     tokens::{Bucket, Rate, Taken},
