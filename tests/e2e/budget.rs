@@ -1,5 +1,6 @@
 //! Tokens and money: what may be spent, what is settled, and what survives.
 
+mod ends;
 mod routes;
 mod spool;
 

@@ -247,6 +247,7 @@ impl<S, C: Clock> Budgeted<S, C> {
                 number,
                 request_id: record.map(Record::request_id).unwrap_or_default().into(),
                 at: wall,
+                nanos: now,
                 caller: caller.map(|caller| caller.name().clone()),
                 account: owner.name.clone(),
                 model: model.clone(),
