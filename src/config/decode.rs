@@ -121,6 +121,14 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     };
     let webhook = webhook(&mut decoder, root);
     let state = budgets::state(&mut decoder, root);
+    let prices = prices(root);
+    budgets::judge(
+        &mut decoder,
+        root,
+        &layers,
+        (&callers, &routes, &providers),
+        &prices,
+    );
     Config {
         server,
         admin,
@@ -129,7 +137,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         aliases,
         routes,
         layers,
-        prices: prices(root),
+        prices,
         state,
         telemetry: Telemetry {
             log,

@@ -20,7 +20,7 @@ mod filters;
 pub(crate) mod targets;
 
 use self::callers::{auth, budgets, caller, concurrency, own_budget, rate_limit, token_cap};
-pub(crate) use self::callers::{caps, rate};
+pub(crate) use self::callers::{caps, on_short, rate};
 use self::filters::word_filter;
 use self::targets::own_breaker;
 

@@ -103,6 +103,7 @@ pub enum Waste {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
+    pub(super) path: &'a str,
     pub(super) recognised: Option<&'a Recognised>,
     pub(super) intent: Option<&'a Intent>,
     pub(super) limit: Option<OutputLimit>,
@@ -249,8 +250,12 @@ impl Asked<'_> {
         if self.background {
             return Billed::Unseen;
         }
-        let Some(Recognised::Surface(surface)) = self.recognised else {
-            return Billed::Unseen;
+        let surface = match self.recognised {
+            Some(Recognised::Surface(surface)) => surface,
+            Some(Recognised::Prefixed(prefix)) if is_kept(self.path.get(prefix.end..)) => {
+                return Billed::Not;
+            }
+            _ => return Billed::Unseen,
         };
         match surface.operation {
             O::Models | O::Model | O::CountTokens => Billed::Not,
@@ -286,6 +291,17 @@ impl Asked<'_> {
         let choices = self.intent.map_or(1, Intent::choices);
         (each.saturating_mul(u64::from(choices)), bound)
     }
+}
+
+/// Whether it is only about what a provider keeps, behind the prefix of its API: a file is stored, or something is called off. What a
+/// file is for is paid for elsewhere.
+fn is_kept(rest: Option<&str>) -> bool {
+    let rest = rest.unwrap_or_default();
+    let within = |folder: &str| {
+        let rest = rest.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    within("/files") || within("/uploads") || rest.ends_with("/cancel")
 }
 
 /// The output of each alternative that a body limits itself to: by a member that binds whoever serves it, and of several the largest;

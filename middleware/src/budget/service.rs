@@ -167,6 +167,7 @@ fn asked<'a, B>(
     let intent = facts.get::<Intent>();
     Asked {
         method: req.method(),
+        path: req.uri().path(),
         recognised: Some(recognised),
         intent,
         limit: facts.get::<OutputLimit>().copied(),

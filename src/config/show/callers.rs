@@ -137,7 +137,7 @@ fn unpriced(unpriced: Unpriced) -> &'static str {
     }
 }
 
-fn on_short(on_short: OnShort) -> &'static str {
+pub(crate) fn on_short(on_short: OnShort) -> &'static str {
     match on_short {
         OnShort::Clamp => "clamp",
         OnShort::Refuse => "refuse",

@@ -240,6 +240,11 @@ async fn what_is_billed_out_of_sight_is_refused_under_money() {
         r#"{"model":"m","input":"x","background":false}"#,
     );
     ask(&layer, inner(), plain).await.unwrap();
+    for path in ["/v1/files", "/v1/uploads/u/parts", "/v1/batches/b/cancel"] {
+        ask(&layer, inner(), post(path, "{}")).await.unwrap();
+    }
+    let alike = ask(&layer, inner(), post("/v1/filesystem", "{}")).await;
+    assert_eq!(why(alike), Reason::ModelUnpriced);
     // Whoever has no budget of money is not asked.
     let mut other = post("/v1/batches", "{}");
     let caller = Caller::new("b", crate::facts::Terms::default());
