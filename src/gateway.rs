@@ -407,6 +407,7 @@ fn scrape(live: &Live, tally: &Tally) -> String {
     live.metrics.scrape(Others {
         log_lines_dropped: live.log.dropped(),
         webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
+        spool: live.counts.spool().map(Spool::figures),
         connections_accepted: tally.accepted(),
         connections_open: tally.open(),
         accept_failures: tally.failed(),

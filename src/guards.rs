@@ -13,6 +13,7 @@ use tollgate_middleware::{
     },
     budget::{self, BudgetLayer, Journal, Ledger, Policy},
     concurrency::{Limits, Permits},
+    estimate::Estimator,
     facts::{Caller, Terms},
     health::{Change, Wallet},
     rate_limit::{
@@ -60,6 +61,8 @@ struct Inner {
     shared: Option<Shared>,
     // Budgets, where several processes share them.
     accounts: Option<budget::Shared>,
+    // Taught by the meters, asked by the budgets.
+    estimator: Estimator,
 }
 
 impl fmt::Debug for Counts {
@@ -113,6 +116,7 @@ impl Counts {
             spool,
             shared,
             accounts,
+            estimator: Estimator::default(),
         };
         Self {
             all: Arc::new(all),
@@ -223,6 +227,23 @@ impl Counts {
 
     /// What may be spent, at these prices.
     pub(crate) fn budget(&self, config: &Config, way: &Way) -> BudgetLayer {
+        let ledger = self.all.ledger.clone();
+        if way.budget.off {
+            return BudgetLayer::new(Policy::off(), ledger);
+        }
+        let layer = BudgetLayer::new(self.reckons(config, way), ledger);
+        let layer = match &self.all.spool {
+            Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
+            None => layer,
+        };
+        match (&self.all.accounts, &self.store) {
+            (Some(accounts), Some(store)) => layer.shared(accounts.over(store.clone())),
+            _ => layer,
+        }
+    }
+
+    /// By what a way's requests are reckoned up.
+    pub(crate) fn reckons(&self, config: &Config, way: &Way) -> Policy {
         let callers = config.callers.iter().filter_map(|it| {
             let tokens = it.tokens.map(|tokens| (tokens.rate, tokens.reserve));
             let terms = budget::Terms {
@@ -233,26 +254,22 @@ impl Counts {
             let limited = terms.tokens.is_some() || terms.money.is_some();
             limited.then(|| (it.name.as_str().into(), terms))
         });
-        let layer = BudgetLayer::new(
-            Policy {
-                callers: callers.collect(),
-                global: config.layers.budget.global,
-                unpriced: config.layers.budget.unpriced,
-                waste: config.layers.budget.waste,
-                attempts: way.retry.attempts,
-                prices: crate::gateway::prices(config),
-                offers: Some(routing::offers(config, way)),
-            },
-            self.all.ledger.clone(),
-        );
-        let layer = match &self.all.spool {
-            Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
-            None => layer,
-        };
-        match (&self.all.accounts, &self.store) {
-            (Some(accounts), Some(store)) => layer.shared(accounts.over(store.clone())),
-            _ => layer,
+        Policy {
+            callers: callers.collect(),
+            global: way.budget.global,
+            unpriced: way.budget.unpriced,
+            on_short: way.budget.on_short,
+            waste: way.budget.waste,
+            attempts: way.retry.attempts,
+            prices: crate::gateway::prices(config),
+            offers: Some(routing::offers(config, way, self.all.targets.board())),
+            estimator: self.all.estimator.clone(),
         }
+    }
+
+    /// What is known of how long tokens are.
+    pub(crate) fn estimator(&self) -> &Estimator {
+        &self.all.estimator
     }
 
     pub(crate) fn permits(&self) -> Permits {

@@ -43,6 +43,17 @@ struct Inner {
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
+/// How a spool does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Requests that are not in it, or were refused for that: the disk or the queue was full.
+    pub dropped: u64,
+    /// Writes that failed.
+    pub failures: u64,
+    /// Whether the last one did.
+    pub failing: bool,
+}
+
 /// A request that a process did not live to end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lost {
@@ -99,10 +110,12 @@ impl Spool {
             next: last.map_or(1, |(number, _)| number + 1),
             _lock: lock,
         };
-        let mut writer = Writer::begin(disk, state, most).map_err(failed)?;
+        // Where the clock has been put back, no time has passed.
+        let began = state::nanos(SystemClock.wall()).max(state.moment);
+        let mut writer = Writer::begin(disk, state, began, most).map_err(failed)?;
         let lost = writer.settle_lost().map_err(failed)?;
         let state = writer.state();
-        let (global, accounts) = state.accounts(state::nanos(SystemClock.wall()));
+        let (global, accounts) = state.accounts(began);
         let ledger = Ledger::restored(STRANGERS, state.next, global, accounts);
         // Its clock is at zero now.
         ledger.nanos(SystemClock.now());
@@ -140,14 +153,9 @@ impl Spool {
         self.0.queue.flush();
     }
 
-    /// Requests that are not in the spool: the disk or the queue was full.
-    pub fn dropped(&self) -> u64 {
-        self.0.queue.dropped()
-    }
-
-    /// Writes that failed.
-    pub fn failures(&self) -> u64 {
-        self.0.queue.failures()
+    /// How it does.
+    pub fn figures(&self) -> Figures {
+        self.0.queue.figures()
     }
 }
 

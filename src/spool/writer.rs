@@ -15,7 +15,7 @@ use std::{
 use tollgate_middleware::budget::{Admission, Receipt, Settlement};
 
 use super::{
-    files,
+    Figures, files,
     line::{Admitted, Line, Settled},
     state::State,
 };
@@ -76,6 +76,8 @@ pub(super) struct Writer<D: Disk> {
     done: usize,
     written: u64,
     most: u64,
+    // The time of the spool when the clock of the accounts was at zero.
+    began: u64,
 }
 
 /// Admissions that may wait, of requests that do not wait for theirs.
@@ -141,14 +143,12 @@ impl Queue {
         self.tell(waiting);
     }
 
-    /// Requests that are not in the spool, since the disk or the queue was full.
-    pub(super) fn dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Writes that failed.
-    pub(super) fn failures(&self) -> u64 {
-        self.0.failures.load(Ordering::Relaxed)
+    pub(super) fn figures(&self) -> Figures {
+        Figures {
+            dropped: self.0.dropped.load(Ordering::Relaxed),
+            failures: self.0.failures.load(Ordering::Relaxed),
+            failing: self.0.failing.load(Ordering::Relaxed),
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -210,8 +210,8 @@ impl Directory {
 // ===== impl Writer =====
 
 impl<D: Disk> Writer<D> {
-    /// Begins a file with this state; `most` bytes after which another one begins.
-    pub(super) fn begin(mut disk: D, state: State, most: u64) -> io::Result<Self> {
+    /// Begins a file with this state, at this moment of its time; `most` bytes after which another one begins.
+    pub(super) fn begin(mut disk: D, state: State, began: u64, most: u64) -> io::Result<Self> {
         let file = disk.create()?;
         let mut writer = Self {
             disk,
@@ -221,6 +221,7 @@ impl<D: Disk> Writer<D> {
             written: 0,
             state,
             most,
+            began,
         };
         writer.state.head(&mut writer.text);
         writer.flush()?;
@@ -293,7 +294,7 @@ impl<D: Disk> Writer<D> {
             for item in items {
                 match item {
                     Item::Admitted(admission, receipt) => {
-                        self.write(&Line::Admitted(Admitted::of(&admission)));
+                        self.write(&Line::Admitted(Admitted::of(&admission, self.began)));
                         receipts.push(receipt);
                     }
                     Item::Mark(mark) => marks.push(mark),
@@ -318,11 +319,11 @@ impl<D: Disk> Writer<D> {
             } else if failing {
                 tracing::info!("the spool is written again");
             }
+            shared.failing.store(outcome.is_err(), Ordering::Relaxed);
             for mark in marks {
                 // Nobody may wait any more.
                 let _ = mark.send(());
             }
-            shared.failing.store(outcome.is_err(), Ordering::Relaxed);
             if closed && (outcome.is_err() || queue.waiting().items.is_empty()) {
                 return;
             }

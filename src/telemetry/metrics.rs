@@ -18,6 +18,7 @@ use prometheus_client::{
 use tollgate_middleware::record::{Found, Refused};
 
 use super::{accounts::Accounts, circuits::Circuits, limited::Limited, series, store::Figures};
+use crate::spool;
 
 /// All counters, as the routes of one configuration see them. Clones are the same.
 #[derive(Clone, Debug)]
@@ -79,6 +80,8 @@ pub struct Others {
     pub store: Option<Figures>,
     /// What became of budgets in it, if there is one.
     pub accounts: Option<Accounts>,
+    /// How the spool does, if there is one.
+    pub spool: Option<spool::Figures>,
 }
 
 #[derive(Debug)]
@@ -347,6 +350,26 @@ impl Collector for Scraped {
             "Events that the webhook's receiver was not told",
             others.webhook_events_dropped,
         )?;
+        if let Some(spool) = others.spool {
+            counter(
+                to,
+                "tollgate_spool_dropped",
+                "Requests that are not in the spool, or were refused for that: the disk or the queue was full",
+                spool.dropped,
+            )?;
+            counter(
+                to,
+                "tollgate_spool_failures",
+                "Writes to the spool that failed",
+                spool.failures,
+            )?;
+            gauge(
+                to,
+                "tollgate_spool_failing",
+                "1 while the spool cannot be written",
+                i64::from(spool.failing),
+            )?;
+        }
         gauge(
             to,
             "tollgate_generation",
@@ -490,6 +513,11 @@ mod tests {
         metrics.counters(1).began();
         let text = metrics.scrape(Others {
             log_lines_dropped: 3,
+            spool: Some(spool::Figures {
+                dropped: 4,
+                failures: 5,
+                failing: true,
+            }),
             ..Others::default()
         });
         has(
@@ -501,6 +529,11 @@ mod tests {
         has(&text, r#"tollgate_body_bytes_total{direction="out"} 200"#);
         has(&text, "tollgate_requests_in_flight 1");
         has(&text, "tollgate_log_lines_dropped_total 3");
+        has(&text, "tollgate_spool_dropped_total 4");
+        has(&text, "tollgate_spool_failures_total 5");
+        has(&text, "tollgate_spool_failing 1");
+        let without = metrics.scrape(Others::default());
+        assert!(!without.contains("tollgate_spool"));
         has(&text, r#"tollgate_build_info{version="0.1.0"} 1"#);
         assert!(text.ends_with("# EOF\n"));
     }

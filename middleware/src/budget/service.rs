@@ -17,12 +17,15 @@ use tower_service::Service;
 
 use super::{
     account::{Short, Terms},
-    journal::{Admission, Journal, Receipt},
+    asking::{Asking, Waits},
+    clamp::{self, Lower},
+    journal::{Admission, Journal},
     ledger::{Agreed, Ledger, Refusal},
     money::Dates,
-    policy::{Asked, Policy},
+    policy::{Asked, OnShort, Policy, Question},
+    reckoned::Reckoned,
     riding::{Inside, Riding, ended_by},
-    shared::{Denied, Leases, Reserving, Shared},
+    shared::{Leases, Shared},
 };
 use crate::{
     body::{Guarded, Held},
@@ -30,7 +33,7 @@ use crate::{
     conn::Conn,
     dialect::{self, Operation, Recognised},
     error::{BoxError, Reason, Rejection},
-    facts::{Caller, Intent, OutputLimit, Route},
+    facts::{Caller, Intent, OutputLimit, PricedOnly, Route},
     json::Value,
     record::{Ended, Record, Standing, Unit},
 };
@@ -135,48 +138,101 @@ pub struct Budgeted<S, C = SystemClock> {
 struct Admitted<C: Clock> {
     riding: Riding<C>,
     waits: Waits,
+    change: Change,
 }
 
-/// What has to be there before a request is sent. Both are on their way at once.
-#[derive(Debug, Default)]
-struct Waits {
-    reserving: Option<Reserving>,
-    receipt: Option<Receipt>,
+/// What is to change in a request before it is sent.
+#[derive(Default)]
+struct Change {
+    lower: Option<Box<Lower>>,
+    priced_only: bool,
 }
 
-impl Waits {
-    fn is_over(&self) -> bool {
-        self.reserving.is_none() && self.receipt.is_none()
+impl Change {
+    /// False if it cannot be made, which nobody brings about.
+    fn apply<B>(self, req: &mut Request<Held<B>>) -> bool {
+        if self.priced_only {
+            req.extensions_mut().insert(PricedOnly);
+        }
+        self.lower.is_none_or(|lower| lower.apply(req))
+    }
+}
+
+impl Policy {
+    /// What a request may cost at the most, by its facts; none for one that costs nothing, whatever comes.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of what has no price, under a budget of money.
+    pub fn reckon<B>(&self, req: &Request<Held<B>>) -> Result<Option<Reckoned>, Rejection> {
+        let facts = req.extensions();
+        let agreed = self.agreed(facts.get::<Caller>());
+        let unrecorded;
+        let recognised = match facts.get::<Record>() {
+            Some(record) => record.recognised(),
+            None => {
+                let (uri, headers) = (req.uri(), req.headers());
+                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
+                &unrecorded
+            }
+        };
+        let routed = facts.get::<Route>();
+        self.worst(&agreed, &asked(req, recognised, routed))
     }
 
-    /// What was reserved meanwhile, or why nothing is sent.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Leases>, Rejection>> {
-        if let Some(receipt) = &mut self.receipt {
-            match Pin::new(receipt).poll(cx) {
-                Poll::Ready(Ok(())) => self.receipt = None,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(unwritten())),
-                Poll::Pending => {}
-            }
+    /// Asks for as little as is left, if the policy wants that and the request can.
+    pub(super) fn lower<B>(
+        &self,
+        req: &Request<Held<B>>,
+        asked: &Asked<'_>,
+        reckoned: &mut Reckoned,
+        refusal: &Refusal,
+    ) -> Option<Lower> {
+        if self.on_short == OnShort::Refuse {
+            return None;
         }
-        let mut leases = None;
-        if let Some(reserving) = &mut self.reserving {
-            match Pin::new(reserving).poll(cx) {
-                Poll::Ready(Ok(reserved)) => {
-                    self.reserving = None;
-                    leases = Some(reserved);
-                }
-                Poll::Ready(Err(Denied::Short(refusal))) => {
-                    return Poll::Ready(Err(refuse(&refusal)));
-                }
-                Poll::Ready(Err(Denied::Away)) => return Poll::Ready(Err(away())),
-                Poll::Pending => {}
-            }
+        let intent = asked.intent?;
+        let choices = u64::from(intent.choices());
+        let each = reckoned.fitting(refusal.short.left())? / choices;
+        if each == 0 {
+            return None;
         }
-        // What is reserved is handed on at once: whoever asks must not lose it.
-        if leases.is_some() || self.is_over() {
-            return Poll::Ready(Ok(leases));
-        }
-        Poll::Pending
+        let text = req.body().text();
+        let lower = clamp::lower(intent, asked.question.model, asked.limit, &text, each)?;
+        reckoned.most = Some(each * choices);
+        Some(lower)
+    }
+}
+
+/// What of a request is reckoned with.
+pub(super) fn asked<'a, B>(
+    req: &'a Request<Held<B>>,
+    recognised: &'a Recognised,
+    routed: Option<&'a Route>,
+) -> Asked<'a> {
+    let facts = req.extensions();
+    let intent = facts.get::<Intent>();
+    Asked {
+        method: req.method(),
+        path: req.uri().path(),
+        recognised: Some(recognised),
+        intent,
+        limit: facts.get::<OutputLimit>().copied(),
+        question: Question {
+            model: match routed {
+                Some(Route {
+                    model: Some(model), ..
+                }) => Some(model),
+                _ => intent.and_then(Intent::model),
+            },
+            pin: routed.and_then(|route| route.pin.as_deref()),
+            bound: match intent {
+                Some(intent) => intent.continues(),
+                None => !matches!(recognised, Recognised::Surface(_)),
+            },
+        },
+        length: length(req.headers()).unwrap_or_default(),
+        background: asks_for_background(recognised, req.body()),
     }
 }
 
@@ -205,30 +261,33 @@ impl<S, C: Clock> Budgeted<S, C> {
                 &unrecorded
             }
         };
-        let intent = facts.get::<Intent>();
-        let routed = facts.get().and_then(|route: &Route| route.model.clone());
-        let asked = Asked {
-            method: req.method(),
-            recognised: Some(recognised),
-            intent,
-            limit: facts.get::<OutputLimit>().copied(),
-            model: routed.as_deref().or_else(|| intent.and_then(Intent::model)),
-            length: length(req.headers()).unwrap_or_default(),
-            background: asks_for_background(recognised, req.body()),
-        };
-        let Some(worst) = policy.worst(&agreed, &asked)? else {
+        let asked = asked(req, recognised, facts.get());
+        let Some(mut reckoned) = policy.worst(&agreed, &asked)? else {
             return Ok(None);
         };
         let (now, wall) = (ledger.nanos(clock.now()), clock.wall());
         let owner = Policy::owner(caller);
-        let reserving = shared.as_ref().and_then(|shared| {
-            shared.reserve(&owner, &agreed, &worst, record, (clock.now(), wall))
-        });
+        let mut asking = None;
         let mut here = agreed;
-        if shared.is_some() {
+        if let Some(shared) = shared {
+            // What is limited is kept there; here it is only added up.
+            let at = (clock.now(), wall);
+            asking = Asking::new(shared, policy, (&owner, &agreed), &reckoned, record, at);
             here = Agreed::default();
         }
-        let reserved = ledger.reserve(&owner, &here, &worst, now, Dates::at(wall));
+        let mut lowered = None;
+        let (worst, reserved) = loop {
+            let worst = reckoned.worst();
+            let reserved = ledger.reserve(&owner, &here, &worst, now, Dates::at(wall));
+            let Err(refusal) = &reserved else {
+                break (worst, reserved);
+            };
+            // It asks for less each time, and so it comes to an end.
+            match policy.lower(req, &asked, &mut reckoned, refusal) {
+                Some(lower) => lowered = Some(Box::new(lower)),
+                None => break (worst, reserved),
+            }
+        };
         if let (Some(record), Some(_)) = (record, here.own.tokens) {
             let read = |account: &super::Account| standing(record, account, now);
             match &reserved {
@@ -238,19 +297,21 @@ impl<S, C: Clock> Budgeted<S, C> {
         }
         let open = reserved.map_err(|refusal| refuse(&refusal))?;
         let number = ledger.number();
+        let model: Option<Arc<str>> = asked.question.model.map(Into::into);
         let waits = journal.is_some() && (agreed.own.money.is_some() || agreed.global.is_some());
         let receipt = journal.as_ref().map(|journal| {
             journal.admitted(Admission {
                 number,
                 request_id: record.map(Record::request_id).unwrap_or_default().into(),
                 at: wall,
+                nanos: now,
                 caller: caller.map(|caller| caller.name().clone()),
                 account: owner.name.clone(),
-                model: asked.model.map(Into::into),
+                model: model.clone(),
                 rate: agreed.own.tokens,
-                tokens: reserving
+                tokens: asking
                     .as_ref()
-                    .and_then(Reserving::tokens)
+                    .and_then(|asking| asking.tokens())
                     .unwrap_or(open.own.tokens),
                 cost: open.own.cost,
                 dates: open.own.at,
@@ -263,6 +324,7 @@ impl<S, C: Clock> Budgeted<S, C> {
             agreed: here,
             worst,
             number,
+            model,
             account: owner.name,
             policy: policy.clone(),
             journal: journal.clone(),
@@ -274,8 +336,12 @@ impl<S, C: Clock> Budgeted<S, C> {
         Ok(Some(Admitted {
             riding,
             waits: Waits {
-                reserving,
+                asking,
                 receipt: receipt.filter(|_| waits),
+            },
+            change: Change {
+                lower: lowered,
+                priced_only: reckoned.leaves_out(),
             },
         }))
     }
@@ -320,7 +386,7 @@ fn standing(record: &Record, account: &super::Account, now: u64) {
 }
 
 #[cold]
-fn refuse(Refusal { short, global }: &Refusal) -> Rejection {
+pub(super) fn refuse(Refusal { short, global }: &Refusal) -> Rejection {
     let whose = if *global { "all together" } else { "you" };
     match short {
         Short::Tokens { wait, rate, .. } => {
@@ -344,13 +410,19 @@ fn refuse(Refusal { short, global }: &Refusal) -> Rejection {
 }
 
 #[cold]
-fn unwritten() -> Rejection {
+pub(super) fn unwritten() -> Rejection {
     let told = "what is spent cannot be written down at the moment, and your budget is of money; ask again";
     Rejection::new(Reason::Overloaded, "budget", told).retry_after(AGAIN)
 }
 
 #[cold]
-fn away() -> Rejection {
+fn unchanged() -> Rejection {
+    let told = "an output limit was put where another one was";
+    Rejection::new(Reason::Internal, "budget", told)
+}
+
+#[cold]
+pub(super) fn away() -> Rejection {
     let told = "what is left of your limits cannot be known at the moment; ask again";
     Rejection::new(Reason::Overloaded, "budget", told).retry_after(AGAIN)
 }
@@ -373,16 +445,24 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<Held<B>>) -> Self::Future {
+    fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
         if self.layer.is_off() {
             return ResponseFuture::called(self.inner.call(req), None);
         }
         match self.admit(&req) {
             Ok(None) => ResponseFuture::called(self.inner.call(req), None),
-            Ok(Some(Admitted { riding, waits })) if waits.is_over() => {
-                ResponseFuture::called(self.inner.call(req), Some(riding))
-            }
-            Ok(Some(Admitted { riding, waits })) => {
+            Ok(Some(Admitted {
+                riding,
+                waits,
+                change,
+            })) => {
+                if !change.apply(&mut req) {
+                    riding.failed(Ended::Internal);
+                    return ResponseFuture::refused(unchanged());
+                }
+                if waits.is_over() {
+                    return ResponseFuture::called(self.inner.call(req), Some(riding));
+                }
                 // The one that is ready goes along.
                 let next = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, next);
@@ -394,12 +474,7 @@ where
                     riding: Some(riding),
                 }
             }
-            Err(refused) => ResponseFuture {
-                step: Step::Refused {
-                    error: Some(refused.into()),
-                },
-                riding: None,
-            },
+            Err(refused) => ResponseFuture::refused(refused),
         }
     }
 }
@@ -430,6 +505,15 @@ impl<S, R, F, C: Clock> ResponseFuture<S, R, F, C> {
             riding,
         }
     }
+
+    fn refused(why: Rejection) -> Self {
+        Self {
+            step: Step::Refused {
+                error: Some(why.into()),
+            },
+            riding: None,
+        }
+    }
 }
 
 impl<S, R, F, C: Clock> fmt::Debug for ResponseFuture<S, R, F, C> {
@@ -440,9 +524,9 @@ impl<S, R, F, C: Clock> fmt::Debug for ResponseFuture<S, R, F, C> {
     }
 }
 
-impl<S, R, C, B> Future for ResponseFuture<S, R, S::Future, C>
+impl<S, Q, C, B> Future for ResponseFuture<S, Request<Held<Q>>, S::Future, C>
 where
-    S: Service<R, Response = Response<B>>,
+    S: Service<Request<Held<Q>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     C: Clock,
     B: Body<Data = Bytes, Error = BoxError>,
@@ -454,26 +538,30 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProj::Waiting { waits, waiting } => {
-                    match ready!(waits.poll(cx)) {
-                        Ok(leases) => {
-                            if let (Some(riding), Some(leases)) = (this.riding.as_mut(), leases) {
-                                riding.reserved(leases);
+                    const ONCE: &str = "a future is not polled after it was ready";
+                    let (_, req) = waiting.as_mut().expect(ONCE);
+                    let refused = match ready!(waits.poll(req, cx)) {
+                        Err(refused) => Some((refused, Ended::Refused)),
+                        Ok(None) => None,
+                        Ok(Some(got)) => {
+                            if let Some(riding) = this.riding.as_mut() {
+                                riding.reserved(got.leases, got.worst);
                             }
+                            let changed = got.lower.is_none_or(|lower| lower.apply(req));
+                            (!changed).then(|| (unchanged(), Ended::Internal))
                         }
-                        Err(refused) => {
-                            *waits = Waits::default();
-                            if let Some(riding) = this.riding.take() {
-                                riding.failed(Ended::Refused);
-                            }
-                            return Poll::Ready(Err(refused.into()));
+                    };
+                    if let Some((refused, ended)) = refused {
+                        *waits = Waits::default();
+                        if let Some(riding) = this.riding.take() {
+                            riding.failed(ended);
                         }
+                        return Poll::Ready(Err(refused.into()));
                     }
                     if !waits.is_over() {
                         continue;
                     }
-                    let (mut inner, req) = waiting
-                        .take()
-                        .expect("a future is not polled after it was ready");
+                    let (mut inner, req) = waiting.take().expect(ONCE);
                     let inner = inner.call(req);
                     this.step.set(Step::Called { inner });
                 }

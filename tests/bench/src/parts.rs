@@ -3,6 +3,7 @@
 //! Each part is measured in turns with the same work without it; what is told is the difference of the medians.
 
 mod guards;
+mod shared;
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -40,6 +41,7 @@ pub(crate) fn run() {
     println!("| wire | {request:.0} | {event:.0} |");
     println!("| hygiene | {:.0} | none of its code runs |", hygiene());
     guards::each(|part, request| println!("| {part} | {request:.0} | none of its code runs |"));
+    shared::each(|part, request| println!("| {part} | {request:.0} | none of its code runs |"));
     let (request, event) = breaker();
     println!("| breaker, closed | {request:.0} | {event:.0} |");
     let (request, event) = concurrency();

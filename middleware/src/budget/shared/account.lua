@@ -99,6 +99,8 @@ local at = redis.call('HMGET', sums, unpack(FIELDS))
 local today = dates(number(clock[1]))
 local epoch = number(at[1] or now)
 local date, spent, reserved, base = {}, {}, {}, {}
+-- A look alone makes no account.
+local changed = not at[1] and verb ~= 'look'
 for i = 1, 4 do
   spent[i], reserved[i], base[i] = money(at[4 + i]), money(at[8 + i]), money(at[12 + i])
 end
@@ -107,13 +109,12 @@ for i = 1, 3 do
   date[i] = number(at[1 + i] or 0)
   if today[i] > date[i] then
     date[i], spent[i], reserved[i], base[i] = today[i], {0, 0}, {0, 0}, {0, 0}
+    changed = changed or at[1]
   end
 end
 local us, rest = number(at[17] or 0), number(at[18] or 0)
 local rate = {number(at[19] or 0), number(at[20] or 0)}
 local turn, taken, lows = number(at[21] or 0), number(at[22] or 0), at[23] or ''
--- A look alone makes no account.
-local changed = not at[1] and verb ~= 'look'
 
 -- What a gateway knows of an account that is older than this one: the store has forgotten it, and it goes on from there.
 if ARGV[3] ~= '' then

@@ -1,23 +1,4 @@
 //! Budgets that several processes share: the accounts are in a [`Store`], and each request asks it once.
-//!
-//! **Once.** Each attempt at an admission has an id of its own; reserving, settling and giving back apply once, however often they are
-//! sent. What is not answered in time is given back, should it have been reserved after all. An end that could not be told is kept, at
-//! most 65,536 of them, and told when the store is there again.
-//!
-//! **The caller first**, then all together: who has nothing left takes nothing from the others, not for a moment. That is one trip, and two
-//! where there is a global budget. What was reserved first is given back where the second says no.
-//!
-//! **Lost.** What a process has reserved holds for 30 s after it was heard last; [`keep`](Shared::keep) has it heard, once for all its
-//! reservations of an account. What is not settled by then is charged as it stands; should it end after all within the hour, that is put
-//! right.
-//!
-//! **Away.** What `on_error: local` leaves to this process is what was left when the store was heard last, divided by the replicas; tokens
-//! come back at that part of their rate, money does not. What was never heard of is refused. What was spent meanwhile, and what still
-//! runs, is told before anything else is asked. A store that has forgotten the accounts is told what they were when they were heard last;
-//! what was reserved and runs is unknown to it until it ends, and is charged then.
-//!
-//! **Time** is the store's, and so are the windows. What is known here of an account that was used within a minute is a second old at
-//! most, of others ten.
 
 mod alone;
 mod call;
@@ -58,6 +39,49 @@ use crate::{
 };
 
 /// Accounts that several processes share. Clones are the same; [`keep`](Self::keep) has to run beside what uses them.
+///
+/// **Once.** Each attempt at an admission has an id of its own; reserving, settling and giving back apply once, however often they are
+/// sent. What is not answered in time is given back, should it have been reserved after all. An end that could not be told is kept, at
+/// most 65,536 of them, and told when the store is there again.
+///
+/// **The caller first**, then all together: who has nothing left takes nothing from the others, not for a moment. That is one trip, and two
+/// where there is a global budget. What was reserved first is given back where the second says no.
+///
+/// **Lost.** What a process has reserved holds for 30 s after it was heard last; [`keep`](Self::keep) has it heard, once for all its
+/// reservations of an account. What is not settled by then is charged as it stands; should it end after all within the hour, that is put
+/// right.
+///
+/// **Away.** What `on_error: local` leaves to this process is what was left when the store was heard last, divided by the replicas; tokens
+/// come back at that part of their rate, money does not. What was never heard of is refused. What was spent meanwhile, and what still
+/// runs, is told before anything else is asked. A store that has forgotten the accounts is told what they were when they were heard last;
+/// what was reserved and runs is unknown to it until it ends, and is charged then; an end of which nobody heard whether it was told before
+/// that counts again.
+///
+/// **Time** is the store's, and so are the windows. What is known here of an account that was used within a minute is a second old at
+/// most, of others ten.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tollgate_middleware::{
+///     budget::Shared,
+///     store::{Away, Call, Contact, OnError, Promise, Store},
+/// };
+///
+/// /// A store that nobody has reached yet: whoever has a limit is refused.
+/// struct Nowhere;
+///
+/// impl Store for Nowhere {
+///     fn run(&self, _: Call) -> Promise {
+///         Promise::kept(Err(Away::Unsent))
+///     }
+///     fn contact(&self) -> Contact { Contact::Never }
+///     fn replicas(&self) -> u32 { 2 }
+///     fn on_error(&self) -> OnError { OnError::Local }
+/// }
+///
+/// let shared = Shared::new(Arc::new(Nowhere), 0);
+/// assert_eq!((shared.sums(Some("team-a")), shared.untold()), (None, 0));
+/// ```
 #[derive(Clone)]
 pub struct Shared {
     all: Arc<Inner>,
@@ -134,11 +158,11 @@ struct Counts {
 
 /// How often it is seen what was answered.
 const TURN: Duration = Duration::from_millis(50);
-/// How often accounts are gone through, and ends are told again.
+/// How often accounts are gone through.
 const SCAN: Duration = Duration::from_secs(1);
 /// Ends that are kept, and how many of them are told at once.
 const KEPT: usize = 65_536;
-const AT_ONCE: usize = 1_000;
+const AT_ONCE: usize = 256;
 /// How long an end may take to be told when a process ends.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -271,16 +295,16 @@ impl Shared {
     /// One turn of [`keep`](Self::keep).
     fn turn(&self, now: Instant, wall: SystemTime) {
         let now = self.nanos(now);
-        self.collect(now, wall);
+        let failed = self.collect(now, wall);
         let scan = u64::try_from(SCAN.as_nanos()).unwrap_or(u64::MAX);
         let last = self.all.scanned.load(Ordering::Relaxed);
+        if !failed && self.store.contact() == Contact::Up {
+            self.tell_again();
+        }
         if last != u64::MAX && now.saturating_sub(last) < scan {
             return;
         }
         self.all.scanned.store(now, Ordering::Relaxed);
-        if self.store.contact() == Contact::Up {
-            self.tell_again();
-        }
         let mut places: Vec<_> = self.places().values().cloned().collect();
         places.push(self.all.global.clone());
         for place in places {
@@ -294,20 +318,22 @@ impl Shared {
         }
     }
 
-    /// Sees what was answered.
-    fn collect(&self, now: u64, wall: SystemTime) {
+    /// Sees what was answered; whether an end could not be told.
+    fn collect(&self, now: u64, wall: SystemTime) -> bool {
         let flying = std::mem::take(&mut self.errands().flying);
-        let mut still = Vec::new();
+        let (mut still, mut failed) = (Vec::new(), false);
         for (errand, mut promise) in flying {
             match promise.take() {
                 None => still.push((errand, promise)),
                 Some(answer) => {
                     let answer = answer.ok().and_then(|numbers| Answer::read(&numbers));
+                    failed |= answer.is_none() && matches!(errand, Errand::Settle(_));
                     self.answered(errand, answer, now, wall);
                 }
             }
         }
         self.errands().flying.append(&mut still);
+        failed
     }
 
     fn answered(&self, errand: Errand, answer: Option<Answer>, now: u64, wall: SystemTime) {

@@ -16,7 +16,7 @@ use tower::{Service, service_fn};
 use super::{
     super::{
         super::{
-            BudgetLayer, Happened, Ledger, Period, Policy, Rate, Shared, Terms, Usd,
+            BudgetLayer, Happened, Ledger, OnShort, Period, Policy, Rate, Shared, Terms, Usd,
             money::Budget,
             tests::{ask, chat, policy, post, why},
         },
@@ -28,6 +28,7 @@ use crate::{
     body::Held,
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
+    facts::OutputLimit,
     record::{Attempt, Charge, Record, Source},
     store::{Away, Contact, OnError, Store, fake::Fake},
 };
@@ -339,16 +340,21 @@ async fn away_tokens_come_back_at_a_part_of_their_rate() {
     let Some((server, [process, other])) = two(terms) else {
         return;
     };
-    // 29 bytes are 10 tokens and a quarter more.
     let ask_for = |tokens: u64| {
         let body = format!(r#"{{"model":"m","max_tokens":{tokens}}}"#);
         post("/v1/chat/completions", &body)
     };
+    let standing = |req: &Request<Held<Script>>| {
+        let record = req.extensions().get::<Record>().unwrap().clone();
+        move || record.with_standings(|all| (all[0].quota, all[0].left))
+    };
     let req = ask_for(20);
-    let record = req.extensions().get::<Record>().unwrap().clone();
+    let told = standing(&req);
     let answer = ask(&other.layer, charging(40), req).await.unwrap();
-    let told = record.with_standings(|all| (all[0].quota, all[0].left));
-    assert_eq!(told, (100, 67));
+    let (quota, left) = told();
+    // What is reserved for the input is the estimate's affair.
+    let input = 100 - left - 20;
+    assert!(quota == 100 && (1..20).contains(&input), "{left}");
     drop(answer);
     let mut since = 0;
     pass(&server, &mut since, 10).await;
@@ -357,19 +363,18 @@ async fn away_tokens_come_back_at_a_part_of_their_rate() {
     process.wire.is(Mood::Away);
     // 30 of 100 are taken, and so 15 of 50.
     let req = ask_for(10);
-    let record = req.extensions().get::<Record>().unwrap().clone();
+    let told = standing(&req);
     let answer = ask(&process.layer, charging(35), req).await.unwrap();
-    let told = record.with_standings(|all| (all[0].quota, all[0].left));
-    assert_eq!(told, (50, 12));
+    assert_eq!(told(), (50, 35 - 10 - input));
     drop(answer);
     let refused = ask(&process.layer, charging(1), ask_for(10))
         .await
         .err()
         .unwrap();
     let wait = Rejection::find(&*refused).unwrap().wait().unwrap();
-    // 23 are asked for, none is there, and half a token comes back each second.
-    assert_eq!(wait, Duration::from_secs(46));
-    pass(&server, &mut since, 46).await;
+    // None is there, and half a token comes back each second.
+    assert_eq!(wait, Duration::from_secs(2 * (10 + input)));
+    pass(&server, &mut since, wait.as_secs()).await;
     ask(&process.layer, charging(1), ask_for(10)).await.unwrap();
 }
 
@@ -456,6 +461,44 @@ async fn a_store_that_has_forgotten_is_told() {
         why(ask(&both[0].layer, charging(1), chat()).await),
         Reason::InsufficientQuota
     );
+}
+
+/// Where less is left than a request asks for, it is made to ask for that.
+#[tokio::test(start_paused = true)]
+async fn clamped_it_asks_for_what_the_store_has_left() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let server = Arc::new(server);
+    let clamps = Policy {
+        on_short: OnShort::Clamp,
+        ..policy(money(10.0))
+    };
+    let process = Process::new(Wire::to(&server), clamps);
+    served(&process, 3).await;
+    let limits = Arc::new(Mutex::new(Vec::new()));
+    let heard = limits.clone();
+    let inner = service_fn(move |req: Request<Held<Script>>| {
+        let heard = heard.clone();
+        async move {
+            let limit = req.extensions().get::<OutputLimit>().map(|it| it.tokens);
+            let body = req.into_body().collect().await.map_err(|_| "a body")?;
+            let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+            heard.lock().unwrap().push((limit, body));
+            Ok::<_, BoxError>(Response::new(Script::empty()))
+        }
+    });
+    let body = r#"{"model":"m","max_tokens":20}"#;
+    let answer = ask(&process.layer, inner, post("/v1/chat/completions", body))
+        .await
+        .unwrap();
+    assert_eq!(spent(&server), (3.0, 7.0));
+    let asked = limits.lock().unwrap().remove(0);
+    let expected = r#"{"model":"m","max_tokens":7}"#;
+    assert_eq!((asked.0, &*asked.1), (Some(7), expected));
+    drop(answer);
+    // Nobody metered it: all that was reserved is charged.
+    assert_eq!(spent(&server), (10.0, 0.0));
 }
 
 /// A client that leaves while the store is asked leaves nothing behind.

@@ -1,0 +1,1 @@
+../../middleware/src/budget/shared/account.lua

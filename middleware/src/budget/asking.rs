@@ -1,0 +1,161 @@
+//! What a request waits for before it is sent.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Instant, SystemTime},
+};
+
+use http::Request;
+
+use super::{
+    account::Worst,
+    clamp::Lower,
+    journal::Receipt,
+    ledger::{Agreed, Owner, Refusal},
+    policy::Policy,
+    reckoned::Reckoned,
+    service::{asked, away, refuse, unwritten},
+    shared::{Denied, Leases, Reserving, Shared},
+};
+use crate::{body::Held, dialect, error::Rejection, record::Record};
+
+/// What has to be there before a request is sent. All of it is on its way at once.
+#[derive(Default)]
+pub(super) struct Waits {
+    pub(super) receipt: Option<Receipt>,
+    pub(super) asking: Option<Box<Asking>>,
+}
+
+/// Asks a shared store, for less where there is not enough and the policy wants that.
+pub(super) struct Asking {
+    reserving: Reserving,
+    shared: Shared,
+    policy: Arc<Policy>,
+    owner: Owner,
+    agreed: Agreed,
+    reckoned: Reckoned,
+    record: Option<Record>,
+    at: (Instant, SystemTime),
+    lower: Option<Box<Lower>>,
+}
+
+/// What was reserved in a shared store.
+pub(super) struct Got {
+    pub(super) leases: Leases,
+    pub(super) worst: Worst,
+    /// What the request has to be changed to, for which it was reserved.
+    pub(super) lower: Option<Box<Lower>>,
+}
+
+impl Waits {
+    pub(super) fn is_over(&self) -> bool {
+        self.asking.is_none() && self.receipt.is_none()
+    }
+
+    /// What was reserved meanwhile, at once when it is: whoever asks must not lose it. Or why nothing is sent.
+    pub(super) fn poll<B>(
+        &mut self,
+        req: &Request<Held<B>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Got>, Rejection>> {
+        if let Some(receipt) = &mut self.receipt {
+            match Pin::new(receipt).poll(cx) {
+                Poll::Ready(Ok(())) => self.receipt = None,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(unwritten())),
+                Poll::Pending => {}
+            }
+        }
+        if let Some(asking) = &mut self.asking
+            && let Poll::Ready(answer) = asking.poll(req, cx)
+        {
+            self.asking = None;
+            return Poll::Ready(answer.map(Some));
+        }
+        if self.is_over() {
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Pending
+    }
+}
+
+impl Asking {
+    /// None if nothing is limited.
+    pub(super) fn new(
+        shared: &Shared,
+        policy: &Arc<Policy>,
+        (owner, agreed): (&Owner, &Agreed),
+        reckoned: &Reckoned,
+        record: Option<&Record>,
+        at: (Instant, SystemTime),
+    ) -> Option<Box<Self>> {
+        let reserving = shared.reserve(owner, agreed, &reckoned.worst(), record, at)?;
+        Some(Box::new(Self {
+            reserving,
+            shared: shared.clone(),
+            policy: policy.clone(),
+            owner: owner.clone(),
+            agreed: *agreed,
+            reckoned: reckoned.clone(),
+            record: record.cloned(),
+            at,
+            lower: None,
+        }))
+    }
+
+    /// How many tokens are reserved for the caller, if they are limited.
+    pub(super) fn tokens(&self) -> Option<u64> {
+        self.reserving.tokens()
+    }
+
+    fn poll<B>(
+        &mut self,
+        req: &Request<Held<B>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Got, Rejection>> {
+        loop {
+            let refusal = match Pin::new(&mut self.reserving).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(Denied::Away)) => return Poll::Ready(Err(away())),
+                Poll::Ready(Err(Denied::Short(refusal))) => refusal,
+                Poll::Ready(Ok(leases)) => {
+                    return Poll::Ready(Ok(Got {
+                        leases,
+                        worst: self.reckoned.worst(),
+                        lower: self.lower.take(),
+                    }));
+                }
+            };
+            if !self.asks_for_less(req, &refusal) {
+                return Poll::Ready(Err(refuse(&refusal)));
+            }
+        }
+    }
+
+    /// It asks for less each time, and so it comes to an end.
+    fn asks_for_less<B>(&mut self, req: &Request<Held<B>>, refusal: &Refusal) -> bool {
+        let facts = req.extensions();
+        let unrecorded;
+        let recognised = match &self.record {
+            Some(record) => record.recognised(),
+            None => {
+                let (uri, headers) = (req.uri(), req.headers());
+                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
+                &unrecorded
+            }
+        };
+        let asked = asked(req, recognised, facts.get());
+        let lower = self.policy.lower(req, &asked, &mut self.reckoned, refusal);
+        let Some(lower) = lower else { return false };
+        self.lower = Some(Box::new(lower));
+        let worst = self.reckoned.worst();
+        let again = self
+            .shared
+            .reserve(&self.owner, &self.agreed, &worst, None, self.at);
+        let Some(again) = again else { return false };
+        self.reserving = again;
+        true
+    }
+}
