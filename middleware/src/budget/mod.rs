@@ -69,6 +69,7 @@
 //! ```
 
 mod account;
+mod asked;
 mod clamp;
 mod journal;
 mod ledger;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -17,11 +17,12 @@ use tower_service::Service;
 
 use super::{
     account::{Short, Terms},
+    asked::{Asked, asked},
     clamp::{self, Lower},
     journal::{Admission, Journal, Receipt},
     ledger::{Ledger, Refusal},
     money::Dates,
-    policy::{Asked, OnShort, Policy, Question},
+    policy::{OnShort, Policy},
     reckoned::Reckoned,
     riding::{Inside, Riding, ended_by},
 };
@@ -29,10 +30,9 @@ use crate::{
     body::{Guarded, Held},
     clock::{Clock, SystemClock},
     conn::Conn,
-    dialect::{self, Operation, Recognised},
+    dialect,
     error::{BoxError, Reason, Rejection},
-    facts::{Caller, Intent, OutputLimit, PricedOnly, Route},
-    json::Value,
+    facts::{Caller, PricedOnly},
     record::{Ended, Record, Standing, Unit},
 };
 
@@ -131,61 +131,6 @@ impl Change {
             req.extensions_mut().insert(PricedOnly);
         }
         self.lower.is_none_or(|lower| lower.apply(req))
-    }
-}
-
-impl Policy {
-    /// What a request may cost at the most, by its facts; none for one that costs nothing, whatever comes.
-    ///
-    /// # Errors
-    ///
-    /// A refusal of what has no price, under a budget of money.
-    pub fn reckon<B>(&self, req: &Request<Held<B>>) -> Result<Option<Reckoned>, Rejection> {
-        let facts = req.extensions();
-        let agreed = self.agreed(facts.get::<Caller>());
-        let unrecorded;
-        let recognised = match facts.get::<Record>() {
-            Some(record) => record.recognised(),
-            None => {
-                let (uri, headers) = (req.uri(), req.headers());
-                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
-                &unrecorded
-            }
-        };
-        let routed = facts.get::<Route>();
-        self.worst(&agreed, &asked(req, recognised, routed))
-    }
-}
-
-/// What of a request is reckoned with.
-fn asked<'a, B>(
-    req: &'a Request<Held<B>>,
-    recognised: &'a Recognised,
-    routed: Option<&'a Route>,
-) -> Asked<'a> {
-    let facts = req.extensions();
-    let intent = facts.get::<Intent>();
-    Asked {
-        method: req.method(),
-        path: req.uri().path(),
-        recognised: Some(recognised),
-        intent,
-        limit: facts.get::<OutputLimit>().copied(),
-        question: Question {
-            model: match routed {
-                Some(Route {
-                    model: Some(model), ..
-                }) => Some(model),
-                _ => intent.and_then(Intent::model),
-            },
-            pin: routed.and_then(|route| route.pin.as_deref()),
-            bound: match intent {
-                Some(intent) => intent.continues(),
-                None => !matches!(recognised, Recognised::Surface(_)),
-            },
-        },
-        length: length(req.headers()).unwrap_or_default(),
-        background: asks_for_background(recognised, req.body()),
     }
 }
 
@@ -305,30 +250,6 @@ impl<S, C: Clock> Budgeted<S, C> {
         reckoned.most = Some(each * choices);
         Some(lower)
     }
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-}
-
-/// Whether the answer will be made when nobody looks: `background` of Responses.
-fn asks_for_background<B>(recognised: &Recognised, body: &Held<B>) -> bool {
-    let Recognised::Surface(surface) = recognised else {
-        return false;
-    };
-    if surface.operation != Operation::Responses {
-        return false;
-    }
-    let text = body.text();
-    memchr::memmem::find(&text, b"background").is_some()
-        && Value::parse(&text)
-            .and_then(|root| root.get("background")?.as_bool())
-            .unwrap_or(false)
 }
 
 fn standing(record: &Record, account: &super::Account, now: u64) {
