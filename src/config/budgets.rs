@@ -71,6 +71,7 @@ pub(crate) fn judge(
     (callers, routes, providers): (&[Caller], &[Route], &[Provider]),
     own: &[(String, Price)],
 ) {
+    shared(decoder, root);
     let money = layers.budget.global.is_some() || callers.iter().any(|it| it.budget.is_some());
     let tokens = callers.iter().any(|it| it.tokens.is_some());
     if layers.budget.off || !(money || tokens) {
@@ -111,6 +112,34 @@ pub(crate) fn judge(
             format!("{first} {others} no price: it is refused to those with a budget of money");
         let remedy = "add a price under `prices.overrides`, or set `unpriced: free`";
         decoder.warning(node.at, &format!("{path}.models"), message, remedy);
+    }
+}
+
+/// What is left in Redis is known when it answers: too late to ask for less.
+fn shared(decoder: &mut Decoder<'_, '_, '_>, root: &Node) {
+    let redis = root.member("state").and_then(|state| state.member("redis"));
+    if redis.is_none_or(|redis| is_word(Some(redis), "off")) {
+        return;
+    }
+    let short = |node: &'_ Node| {
+        let word = node
+            .member("layers")?
+            .member("budget")?
+            .member("on_short")?;
+        is_word(Some(word), "clamp").then_some(word.at)
+    };
+    let routes = root.member("routes").map_or(&[][..], Node::items);
+    let routes = routes.iter().enumerate();
+    let routes = routes.map(|(index, node)| (short(node), format!("routes[{index}].layers")));
+    let all = [(short(root), "layers".to_owned())]
+        .into_iter()
+        .chain(routes);
+    for (at, path) in all {
+        if let Some(at) = at {
+            let message = "`on_short: clamp` does not go with `state.redis`: what is left is known there alone";
+            let remedy = "write `on_short: refuse`";
+            decoder.error(at, &format!("{path}.budget.on_short"), message, remedy);
+        }
     }
 }
 

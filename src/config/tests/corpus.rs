@@ -41,6 +41,11 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "`layers.budget.on_short` must be one of",
     ),
     (
+        "layers: { budget: { on_short: clamp } }\nstate: { redis: { url: x } }",
+        "9:31",
+        "does not go with `state.redis`",
+    ),
+    (
         "callers: { a: { key: 0123456789abcdef0123, tokens: 5k/min } }\nlayers: { budget: off }",
         "9:52",
         "`callers.a.tokens` would limit nothing: `layers.budget` is off",
