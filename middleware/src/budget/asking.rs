@@ -12,12 +12,13 @@ use http::Request;
 
 use super::{
     account::Worst,
-    clamp::Lower,
+    asked::{Asked, asked},
+    clamp::{self, Lower},
     journal::Receipt,
     ledger::{Agreed, Owner, Refusal},
-    policy::Policy,
+    policy::{OnShort, Policy},
     reckoned::Reckoned,
-    service::{asked, away, refuse, unwritten},
+    service::{away, refuse, unwritten},
     shared::{Denied, Leases, Reserving, Shared},
 };
 use crate::{body::Held, dialect, error::Rejection, record::Record};
@@ -157,5 +158,30 @@ impl Asking {
         let Some(again) = again else { return false };
         self.reserving = again;
         true
+    }
+}
+
+impl Policy {
+    /// Asks for as little as is left, if the policy wants that and the request can.
+    pub(super) fn lower<B>(
+        &self,
+        req: &Request<Held<B>>,
+        asked: &Asked<'_>,
+        reckoned: &mut Reckoned,
+        refusal: &Refusal,
+    ) -> Option<Lower> {
+        if self.on_short == OnShort::Refuse {
+            return None;
+        }
+        let intent = asked.intent?;
+        let choices = u64::from(intent.choices());
+        let each = reckoned.fitting(refusal.short.left())? / choices;
+        if each == 0 {
+            return None;
+        }
+        let text = req.body().text();
+        let lower = clamp::lower(intent, asked.question.model, asked.limit, &text, each)?;
+        reckoned.most = Some(each * choices);
+        Some(lower)
     }
 }

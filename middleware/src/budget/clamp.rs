@@ -48,7 +48,7 @@ pub(super) fn lower(
     for limit in intent.limits() {
         let raw = text.get(limit.span.clone())?;
         let endless = spelling::is_endless(limit.name, raw);
-        let value = limit.value.or(endless.then_some(u64::MAX))?;
+        let value = limit.value.or_else(|| endless.then_some(u64::MAX))?;
         if value > each {
             lower.edits.push((limit.span.clone(), each.to_string()));
         }

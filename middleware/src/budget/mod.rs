@@ -72,6 +72,7 @@
 //! ```
 
 mod account;
+mod asked;
 mod asking;
 mod clamp;
 mod journal;

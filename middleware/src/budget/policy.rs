@@ -2,22 +2,17 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use http::Method;
-
 use super::{
     account::Terms,
+    asked::{Asked, Billed},
     ledger::{Agreed, Owner},
     money::{Budget, Usd},
-    reckoned::{Bound, Part, Reckoned, cost},
+    reckoned::{Part, Reckoned, cost},
 };
 use crate::{
-    dialect::{
-        Operation, Recognised,
-        spelling::{self, Spelling},
-    },
     error::{Reason, Rejection},
     estimate::Estimator,
-    facts::{Caller, Intent, OutputLimit},
+    facts::Caller,
     prices::{Price, Prices},
     record,
 };
@@ -99,36 +94,8 @@ pub enum Waste {
     Charge,
 }
 
-/// What is known of a request when it is reckoned up.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) method: &'a Method,
-    pub(super) path: &'a str,
-    pub(super) recognised: Option<&'a Recognised>,
-    pub(super) intent: Option<&'a Intent>,
-    pub(super) limit: Option<OutputLimit>,
-    pub(super) question: Question<'a>,
-    /// Bytes of a body that was not read, as far as it says.
-    pub(super) length: u64,
-    /// It asks to be answered where nobody sees what it costs.
-    pub(super) background: bool,
-}
-
 /// Output that is reserved where neither the request nor a table says how much there may be.
 pub const USUAL_OUTPUT: u64 = 4096;
-
-/// How a request is billed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Billed {
-    /// Not at all: lists, counts, what is stored.
-    Not,
-    /// By its input.
-    Input,
-    /// By its input and output.
-    Both,
-    /// Out of sight, or by nobody knows what.
-    Unseen,
-}
 
 impl Policy {
     /// Nothing is limited, at the built-in prices.
@@ -236,88 +203,6 @@ impl Policy {
 
 fn refusal(told: &'static str) -> Rejection {
     Rejection::new(Reason::ModelUnpriced, "budget", told)
-}
-
-impl Asked<'_> {
-    fn billed(&self) -> Billed {
-        use Operation as O;
-        if matches!(
-            *self.method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
-        ) {
-            return Billed::Not;
-        }
-        if self.background {
-            return Billed::Unseen;
-        }
-        let surface = match self.recognised {
-            Some(Recognised::Surface(surface)) => surface,
-            Some(Recognised::Prefixed(prefix)) if is_kept(self.path.get(prefix.end..)) => {
-                return Billed::Not;
-            }
-            _ => return Billed::Unseen,
-        };
-        match surface.operation {
-            O::Models | O::Model | O::CountTokens => Billed::Not,
-            O::Embeddings | O::Rerank | O::Moderations => Billed::Input,
-            _ => Billed::Both,
-        }
-    }
-
-    /// Tokens of the input for a model: an estimate and a quarter more.
-    fn input(&self, estimator: &Estimator, model: Option<&str>) -> u64 {
-        let prompt = match self.intent {
-            Some(intent) if intent.object().is_some() => intent.prompt(),
-            _ => (self.length, 0),
-        };
-        let tokens = estimator.prompt(model, prompt);
-        tokens.saturating_add(tokens.div_ceil(4))
-    }
-
-    /// Tokens of the output: what the request limits it to, else as much as there may be of the model; for each alternative.
-    fn output(&self, price: Option<&Price>) -> (u64, Bound) {
-        if let Some(limit) = self.limit {
-            return (limit.tokens, Bound::Request);
-        }
-        let said = self
-            .intent
-            .and_then(|intent| said(intent, self.question.model));
-        let known = || price.and_then(|price| price.max_output);
-        let (each, bound) = match (said, known()) {
-            (Some(said), _) => (said, Bound::Request),
-            (None, Some(most)) => (most, Bound::Model),
-            (None, None) => (USUAL_OUTPUT, Bound::Usual),
-        };
-        let choices = self.intent.map_or(1, Intent::choices);
-        (each.saturating_mul(u64::from(choices)), bound)
-    }
-}
-
-/// Whether it is only about what a provider keeps, behind the prefix of its API: a file is stored, or something is called off. What a
-/// file is for is paid for elsewhere.
-fn is_kept(rest: Option<&str>) -> bool {
-    let rest = rest.unwrap_or_default();
-    let within = |folder: &str| {
-        let rest = rest.strip_prefix(folder);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    within("/files") || within("/uploads") || rest.ends_with("/cancel")
-}
-
-/// The output of each alternative that a body limits itself to: by a member that binds whoever serves it, and of several the largest;
-/// none where one is no number, or means without end.
-fn said(intent: &Intent, model: Option<&str>) -> Option<u64> {
-    let binding = match Spelling::of(intent.surface(), model) {
-        Spelling::Known(binding, _) => binding,
-        Spelling::Chat => spelling::CHAT,
-        Spelling::None | Spelling::Unknown => return None,
-    };
-    let limits = intent.limits().iter();
-    let limits = limits.filter(|limit| binding.contains(&limit.name));
-    limits
-        .map(|limit| limit.value)
-        .reduce(|one, other| Some(one?.max(other?)))
-        .flatten()
 }
 
 impl Policy {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -17,13 +17,13 @@ use tower_service::Service;
 
 use super::{
     account::{Short, Terms},
+    asked::asked,
     asking::{Asking, Waits},
-    clamp::{self, Lower},
+    clamp::Lower,
     journal::{Admission, Journal},
     ledger::{Agreed, Ledger, Refusal},
     money::Dates,
-    policy::{Asked, OnShort, Policy, Question},
-    reckoned::Reckoned,
+    policy::Policy,
     riding::{Inside, Riding, ended_by},
     shared::{Leases, Shared},
 };
@@ -31,10 +31,9 @@ use crate::{
     body::{Guarded, Held},
     clock::{Clock, SystemClock},
     conn::Conn,
-    dialect::{self, Operation, Recognised},
+    dialect,
     error::{BoxError, Reason, Rejection},
-    facts::{Caller, Intent, OutputLimit, PricedOnly, Route},
-    json::Value,
+    facts::{Caller, PricedOnly},
     record::{Ended, Record, Standing, Unit},
 };
 
@@ -158,84 +157,6 @@ impl Change {
     }
 }
 
-impl Policy {
-    /// What a request may cost at the most, by its facts; none for one that costs nothing, whatever comes.
-    ///
-    /// # Errors
-    ///
-    /// A refusal of what has no price, under a budget of money.
-    pub fn reckon<B>(&self, req: &Request<Held<B>>) -> Result<Option<Reckoned>, Rejection> {
-        let facts = req.extensions();
-        let agreed = self.agreed(facts.get::<Caller>());
-        let unrecorded;
-        let recognised = match facts.get::<Record>() {
-            Some(record) => record.recognised(),
-            None => {
-                let (uri, headers) = (req.uri(), req.headers());
-                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
-                &unrecorded
-            }
-        };
-        let routed = facts.get::<Route>();
-        self.worst(&agreed, &asked(req, recognised, routed))
-    }
-
-    /// Asks for as little as is left, if the policy wants that and the request can.
-    pub(super) fn lower<B>(
-        &self,
-        req: &Request<Held<B>>,
-        asked: &Asked<'_>,
-        reckoned: &mut Reckoned,
-        refusal: &Refusal,
-    ) -> Option<Lower> {
-        if self.on_short == OnShort::Refuse {
-            return None;
-        }
-        let intent = asked.intent?;
-        let choices = u64::from(intent.choices());
-        let each = reckoned.fitting(refusal.short.left())? / choices;
-        if each == 0 {
-            return None;
-        }
-        let text = req.body().text();
-        let lower = clamp::lower(intent, asked.question.model, asked.limit, &text, each)?;
-        reckoned.most = Some(each * choices);
-        Some(lower)
-    }
-}
-
-/// What of a request is reckoned with.
-pub(super) fn asked<'a, B>(
-    req: &'a Request<Held<B>>,
-    recognised: &'a Recognised,
-    routed: Option<&'a Route>,
-) -> Asked<'a> {
-    let facts = req.extensions();
-    let intent = facts.get::<Intent>();
-    Asked {
-        method: req.method(),
-        path: req.uri().path(),
-        recognised: Some(recognised),
-        intent,
-        limit: facts.get::<OutputLimit>().copied(),
-        question: Question {
-            model: match routed {
-                Some(Route {
-                    model: Some(model), ..
-                }) => Some(model),
-                _ => intent.and_then(Intent::model),
-            },
-            pin: routed.and_then(|route| route.pin.as_deref()),
-            bound: match intent {
-                Some(intent) => intent.continues(),
-                None => !matches!(recognised, Recognised::Surface(_)),
-            },
-        },
-        length: length(req.headers()).unwrap_or_default(),
-        background: asks_for_background(recognised, req.body()),
-    }
-}
-
 impl<S, C: Clock> Budgeted<S, C> {
     /// Reserves; none if the request costs nothing, whatever comes.
     fn admit<B>(&self, req: &Request<Held<B>>) -> Result<Option<Admitted<C>>, Rejection> {
@@ -345,30 +266,6 @@ impl<S, C: Clock> Budgeted<S, C> {
             },
         }))
     }
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-}
-
-/// Whether the answer will be made when nobody looks: `background` of Responses.
-fn asks_for_background<B>(recognised: &Recognised, body: &Held<B>) -> bool {
-    let Recognised::Surface(surface) = recognised else {
-        return false;
-    };
-    if surface.operation != Operation::Responses {
-        return false;
-    }
-    let text = body.text();
-    memchr::memmem::find(&text, b"background").is_some()
-        && Value::parse(&text)
-            .and_then(|root| root.get("background")?.as_bool())
-            .unwrap_or(false)
 }
 
 fn standing(record: &Record, account: &super::Account, now: u64) {

@@ -1,7 +1,7 @@
 //! Who pays, and once: through retries, and for a caller that is no more.
 
 use serde_json::Value;
-use tollgate_testing::upstream::{Framing, Gate, Script, Upstream};
+use tollgate_testing::upstream::{Framing, Gate, Script, Seen, Upstream};
 
 use super::{BODY, CHAT, answer, ask, file, folder, upstream};
 use crate::harness::{Ask, CALLER, Stage};
@@ -26,6 +26,53 @@ async fn what_is_made_once_more_is_charged_once() {
         assert_eq!(line["cost_usd"], 1.0);
     }
     assert_eq!(ask(&stage, "none", BODY).await.status(), 429);
+    stage.stop().await;
+}
+
+/// The webhook is told of each share once, of the caller's budget and of that of all.
+#[tokio::test]
+async fn shares_of_a_budget_are_told_once() {
+    let (upstream, receiver, dir) = (upstream(3, 1).await, Upstream::start().await, folder());
+    receiver.serve_default(Script::answer(200, "text/plain", "thanks"));
+    let more = format!(
+        "layers: {{ budget: {{ global: 8usd/month }} }}\ntelemetry: {{ webhook: {{ url: 'http://{}/' }} }}\n",
+        receiver.addr()
+    );
+    let stage = Stage::start(&file(&upstream, "budget: 5usd/month", dir.path(), &more));
+    for at in 0..5 {
+        let id = format!("share-{at}");
+        assert_eq!(ask(&stage, &id, BODY).await.status(), 200);
+        stage.line(&id).await;
+    }
+    let shares = |seen: &Seen| {
+        let events = seen.exchanges.iter().flat_map(|post| {
+            let events = post.json()["events"].as_array().cloned();
+            events.unwrap_or_default()
+        });
+        let shares = events.filter(|event| event["type"] == "budget.threshold");
+        let told = |it: Value| {
+            (
+                it["caller"].clone(),
+                it["percent"].clone(),
+                it["spent_usd"].clone(),
+            )
+        };
+        shares.map(told).collect::<Vec<_>>()
+    };
+    // Those of requests come behind them.
+    let told = receiver.wait_for(|seen| shares(seen).len() >= 4).await;
+    let mut told = shares(&told);
+    told.sort_by_key(|(who, percent, _)| (who.is_null(), percent.as_u64()));
+    let own = |percent: u8, spent: u8| (Value::from("a"), percent.into(), f64::from(spent).into());
+    assert_eq!(
+        told,
+        [
+            own(50, 3),
+            own(80, 4),
+            own(100, 5),
+            (Value::Null, 50.into(), 4.0.into()),
+        ]
+    );
     stage.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 mod alone;
 mod call;
+mod keep;
 mod lease;
 mod place;
 
@@ -13,18 +14,14 @@ pub(super) use self::lease::{Denied, Leases, Reserving};
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    pin::pin,
     sync::{
         Arc, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::Instant,
 };
 
-use self::{
-    call::{Amount, Answer},
-    place::{Due, Place},
-};
+use self::{call::Amount, place::Place};
 use super::{
     account::Terms,
     journal::Threshold,
@@ -33,8 +30,7 @@ use super::{
 };
 use crate::{
     chance::Chance,
-    clock::{Clock, Timer},
-    store::{Contact, Promise, Store},
+    store::{Call, Contact, Promise, Store},
     sync::{Mutex, MutexGuard},
 };
 
@@ -156,16 +152,6 @@ struct Counts {
     dropped: AtomicU64,
 }
 
-/// How often it is seen what was answered.
-const TURN: Duration = Duration::from_millis(50);
-/// How often accounts are gone through.
-const SCAN: Duration = Duration::from_secs(1);
-/// Ends that are kept, and how many of them are told at once.
-const KEPT: usize = 65_536;
-const AT_ONCE: usize = 256;
-/// How long an end may take to be told when a process ends.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 impl Shared {
     /// The accounts of this store; room for so many of names that are not from a list that ends.
     pub fn new(store: Arc<dyn Store>, most: usize) -> Self {
@@ -261,152 +247,9 @@ impl Shared {
         untold + places.filter(|place| !place.is_told()).count()
     }
 
-    /// Keeps the accounts: renews what is reserved, tells what could not be told, and sees how they stand. It never ends, and is dropped
-    /// with what it runs beside.
-    pub async fn keep<C: Clock>(&self, clock: C) {
-        let mut timer = pin!(clock.sleep_until(clock.now()));
-        loop {
-            timer.as_mut().await;
-            self.turn(clock.now(), clock.wall());
-            timer.as_mut().reset(clock.now() + TURN);
-        }
-    }
-
-    /// Waits until the store knows all that has ended, a second at most: before a process ends.
-    pub async fn flush<C: Clock>(&self, clock: C) {
-        let until = clock.now() + PATIENCE;
-        let mut timer = pin!(clock.sleep_until(clock.now()));
-        loop {
-            timer.as_mut().await;
-            self.turn(clock.now(), clock.wall());
-            let now = clock.now();
-            if self.untold() == 0 || now >= until {
-                return;
-            }
-            timer.as_mut().reset(now + TURN / 5);
-        }
-    }
-
     fn nanos(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(*self.all.origin.get_or_init(|| now));
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// One turn of [`keep`](Self::keep).
-    fn turn(&self, now: Instant, wall: SystemTime) {
-        let now = self.nanos(now);
-        let failed = self.collect(now, wall);
-        let scan = u64::try_from(SCAN.as_nanos()).unwrap_or(u64::MAX);
-        let last = self.all.scanned.load(Ordering::Relaxed);
-        if !failed && self.store.contact() == Contact::Up {
-            self.tell_again();
-        }
-        if last != u64::MAX && now.saturating_sub(last) < scan {
-            return;
-        }
-        self.all.scanned.store(now, Ordering::Relaxed);
-        let mut places: Vec<_> = self.places().values().cloned().collect();
-        places.push(self.all.global.clone());
-        for place in places {
-            self.tell(&place);
-            if let Some(due) = place.due(now) {
-                let renews = due == Due::Renew || place.holds();
-                let process = self.process();
-                let call = place.look(renews.then_some(&*process));
-                self.send(call, Errand::Look(place, renews));
-            }
-        }
-    }
-
-    /// Sees what was answered; whether an end could not be told.
-    fn collect(&self, now: u64, wall: SystemTime) -> bool {
-        let flying = std::mem::take(&mut self.errands().flying);
-        let (mut still, mut failed) = (Vec::new(), false);
-        for (errand, mut promise) in flying {
-            match promise.take() {
-                None => still.push((errand, promise)),
-                Some(answer) => {
-                    let answer = answer.ok().and_then(|numbers| Answer::read(&numbers));
-                    failed |= answer.is_none() && matches!(errand, Errand::Settle(_));
-                    self.answered(errand, answer, now, wall);
-                }
-            }
-        }
-        self.errands().flying.append(&mut still);
-        failed
-    }
-
-    fn answered(&self, errand: Errand, answer: Option<Answer>, now: u64, wall: SystemTime) {
-        match (errand, answer) {
-            (Errand::Settle(settle), None) => self.keep_end(settle),
-            (Errand::Settle(settle), Some(answer)) => self.heard(&settle.place, &answer, now, wall),
-            (Errand::Tell(place, number), answer) => {
-                place.told(answer.map(|_| number));
-                if let Some(answer) = answer {
-                    self.heard(&place, &answer, now, wall);
-                    self.tell(&place);
-                }
-            }
-            (Errand::Look(place, renews), Some(answer)) => {
-                if renews {
-                    place.renewed(now);
-                }
-                self.heard(&place, &answer, now, wall);
-            }
-            (Errand::Look(..), None) => {}
-        }
-    }
-
-    /// The store has answered.
-    fn heard(&self, place: &Arc<Place>, answer: &Answer, now: u64, wall: SystemTime) {
-        place.heard(answer, now);
-        if answer.lost > 0 {
-            self.all
-                .counts
-                .lost
-                .fetch_add(answer.lost, Ordering::Relaxed);
-        }
-        let (Some(percent), Some(tell)) = (answer.crossed, &self.all.tell) else {
-            return;
-        };
-        if let Some(budget) = place.budget() {
-            tell(&Threshold {
-                account: place.name.clone(),
-                budget,
-                percent,
-                spent: answer.known.spent[budget.per as usize],
-                at: wall,
-            });
-        }
-    }
-
-    /// Keeps an end that could not be told.
-    fn keep_end(&self, settle: Settle) {
-        let mut errands = self.errands();
-        errands.failed.push_back(settle);
-        if errands.failed.len() > KEPT {
-            errands.failed.pop_front();
-            drop(errands);
-            self.all.counts.dropped.fetch_add(1, Ordering::Relaxed);
-            // Nobody renews what was reserved so far, and so what is dropped does not stay reserved for ever. What runs is put right
-            // when it ends.
-            self.all.turn.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn tell_again(&self) {
-        let again: Vec<_> = {
-            let mut errands = self.errands();
-            let count = errands.failed.len().min(AT_ONCE);
-            errands.failed.drain(..count).collect()
-        };
-        self.all
-            .counts
-            .late
-            .fetch_add(again.len() as u64, Ordering::Relaxed);
-        for settle in again {
-            self.send_end(settle);
-        }
     }
 
     /// Tells the store what only this process knows of an account.
@@ -426,7 +269,7 @@ impl Shared {
         self.send(call, Errand::Settle(settle));
     }
 
-    fn send(&self, call: crate::store::Call, errand: Errand) {
+    fn send(&self, call: Call, errand: Errand) {
         let promise = self.store.run(call);
         self.errands().flying.push((errand, promise));
     }

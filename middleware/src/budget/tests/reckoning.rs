@@ -12,7 +12,7 @@ use crate::{
     budget::{Bound, BudgetLayer, Ledger, Offer, Policy, Terms, USUAL_OUTPUT, Unpriced, Usd},
     error::{BoxError, Reason},
     estimate::{Estimator, Family, Side},
-    facts::{Caller, OutputLimit, PricedOnly},
+    facts::{Caller, Intent, OutputLimit, PricedOnly},
     prices::Price,
 };
 
@@ -171,6 +171,13 @@ fn a_picture_is_a_fixed_sum_and_its_base64_no_text() {
     let (small, large) = (input(&small), input(&large));
     assert_eq!(small, large);
     assert!((1250..1400).contains(&large), "{large}");
+    // So is a file in a form, however long it is.
+    let mut form = post("/v1/audio/transcriptions", "x");
+    form.extensions_mut().remove::<Intent>();
+    form.headers_mut()
+        .insert("content-length", 20_000_000.into());
+    let reckoned = policy.reckon(&form).unwrap().unwrap();
+    assert_eq!(reckoned.dearest().input, 1250);
 }
 
 #[test]

@@ -20,7 +20,9 @@ use super::{
             money::Budget,
             tests::{ask, chat, policy, post, why},
         },
-        call::{About, Answer, Keys, Known, words},
+        Settle,
+        call::{About, Amount, Answer, Keys, Known, words},
+        keep::KEPT,
     },
     Mood, NOON, Server, Wire,
 };
@@ -499,6 +501,26 @@ async fn clamped_it_asks_for_what_the_store_has_left() {
     drop(answer);
     // Nobody metered it: all that was reserved is charged.
     assert_eq!(spent(&server), (10.0, 0.0));
+}
+
+/// Ends are kept within bounds; what was reserved for the one that is dropped is left to be lost, under a name that nobody renews.
+#[test]
+fn ends_that_are_too_many_are_dropped_and_counted() {
+    let shared = Shared::new(Arc::new(Fake::new(|_| Err(Away::Refused))), 0);
+    let before = shared.process();
+    let mut failed = Vec::new();
+    failed.resize_with(KEPT + 1, || Settle {
+        place: shared.all.global.clone(),
+        id: "p.1".into(),
+        terms: Terms::default(),
+        used: Amount::default(),
+        at: None,
+    });
+    let (any, dropped) = shared.errands().keep(&mut failed);
+    assert!(any);
+    shared.dropped(dropped);
+    assert_eq!((shared.untold(), shared.happened().dropped), (KEPT, 1));
+    assert_ne!(shared.process(), before);
 }
 
 /// A client that leaves while the store is asked leaves nothing behind.
