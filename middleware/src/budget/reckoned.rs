@@ -43,18 +43,33 @@ impl Reckoned {
     /// What is reserved: the most tokens, and the most money.
     pub fn worst(&self) -> Worst {
         let times = self.times;
-        let parts = self.parts.iter().map(|part| part.within(self.most));
-        parts.fold(Worst::default(), |worst, part| Worst {
-            tokens: worst.tokens.max(part.tokens().saturating_mul(times)),
-            cost: worst.cost.max(part.cost(times)),
+        self.parts.iter().fold(Worst::default(), |worst, part| {
+            let output = self.output(part);
+            let tokens = part.input.saturating_add(output).saturating_mul(times);
+            Worst {
+                tokens: worst.tokens.max(tokens),
+                cost: worst.cost.max(part.cost(output, times)),
+            }
         })
     }
 
     /// The target that costs most, and what it comes to there.
     pub fn dearest(&self) -> Part {
-        let parts = self.parts.iter().map(|part| part.within(self.most));
-        let dearest = parts.max_by_key(|part| (part.cost(self.times), part.tokens()));
-        dearest.expect("there is one at least")
+        let cost = |part: &&Part| {
+            let output = self.output(part);
+            (
+                part.cost(output, self.times),
+                part.input.saturating_add(output),
+            )
+        };
+        let dearest = self.parts.iter().max_by_key(cost);
+        let mut dearest = dearest.expect("there is one at least").clone();
+        if let (Some(most), Some(output)) = (self.most, &mut dearest.output)
+            && most < output.0
+        {
+            *output = (most, Bound::Left);
+        }
+        dearest
     }
 
     /// How often it is reserved: once, or for each attempt.
@@ -70,17 +85,19 @@ impl Reckoned {
     /// The most output with which it takes no more than is left of tokens or money; none if that is nothing, or no less than
     /// before.
     pub(super) fn fitting(&self, left: Left) -> Option<u64> {
-        let before = self
-            .parts
-            .iter()
-            .filter_map(|part| part.within(self.most).output);
-        let before = before.map(|(tokens, _)| tokens).max()?;
+        let before = self.parts.iter().map(|part| self.output(part)).max()?;
         let fits = |part: &Part| match left {
             Left::Tokens(left) => (left / self.times).checked_sub(part.input),
             Left::Money(left) => part.payable(left, self.times),
         };
         let least = self.parts.iter().map(fits).min().flatten()?;
         (0 < least && least < before).then_some(least)
+    }
+
+    /// Tokens of the output at one target.
+    fn output(&self, part: &Part) -> u64 {
+        let output = part.output.map_or(0, |(tokens, _)| tokens);
+        self.most.map_or(output, |most| output.min(most))
     }
 }
 
@@ -92,28 +109,8 @@ pub(super) enum Left {
 }
 
 impl Part {
-    fn within(&self, most: Option<u64>) -> Self {
-        let mut part = self.clone();
-        if let (Some(most), Some(output)) = (most, &mut part.output)
-            && most < output.0
-        {
-            *output = (most, Bound::Left);
-        }
-        part
-    }
-
-    fn tokens(&self) -> u64 {
-        let output = self.output.map_or(0, |(tokens, _)| tokens);
-        self.input.saturating_add(output)
-    }
-
-    /// What it costs so often; nothing without a price.
-    fn cost(&self, times: u64) -> Usd {
-        let output = self.output.map_or(0, |(tokens, _)| tokens);
-        self.costing(output, times)
-    }
-
-    fn costing(&self, output: u64, times: u64) -> Usd {
+    /// What so much output costs so often; nothing without a price.
+    fn cost(&self, output: u64, times: u64) -> Usd {
         let price = self.offer.price.as_ref();
         price.map_or(Usd::ZERO, |price| {
             Usd::at_least(cost(price, self.input, output) * times as f64)
@@ -133,7 +130,7 @@ impl Part {
         // A quotient of doubles may be a token too many.
         let about = (rest / each).floor();
         let about = (about >= 0.0).then_some(about as u64)?;
-        let fits = |output: &u64| self.costing(*output, times) <= left;
+        let fits = |output: &u64| self.cost(*output, times) <= left;
         [about.saturating_add(1), about, about.saturating_sub(1)]
             .into_iter()
             .find(fits)

@@ -172,7 +172,7 @@ fn a_picture_is_a_fixed_sum_and_its_base64_no_text() {
     assert_eq!(small, large);
     assert!((1250..1400).contains(&large), "{large}");
     // So is a file in a form, however long it is.
-    let mut form = post("/v1/audio/transcriptions", "x");
+    let mut form = post("/v1/audio/transcriptions", "{}");
     form.extensions_mut().remove::<Intent>();
     form.headers_mut()
         .insert("content-length", 20_000_000.into());
