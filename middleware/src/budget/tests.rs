@@ -37,7 +37,7 @@ fn prices() -> Prices {
     Prices::built_in().with("m", price)
 }
 
-pub(super) fn money(usd: f64) -> Terms {
+fn money(usd: f64) -> Terms {
     Terms {
         money: Some(Budget {
             amount: Usd::new(usd),
