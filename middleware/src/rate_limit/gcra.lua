@@ -1,16 +1,18 @@
 -- GCRA for one key and all its quotas, which decide as one, in the time of the server.
 --
 -- KEYS     for each quota: 'time spent parts', when it was written and what was spent then.
--- ARGV[1]  how many requests to count, at most; then for each quota:
---          requests per period; what one costs; what may be spent at once; what is known to be spent at least;
+-- ARGV[1]  how many requests to count, at most.
+-- ARGV[2]  when it was, in this time, that so much was spent as is said below; then for each quota:
+--          requests per period; what one costs; what may be spent at once; what was spent at least;
 --          how many requests are given back; what was spent elsewhere.
--- Answers  how many were counted; if none, for how long and for which quota to wait; for each quota what is spent now.
+-- Answers  how many were counted; if none, for how long and for which quota to wait; the time; for each quota what is spent now.
 --
 -- Times are whole microseconds and, where they come in two, parts of one: as many as there are requests per period. So all of it is in
 -- whole numbers, none above 2^53.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local granted = tonumber(ARGV[1])
+local since_known = math.max(0, now - tonumber(ARGV[2]))
 local quotas = {}
 
 local function cost(quota, number)
@@ -25,10 +27,10 @@ end
 
 for at = 1, #KEYS do
     local function arg(number)
-        return tonumber(ARGV[1 + (at - 1) * 8 + number])
+        return tonumber(ARGV[2 + (at - 1) * 8 + number])
     end
     local quota = { count = arg(1), step = arg(2), step_parts = arg(3), room = arg(4), room_parts = arg(5) }
-    local least, back, owed = arg(6), arg(7), arg(8)
+    local least, back, owed = arg(6) - since_known, arg(7), arg(8)
     local spent, parts = 0, 0
     -- What is of another type was not written here, and is written over.
     local had = redis.pcall('GET', KEYS[at])
@@ -78,7 +80,7 @@ for at = 1, #KEYS do
 end
 
 local wait, which = 0, 0
-local answer = { granted, 0, 0 }
+local answer = { granted, 0, 0, now }
 for at = 1, #KEYS do
     local quota = quotas[at]
     local whole, parts = cost(quota, math.max(granted, 1))
@@ -101,8 +103,8 @@ for at = 1, #KEYS do
     end
     local text = string.format('%.0f %.0f %.0f', now, quota.spent, quota.parts)
     redis.call('SET', KEYS[at], text, 'PX', string.format('%.0f', math.ceil(quota.spent / 1000) + 1000))
-    answer[2 + 2 * at] = quota.spent
-    answer[3 + 2 * at] = quota.parts
+    answer[3 + 2 * at] = quota.spent
+    answer[4 + 2 * at] = quota.parts
 end
 answer[2], answer[3] = wait, which
 return answer

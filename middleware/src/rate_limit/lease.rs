@@ -34,21 +34,29 @@ pub(super) struct Lease {
     none_until: u64,
     none_of: usize,
     again_at: u64,
-    // When the call was sent whose answer was heard last.
+    // When the call was sent whose answer was heard last, and what time it was there.
     heard: u64,
+    said_at: i64,
     // A renewal that nobody waits for.
     ahead: Option<Asked>,
     // Somebody who waits asks for more than for itself.
     leasing: bool,
+    // A call under way tells what was admitted alone: no other does.
+    telling: bool,
+    // The store has answered since something was admitted alone. Before it has nothing is told: a call that a hanging store hears when it
+    // goes on would have told it once more.
+    reached: bool,
     // How many wait.
     trips: u32,
 }
 
-/// One quota; both are moments, in its ticks.
+/// One quota, in its ticks; all but one are moments.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     // When what the store says is spent will be there again: not earlier than that.
     told: u128,
+    // What the store said last, and what was given back since.
+    said: u128,
     // When what was admitted without the store will be there again, if each process has its part of the rate: what comes back counts once,
     // however many of them were alone.
     alone: u128,
@@ -61,7 +69,7 @@ pub(super) struct Asked {
     sent: u64,
     // By which measure.
     quotas: Quotas,
-    // What it carries, as the windows keep it: told again if it is not answered.
+    // What it tells of what was admitted alone, as the windows keep it; nothing if another call tells it.
     owed: Vec<u128>,
 }
 
@@ -94,8 +102,11 @@ impl Lease {
             none_of: 0,
             again_at: 0,
             heard: 0,
+            said_at: 0,
             ahead: None,
             leasing: false,
+            telling: false,
+            reached: false,
             trips: 0,
         }
     }
@@ -125,12 +136,14 @@ impl Lease {
                 };
                 *window = Window {
                     told: carry(was.told),
+                    said: old.carry(was.said, quota),
                     alone: carry(was.alone),
                 };
             }
         }
         // Those that wait are answered by the measure of before: they find that, and count for themselves alone.
         next.trips = self.trips;
+        next.said_at = self.said_at;
         *self = next;
     }
 
@@ -146,6 +159,10 @@ impl Lease {
             return Taken::Over(wait, quota);
         }
         if self.leasing || self.ahead.is_some() {
+            return Taken::Ask(1);
+        }
+        if !self.reached {
+            // Not more, before it has been told what it does not know.
             return Taken::Ask(1);
         }
         self.grow(now);
@@ -202,30 +219,40 @@ impl Lease {
     }
 
     /// What the store is told with a call, beside what is asked for.
-    pub(super) fn told(&self, now: u64) -> impl Iterator<Item = Told> {
+    pub(super) fn told(&self, now: u64) -> (i64, impl Iterator<Item = Told>) {
         // What others hold they may have given back since.
         let replicas = u128::from(self.replicas);
         let held = u128::from(self.most) * replicas;
         let windows = self.quotas.iter().zip(&self.windows);
-        windows.map(move |(quota, window)| Told {
-            least: window
-                .told
-                .saturating_sub(quota.ticks(now) + held * quota.step()),
+        let told = windows.map(move |(quota, window)| Told {
+            least: window.said.saturating_sub(held * quota.step()),
             back: self.back,
-            owed: window.alone.saturating_sub(quota.ticks(now)) / replicas,
-        })
+            owed: if self.tells() {
+                window.alone.saturating_sub(quota.ticks(now)) / replicas
+            } else {
+                0
+            },
+        });
+        (self.said_at, told)
     }
 
     /// The call is under way.
     pub(super) fn asked(&mut self, promise: Promise, now: u64) -> Asked {
         let back = u128::from(std::mem::take(&mut self.back));
+        let (mut owed, tells) = (Vec::new(), self.tells());
         let windows = self.quotas.iter().zip(&mut self.windows);
-        let owed = windows.map(|(quota, window)| {
+        for (at, (quota, window)) in windows.enumerate() {
             window.told = window.told.saturating_sub(back * quota.step());
-            std::mem::take(&mut window.alone).saturating_sub(quota.ticks(now))
-        });
+            window.said = window.said.saturating_sub(back * quota.step());
+            let alone = window.alone.saturating_sub(quota.ticks(now));
+            if alone > 0 && tells {
+                owed.resize(self.quotas.len(), 0);
+                owed[at] = alone;
+            }
+        }
+        self.telling |= !owed.is_empty();
         Asked {
-            owed: owed.collect(),
+            owed,
             quotas: self.quotas.clone(),
             promise,
             sent: now,
@@ -252,7 +279,11 @@ impl Lease {
     /// A call that somebody waited for and does not any more.
     pub(super) fn forgotten(&mut self, asked: Asked) {
         // What a second one gets is lost: its time passes.
-        self.ahead.get_or_insert(asked);
+        if self.ahead.is_none() {
+            self.ahead = Some(asked);
+        } else {
+            self.settle(asked, None, 0);
+        }
     }
 
     /// What the store answered to a call: all that it granted is at hand. None without an answer, and for one to another question.
@@ -265,20 +296,24 @@ impl Lease {
         let same = asked.quotas.are(&self.quotas);
         let answer = answer.filter(|_| same);
         let answer = answer.and_then(|answer| Answer::read(answer, &self.quotas));
-        let Some(answer) = answer else {
-            // If it was counted, it is counted twice: too much rather than too little. What was given back is lost.
-            for ((quota, window), owed) in self.quotas.iter().zip(&mut self.windows).zip(asked.owed)
-            {
-                window.alone = window.alone.max(quota.ticks(now)) + owed;
-            }
-            return None;
-        };
+        if same && !asked.owed.is_empty() {
+            self.telling = false;
+        }
+        // Without an answer it is told again. If it was heard, it counts twice: too much rather than too little; and what was given back is
+        // lost.
+        self.reached = answer.is_some();
+        let answer = answer?;
+        for (window, owed) in self.windows.iter_mut().zip(&asked.owed) {
+            window.alone = window.alone.saturating_sub(*owed);
+        }
         if asked.sent >= self.heard {
             self.heard = asked.sent;
+            self.said_at = answer.at;
             let windows = self.quotas.iter().zip(&mut self.windows);
             for ((quota, window), spent) in windows.zip(&answer.spent) {
                 // It was so after the call was sent: the moment is not earlier than this.
                 window.told = quota.ticks(asked.sent) + spent;
+                window.said = *spent;
             }
         }
         if answer.granted > 0 {
@@ -313,8 +348,14 @@ impl Lease {
         self.none_until = 0;
     }
 
+    /// Whether the next call tells what was admitted alone.
+    fn tells(&self) -> bool {
+        self.reached && !self.telling
+    }
+
     /// A request was admitted without the store; it is told when it is back.
     pub(super) fn alone(&mut self, now: u64) {
+        self.reached = false;
         let replicas = u128::from(self.replicas);
         for (quota, window) in self.quotas.iter().zip(&mut self.windows) {
             window.alone = window.alone.max(quota.ticks(now)) + quota.step() * replicas;

@@ -16,7 +16,7 @@ const LONGEST: u128 = 1 << 52;
 /// What a script is told of one quota, beside the quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    /// What is known to be spent at least, in ticks.
+    /// What was spent at least at the moment that the call names, in ticks.
     pub(super) least: u128,
     /// Requests that are given back.
     pub(super) back: u32,
@@ -32,6 +32,8 @@ pub(super) struct Answer {
     /// If none is: nanoseconds until one would be, and which quota wants them.
     pub(super) wait: u64,
     pub(super) which: usize,
+    /// The time of the store, in its microseconds.
+    pub(super) at: i64,
     /// What is spent, for each quota, in its ticks.
     pub(super) spent: Vec<u128>,
 }
@@ -56,15 +58,17 @@ fn microsecond(quota: &Quota) -> u128 {
     quota.ticks(1000)
 }
 
-/// Asks for `want` requests; `told` is what is known of each quota.
+/// Asks for `want` requests; what is known of each quota was so at a moment in the store's own time.
 pub(super) fn call(
     owner: Owner<'_>,
     limit: &str,
     quotas: &Quotas,
     want: u32,
-    told: impl Iterator<Item = Told>,
+    (known_at, told): (i64, impl Iterator<Item = Told>),
 ) -> Call {
-    let mut call = Call::new(&GCRA).arg(i64::from(want.min(MOST)));
+    let mut call = Call::new(&GCRA)
+        .arg(i64::from(want.min(MOST)))
+        .arg(known_at);
     for (quota, told) in quotas.iter().zip(told) {
         // Another rate is another bucket: what is known to be spent goes along.
         let (count, burst) = (quota.count(), quota.burst());
@@ -89,7 +93,7 @@ pub(super) fn call(
 impl Answer {
     /// None if it is not one to such a call.
     pub(super) fn read(answer: &[i64], quotas: &Quotas) -> Option<Self> {
-        let [granted, wait, which, spent @ ..] = answer else {
+        let [granted, wait, which, at, spent @ ..] = answer else {
             return None;
         };
         let (pairs, rest) = spent.as_chunks::<2>();
@@ -107,6 +111,7 @@ impl Answer {
             which: usize::try_from(*which)
                 .ok()
                 .filter(|it| *it < quotas.len())?,
+            at: *at,
             spent: spent.collect::<Option<_>>()?,
         })
     }

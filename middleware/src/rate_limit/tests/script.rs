@@ -25,12 +25,15 @@ impl Model {
             .iter()
             .map(|arg| arg.int().unwrap().unsigned_abs().into())
             .collect();
-        let (mut granted, quotas) = (args[0], args[1..].chunks(8));
+        let (mut granted, known, quotas) = (args[0], args[1], args[2..].chunks(8));
+        let known = u128::from(now).saturating_sub(known);
         self.0.resize(call.keys.len(), (0, 0));
         for ((since, spent), it) in self.0.iter_mut().zip(quotas.clone()) {
             let [count, step, room] = [it[0], it[1] * it[0] + it[2], it[3] * it[0] + it[4]];
             *spent = spent.saturating_sub(u128::from(now.saturating_sub(*since)) * count);
-            *spent = (*spent).max(it[5] * count).saturating_sub(it[6] * step);
+            *spent = (*spent)
+                .max(it[5].saturating_sub(known) * count)
+                .saturating_sub(it[6] * step);
             let whole = (*spent / count + it[7]).min(2 * it[3]);
             *spent = whole * count + *spent % count;
             *since = now;
@@ -46,7 +49,9 @@ impl Model {
             *spent += granted * step;
             answer.extend([*spent / count, *spent % count]);
         }
-        let all = [granted, wait.0, wait.1].into_iter().chain(answer);
+        let all = [granted, wait.0, wait.1, now.into()]
+            .into_iter()
+            .chain(answer);
         all.map(|it| i64::try_from(it).unwrap()).collect()
     }
 }
@@ -73,29 +78,34 @@ struct Op {
     least: u32,
     back: u32,
     owed: u32,
+    // Microseconds since that was so.
+    known: i64,
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let rarely = || prop_oneof![5 => Just(0_u32), 1 => 1..50_u32];
     let later = prop_oneof![4 => 0..2_000_000_i64, 1 => -90_000_000..0_i64, 1 => 0..90_000_000_i64];
-    (later, 1..300_u32, rarely(), rarely(), rarely()).prop_map(
-        |(later, want, least, back, owed)| Op {
-            later,
-            want,
-            least,
-            back,
-            owed,
-        },
-    )
+    let known = prop_oneof![3 => 0..2_000_000_i64, 1 => -9_000_000..0_i64];
+    let told = (rarely(), rarely(), rarely());
+    (later, 1..300_u32, told, known).prop_map(|(later, want, (least, back, owed), known)| Op {
+        later,
+        want,
+        least,
+        back,
+        owed,
+        known,
+    })
 }
 
-fn call(quotas: &Quotas, op: &Op) -> Call {
+fn call(quotas: &Quotas, op: &Op, now: u64) -> Call {
     let told = quotas.iter().map(|quota| Told {
         least: quota.step() * u128::from(op.least),
         back: op.back,
         owed: quota.step() * u128::from(op.owed) / 3,
     });
-    script::call(Owner::Named(&["team-a"]), "requests", quotas, op.want, told)
+    let known = now.saturating_add_signed(-op.known) as i64;
+    let owner = Owner::Named(&["team-a"]);
+    script::call(owner, "requests", quotas, op.want, (known, told))
 }
 
 /// The script itself, told the time.
@@ -128,7 +138,7 @@ fn the_script_does_what_the_model_does() {
         let (mut model, mut now) = (Model::default(), 1_700_000_000_000_000_u64);
         for op in &ops {
             now = now.saturating_add_signed(op.later);
-            let call = call(&quotas, op);
+            let call = call(&quotas, op, now);
             prop_assert_eq!(eval(&redis, &call, now), model.run(&call, now), "{:?} {:?}", op, call);
         }
     });
@@ -145,8 +155,9 @@ fn a_key_of_another_type_is_taken_over_and_none_is_kept_for_ever() {
         least: 0,
         back: 0,
         owed: 0,
+        known: 0,
     };
-    let call = call(&quotas, &op);
+    let call = call(&quotas, &op, 0);
     let key = &*call.keys[0];
     for wrong in [
         &["LPUSH", key, "x"][..],
@@ -157,7 +168,7 @@ fn a_key_of_another_type_is_taken_over_and_none_is_kept_for_ever() {
         redis.command(wrong);
         assert_eq!(
             eval(&redis, &call, 1_700_000_000_000_000),
-            [1, 0, 0, 1_000_000, 0]
+            [1, 0, 0, 1_700_000_000_000_000, 1_000_000, 0]
         );
     }
     let left: i64 = redis.command(&["PTTL", key]).parse().unwrap();
@@ -170,8 +181,8 @@ proptest! {
     #[test]
     fn the_model_decides_as_the_cells_of_this_process(quotas in quotas(), steps in vec(0..40_000_000_u64, 1..200)) {
         let (mut model, mut cell, mut now) = (Model::default(), Cell::new(&quotas), 0);
-        let op = Op { later: 0, want: 1, least: 0, back: 0, owed: 0 };
-        let call = call(&quotas, &op);
+        let op = Op { later: 0, want: 1, least: 0, back: 0, owed: 0, known: 0 };
+        let call = call(&quotas, &op, 0);
         for step in steps {
             now += step;
             let said = model.run(&call, now);

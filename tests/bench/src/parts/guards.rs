@@ -1,5 +1,7 @@
 //! What the layers cost that say who may call, how often, how much at once and for how much: nanoseconds of a request.
 
+mod shared;
+
 use std::{
     hint::black_box,
     pin::pin,
@@ -44,6 +46,7 @@ pub(super) fn each(mut tell: impl FnMut(&str, f64)) {
     tell("rate_limit by caller and in all", rate_limit());
     tell("rate_limit by address", by_address());
     tell("rate_limit without a limit", cost(RateLimitLayer::new([])));
+    shared::each(&mut tell);
     tell("concurrency, a permit", concurrency());
     tell("token_cap, a number clamped", token_cap(10));
     tell("token_cap, a number that fits", token_cap(1_000_000));
