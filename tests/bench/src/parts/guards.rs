@@ -1,6 +1,6 @@
 //! What the layers cost that say who may call, how often, how much at once and for how much: nanoseconds of a request.
 
-mod shared;
+pub(super) mod shared;
 
 use std::{
     hint::black_box,
@@ -245,6 +245,7 @@ mod tests {
             assert!(cost.is_finite(), "{part}");
             parts.push(part.to_owned());
         });
-        assert_eq!(parts.len(), 13);
+        // Three of them where a redis-server is installed.
+        assert!([13, 16].contains(&parts.len()), "{parts:?}");
     }
 }

@@ -23,7 +23,7 @@ use tower_service::Service;
 use super::{Inside, added, head, request};
 
 /// A server of this run.
-struct Server(Child, TempDir);
+pub(crate) struct Server(Child, TempDir);
 
 /// Tells of each way to count what it costs a request.
 pub(super) fn each(tell: &mut impl FnMut(&str, f64)) {
@@ -72,7 +72,7 @@ fn cost(runtime: &Runtime, store: Option<Arc<dyn Store>>, quota: Quota) -> f64 {
 }
 
 impl Server {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let folder = tempdir().ok()?;
         let child = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--unixsocket", "redis.sock"])
@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// A connection that is up.
-    fn link(&self, runtime: &Runtime) -> Arc<dyn Store> {
+    pub(crate) fn link(&self, runtime: &Runtime) -> Arc<dyn Store> {
         let url = format!("unix://{}/redis.sock", self.1.path().display());
         let settings = Settings {
             // Nothing here is to be decided without it.
