@@ -21,6 +21,7 @@ use std::sync::{
 
 /// Models that share a tokenizer, or nearly so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// OpenAI's.
     OpenAi,

@@ -43,17 +43,6 @@ struct Inner {
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-/// How a spool does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Requests that are not in it, or were refused for that: the disk or the queue was full.
-    pub dropped: u64,
-    /// Writes that failed.
-    pub failures: u64,
-    /// Whether the last one did.
-    pub failing: bool,
-}
-
 /// A request that a process did not live to end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lost {
@@ -153,9 +142,24 @@ impl Spool {
         self.0.queue.flush();
     }
 
-    /// How it does.
-    pub fn figures(&self) -> Figures {
-        self.0.queue.figures()
+    /// Requests that are not in the spool: the disk or the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.0.queue.dropped()
+    }
+
+    /// Whether the disk takes nothing at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.0.queue.is_failing()
+    }
+
+    /// What waits to be written.
+    pub fn queued(&self) -> usize {
+        self.0.queue.len()
+    }
+
+    /// Writes that failed.
+    pub fn failures(&self) -> u64 {
+        self.0.queue.failures()
     }
 }
 

@@ -122,7 +122,7 @@ impl Work {
     /// Waits until the disk takes what is there again.
     fn recovers(&self) {
         let began = SystemClock.now();
-        while self.queue.figures().failing {
+        while self.queue.is_failing() {
             let waited = SystemClock.now() - began;
             assert!(waited < Duration::from_secs(60), "it never does");
             thread::yield_now();
@@ -250,14 +250,13 @@ fn a_full_disk_refuses_who_waits_and_counts_who_does_not() {
     work.queue.ended(settlement(3, 9));
     work.queue.ended(settlement(0, 9));
     work.queue.flush();
-    let figures = work.queue.figures();
-    assert!(figures.failing && figures.failures >= 2, "{figures:?}");
-    assert_eq!(figures.dropped, 2);
+    assert!(work.queue.is_failing() && work.queue.failures() >= 2);
+    assert_eq!(work.queue.dropped(), 2);
 
     paper.with(|sheets| sheets.room = usize::MAX);
     work.recovers();
     assert_eq!(ask(4, true), Some(true));
-    assert_eq!(work.queue.figures().dropped, 2, "and nobody else");
+    assert_eq!(work.queue.dropped(), 2, "and nobody else");
     drop(work);
     let mut seen = Vec::new();
     for line in paper.lines() {
@@ -313,7 +312,7 @@ fn an_outage_loses_only_what_is_counted_and_doubles_nothing() {
             }
             work.queue.flush();
         }
-        dropped += work.queue.figures().dropped;
+        dropped += work.queue.dropped();
         let text = paper.with(|sheets| sheets.files.last().cloned().expect("a file"));
         drop(work);
         // Killed in the middle of a line: the head of the newest file and what is behind it are all there is.

@@ -15,7 +15,7 @@ use std::{
 use tollgate_middleware::budget::{Admission, Receipt, Settlement};
 
 use super::{
-    Figures, files,
+    files,
     line::{Admitted, Line, Settled},
     state::State,
 };
@@ -143,12 +143,22 @@ impl Queue {
         self.tell(waiting);
     }
 
-    pub(super) fn figures(&self) -> Figures {
-        Figures {
-            dropped: self.0.dropped.load(Ordering::Relaxed),
-            failures: self.0.failures.load(Ordering::Relaxed),
-            failing: self.0.failing.load(Ordering::Relaxed),
-        }
+    /// Requests that are not in the spool, since the disk or the queue was full.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.0.failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting().items.len()
+    }
+
+    /// Writes that failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.0.failures.load(Ordering::Relaxed)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
