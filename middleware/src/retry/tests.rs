@@ -136,7 +136,7 @@ async fn ask(policy: Policy, stage: &Stage) -> Result<Response<ResponseBody<Scri
         .await
 }
 
-fn reason(answer: Result<Response<ResponseBody<Script>>, BoxError>) -> Reason {
+fn reason<R>(answer: Result<R, BoxError>) -> Reason {
     let error = answer.map(|_| ()).expect_err("a failure");
     Rejection::find(&*error).expect("a rejection").reason()
 }
