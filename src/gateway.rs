@@ -401,6 +401,7 @@ fn scrape(live: &Live, tally: &Tally) -> String {
         webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
         connections_accepted: tally.accepted(),
         connections_open: tally.open(),
+        tasks: tally.tasks() as u64,
         accept_failures: tally.failed(),
         generation: live.renewer.generation(),
         reload_failed: live.failures.count(),
