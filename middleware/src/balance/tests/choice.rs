@@ -137,6 +137,29 @@ async fn a_429_parks_the_target_of_a_sole_credential_and_no_other() {
     );
 }
 
+/// A caller's own credential is never parked: its 429 is no other caller's, and this request's own wait.
+#[tokio::test(start_paused = true)]
+async fn a_429_to_a_caller_s_own_credential_binds_that_request_alone() {
+    let rig = Rig::new();
+    let busy = service_fn(|_: Request<()>| {
+        let response = Response::builder().status(429).header("retry-after", "7");
+        std::future::ready(Ok(response.body(Empty::new()).unwrap()))
+    });
+    let busy = rig.with("busy", BoxCloneSyncService::new(busy));
+    let other = || rig.target("two", 500);
+    let balance = in_order([busy.callers_own(true), other().attempts(1)]);
+    let trial = Trial::start(&balance).await;
+    assert_eq!(rig.health("busy").pulse().parked(SystemClock.now()), None);
+    assert_eq!(trial.next(Failure::Retryable), other_at(1));
+    trial.attempt.begin();
+    trial.send(&balance).await;
+    let again = trial.next(Failure::Retryable).unwrap();
+    let until = again.not_before.map(|until| until - SystemClock.now());
+    assert_eq!((again.index, until), (0, Some(seconds(7))));
+    // Another request begins there.
+    assert_eq!(ask(&balance, chat()).await.unwrap().status(), 429);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_target_whose_credentials_are_all_parked_is_skipped() {
     let rig = Rig::new();
@@ -363,7 +386,7 @@ impl Trial {
     }
 }
 
-fn other(index: usize) -> Option<Next> {
+fn other_at(index: usize) -> Option<Next> {
     Some(Next {
         index,
         again: false,
@@ -377,7 +400,7 @@ async fn a_target_is_asked_again_only_when_no_untried_one_is_left() {
     let balance = in_order(["one", "two", "three"].map(|name| rig.target(name, 500)));
     let trial = Trial::start(&balance).await;
     for index in [1, 2] {
-        assert_eq!(trial.next(Failure::Retryable), other(index));
+        assert_eq!(trial.next(Failure::Retryable), other_at(index));
         trial.attempt.begin();
         trial.send(&balance).await;
     }
@@ -429,7 +452,7 @@ async fn a_barred_target_is_never_asked_again() {
     let rig = Rig::new();
     let balance = in_order(["one", "two"].map(|name| rig.target(name, 500)));
     let trial = Trial::start(&balance).await;
-    assert_eq!(trial.next(Failure::Elsewhere), other(1));
+    assert_eq!(trial.next(Failure::Elsewhere), other_at(1));
     trial.attempt.begin();
     trial.send(&balance).await;
     let again = trial.next(Failure::Retryable).unwrap();
@@ -448,7 +471,7 @@ async fn a_target_with_a_number_of_its_own_is_asked_no_more_often() {
         rig.target("two", 500).attempts(2),
     ]);
     let trial = Trial::start(&balance).await;
-    assert_eq!(trial.next(Failure::Retryable), other(1));
+    assert_eq!(trial.next(Failure::Retryable), other_at(1));
     for _ in 0..2 {
         trial.attempt.begin();
         trial.send(&balance).await;
@@ -497,7 +520,7 @@ async fn a_refused_credential_is_followed_by_another_and_then_by_another_target(
         keys.refused(at, Some("m"), Refused::Rejected, SystemClock.now());
         assert_eq!(
             trial.next(limited),
-            other(0),
+            other_at(0),
             "the same target, another credential"
         );
         trial.attempt.begin();
@@ -510,5 +533,5 @@ async fn a_refused_credential_is_followed_by_another_and_then_by_another_target(
     }
     trial.attempt.use_key(2);
     keys.refused(2, Some("m"), Refused::Rejected, SystemClock.now());
-    assert_eq!(trial.next(limited), other(1));
+    assert_eq!(trial.next(limited), other_at(1));
 }
