@@ -6,6 +6,8 @@
 //! to wait, before it waits. Each works without the other: without an `Attempt` one target is picked and that is all; without an
 //! `Ahead` the same service is asked again.
 
+mod copied;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use http::{Extensions, Method, Request, request::Parts};
 use http_body::Body;
 
+use self::copied::Copied;
 use crate::{
     body::{Held, Spare},
     facts::Terms,
@@ -57,7 +60,9 @@ pub struct Course {
 
 /// A request that may have to be made once more.
 struct Kept {
+    // Without its headers.
     head: Parts,
+    headers: Copied,
     body: Spare,
     /// The facts are with the attempt that runs, which has not given them back yet.
     awaits_facts: bool,
@@ -220,12 +225,13 @@ impl Attempt {
         head.method = req.method().clone();
         head.uri = req.uri().clone();
         head.version = req.version();
-        head.headers = req.headers().clone();
         if !given_back {
             head.extensions = req.extensions().clone();
         }
+        let headers = Copied::of(req.headers());
         self.lock().kept = Some(Kept {
             head,
+            headers,
             body,
             awaits_facts: given_back,
         });
@@ -258,7 +264,8 @@ impl Attempt {
     pub fn again<B>(&self) -> Option<Request<Held<B>>> {
         let course = self.lock();
         let kept = course.kept.as_ref()?;
-        let (head, body) = (kept.head.clone(), kept.body.clone());
+        let (mut head, body) = (kept.head.clone(), kept.body.clone());
+        head.headers = kept.headers.restored();
         Some(Request::from_parts(head, body.into_body()))
     }
 
