@@ -45,18 +45,42 @@ pub enum Strategy {
 /// A strategy of one's own. It is asked on a request's way: it must not wait.
 ///
 /// ```
-/// use tollgate_middleware::{attempt::Ask, balance::{Candidate, Choose}};
+/// use std::sync::Arc;
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use tollgate_middleware::{
+///     attempt::Ask, balance::{Balance, Candidate, Choose, Strategy, Target}, clock::{Clock, SystemClock},
+///     error::BoxError, facts::Endpoint, health::{Board, Source},
+/// };
+/// use tower::{ServiceExt, service_fn};
 ///
-/// /// Long prompts to the target that is labelled for them.
+/// /// Long answers to the target that is labelled for them.
 /// struct ByLength;
 ///
 /// impl Choose for ByLength {
 ///     fn choose(&self, ask: &Ask, candidates: &[Candidate<'_>]) -> usize {
-///         let wanted = if ask.tokens.0 > 32_000 { "long" } else { "short" };
+///         let (_input, output) = ask.tokens;
+///         let wanted = if output > 2000 { "long" } else { "short" };
 ///         let labelled = |it: &Candidate<'_>| it.endpoint().label().is_some_and(|label| **label == *wanted);
 ///         candidates.iter().position(labelled).unwrap_or(0)
 ///     }
 /// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let board = Board::new(SystemClock.now());
+/// let target = |label: &'static str| {
+///     let service = service_fn(move |_: Request<()>| {
+///         std::future::ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(label))))
+///     });
+///     Target::new(Endpoint::new("p", label, Some(label.into())), Source::fixed(&board, "p", label), service)
+/// };
+/// let balance = Balance::new([target("short"), target("long")], Strategy::Own(Arc::new(ByLength))).unwrap();
+/// // Nobody says how long the answer may be: then 4,096 tokens are reckoned with.
+/// let req = Request::post("/v1/chat/completions").body(()).unwrap();
+/// let answer = balance.oneshot(req).await.unwrap();
+/// assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "long");
+/// # });
 /// ```
 pub trait Choose: Send + Sync + 'static {
     /// The place, in `candidates`, of the one to ask; there is at least one. A place that is not there means the last.

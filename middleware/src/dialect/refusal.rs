@@ -43,11 +43,11 @@ pub fn is_error(document: &[u8]) -> bool {
     let Some(root) = root(document) else {
         return false;
     };
-    let has_output = |member: &&str| {
+    let has_output = |member: &str| {
         let output = root.get(member).filter(|it| it.kind() == Kind::Array);
         output.is_some_and(|output| output.items().next().is_some())
     };
-    root.get("error").is_some_and(tells) && !OUTPUT.iter().any(|member| has_output(&member))
+    root.get("error").is_some_and(tells) && !OUTPUT.iter().any(|member| has_output(member))
 }
 
 /// Gemini's errors may stand in an array.

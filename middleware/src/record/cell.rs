@@ -239,7 +239,7 @@ impl Record {
         let attempts = self.locked_attempts();
         let mut answered = attempts.iter().rev().filter(|it| it.status.is_some());
         let answered = passed_on.then(|| answered.next()).flatten();
-        read(answered.or(attempts.last()))
+        read(answered.or_else(|| attempts.last()))
     }
 
     /// A call to a provider begins.

@@ -1,6 +1,9 @@
 //! What is left out of a choice, what is never chosen otherwise, and what follows a failure.
 
-use super::*;
+use super::{
+    super::{Candidate, Choose},
+    *,
+};
 use crate::{
     attempt::{Attempt, Failure, Next},
     facts::{Caller, Route, Terms},
@@ -82,6 +85,39 @@ async fn u16_a_weight_of_zero_gets_nothing() {
         }
         assert!(!rig.asked().contains(&"none"), "{strategy:?}");
     }
+}
+
+/// The last of those that may be asked, and once a place that is not there.
+struct Last(std::sync::atomic::AtomicUsize);
+
+impl Choose for Last {
+    fn choose(&self, ask: &crate::attempt::Ask, candidates: &[Candidate<'_>]) -> usize {
+        assert_eq!(ask.tokens, (0, 4096), "what a request costs is told");
+        let seen: Vec<_> = candidates.iter().map(Candidate::index).collect();
+        assert!(seen.is_sorted() && candidates.len() > 1, "{seen:?}");
+        match self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => usize::MAX,
+            _ => candidates.len() - 1,
+        }
+    }
+}
+
+/// One's own strategy is asked where there is a choice, about those that may be asked, and for what follows a failure.
+#[tokio::test(start_paused = true)]
+async fn ones_own_strategy_is_asked_about_those_that_may_be_asked() {
+    let rig = Rig::new();
+    let targets = ["one", "two", "three"].map(|name| rig.target(name, 500));
+    let own = Strategy::Own(Arc::new(Last(0.into())));
+    let balance = Balance::new(targets, own).unwrap();
+    ask(&balance, chat()).await.unwrap();
+    rig.open("three", seconds(30));
+    let trial = Trial::start(&balance).await;
+    assert_eq!(rig.asked(), ["three", "two"]);
+    assert_eq!(
+        trial.next(Failure::Retryable),
+        other_at(0),
+        "the only one left"
+    );
 }
 
 #[tokio::test(start_paused = true)]
