@@ -106,6 +106,26 @@ async fn u18_a_target_with_a_bad_certificate_is_asked_once_and_others_are() {
     }
 }
 
+/// U01: a provider that is silent in the handshake is given up when the clock of the connection says so, and the next one is asked.
+#[tokio::test]
+async fn u01_a_silent_handshake_is_given_up_and_the_next_target_asked() {
+    // It is connected to by the kernel, and nobody speaks.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = silent.local_addr().expect("an address").port();
+    let good = Upstream::start().await;
+    good.serve_default(fine());
+    let files = Files::new();
+    let ca = files.ca("ca.pem", &Authority::new().pem());
+    let providers = at("first", port, Some(&ca)) + &at("second", good.port(), None);
+    let clock = |text: String| text.replace("layers: {", "layers: { timeout: { connect: 300ms },");
+    let stage = Stage::start(&clock(text(&providers, "fallback", "first, second")));
+    let answer = stage.ask(&Ask::post("silent", CHAT, BODY)).await;
+    assert_eq!((answer.status(), good.attempts("silent")), (200, 1));
+    let line = stage.line("silent").await;
+    assert_eq!(line["attempts"][0]["error"], "connect", "{line}");
+    stage.stop().await;
+}
+
 /// Answers whatever comes in the clear; what each connection began with.
 async fn in_the_clear(listener: TcpListener, heard: Arc<Mutex<Vec<Vec<u8>>>>) {
     while let Ok((mut stream, _)) = listener.accept().await {
