@@ -32,7 +32,8 @@ pub enum Strategy {
     LeastInflight,
     /// The better one of two by chance: by its slowest answers of late, times the requests that run there.
     P2c,
-    /// The one that is fastest to its first output; one request in ten goes anywhere, to find out.
+    /// The one that is fastest to its first output; whom nobody has measured is asked first, and one request in ten goes anywhere, to
+    /// find out.
     LeastLatency,
     /// The one where the request costs least; without a price: last.
     Cheapest,
@@ -194,7 +195,8 @@ impl Strategy {
             Self::LeastLatency if chance.below(EXPLORED) == 0 => place(chance, candidates.len()),
             Self::LeastLatency => best(candidates, chance, |it| {
                 let reading = it.reading();
-                burdened(reading.latency.unwrap_or(UNKNOWN), &reading)
+                let latency = reading.latency.unwrap_or_else(|| unmeasured(&reading));
+                burdened(latency, &reading)
             }),
             Self::Cheapest => {
                 let costs = candidates
@@ -244,6 +246,16 @@ fn burdened(measure: f64, reading: &Reading) -> f64 {
     }
 }
 
+/// Stands for the time that nobody has measured: whom nobody has asked of late is asked first, by one request, and what has
+/// answered without a time is left to those that explore.
+fn unmeasured(reading: &Reading) -> f64 {
+    if reading.running == 0 && reading.answers == 0 {
+        0.0
+    } else {
+        UNKNOWN
+    }
+}
+
 /// The slowest answers of late, times the requests that run; whom nobody has measured yet stands before the others.
 fn strain(candidate: &Candidate<'_>) -> f64 {
     let reading = candidate.reading();
@@ -278,7 +290,7 @@ fn rendezvous(key: u64, candidates: &[Candidate<'_>]) -> usize {
 
 /// One in so many requests goes anywhere.
 const EXPLORED: u64 = 10;
-/// Seconds, for comparing: whom nobody has measured is found by exploring.
+/// Seconds, for comparing.
 const UNKNOWN: f64 = 1e9;
 
 impl fmt::Debug for Strategy {
