@@ -6,17 +6,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// A copy of headers that is rarely read back: one piece of memory. A clone of the map is a table, and most names and values of it
 /// are pieces of memory that several hold, each counted one by one: three times the size, and many times the work.
 #[derive(Clone)]
-pub(super) struct Copied(Bytes);
+pub(super) struct Copied(Vec<u8>);
 
 /// Length of the name, length of the value, whether it is sensitive; then both.
 const FRAME: usize = 2 + 4 + 1;
+/// Room for the head of an SDK.
+const USUAL: usize = 1024;
 
 impl Copied {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let lengths = headers
-            .iter()
-            .map(|(name, value)| FRAME + name.as_str().len() + value.len());
-        let mut copy = Vec::with_capacity(lengths.sum());
+        let mut copy = Vec::with_capacity(USUAL);
         for (name, value) in headers {
             let name = name.as_str().as_bytes();
             // A name is never longer than 65,535 bytes; a value of 4 GiB does not come through any buffer.
@@ -30,13 +29,13 @@ impl Copied {
             copy.extend_from_slice(name);
             copy.extend_from_slice(value.as_bytes());
         }
-        Self(copy.into())
+        Self(copy)
     }
 
-    /// The headers, in their order. The values are part of the copy.
+    /// The headers, in their order. The values are parts of one piece of memory.
     pub(super) fn restored(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let mut rest = self.0.clone();
+        let mut rest = Bytes::copy_from_slice(&self.0);
         while rest.len() >= FRAME {
             let frame = rest.split_to(FRAME);
             let wide = u16::from_le_bytes([frame[0], frame[1]]);
