@@ -396,12 +396,12 @@ impl Source {
     }
 
     /// Somebody goes by what runs at the targets of this board: from now on all who ask one count there.
-    pub(crate) fn count(&self) {
+    pub fn count(&self) {
         self.provider.common.counts.store(true, Ordering::Relaxed);
     }
 
     /// Whether somebody goes by what runs.
-    pub(crate) fn counts(&self) -> bool {
+    pub fn counts(&self) -> bool {
         self.provider.common.counts.load(Ordering::Relaxed)
     }
 
