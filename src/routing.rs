@@ -190,6 +190,7 @@ pub(crate) fn seat<S>(
     let price = move |model: Option<&str>| prices.of(&target.asked_for(model)?).copied();
     let mut seat = balance::Target::new(endpoint, source, service)
         .weight(place.weight)
+        .callers_own(provider.passthrough)
         .prices(price);
     if !keys.is_empty() {
         seat = seat.keys(keys.clone(), pin.map(Into::into));

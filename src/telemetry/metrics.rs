@@ -61,6 +61,8 @@ pub struct Others {
     pub connections_accepted: u64,
     /// Client connections open now.
     pub connections_open: u64,
+    /// Tasks that run on the workers.
+    pub tasks: u64,
     /// Failed attempts to accept.
     pub accept_failures: u64,
     /// Number of the configuration in force.
@@ -326,6 +328,12 @@ impl Collector for Scraped {
             "tollgate_connections_open",
             "Client connections open now",
             i64::try_from(others.connections_open).unwrap_or(i64::MAX),
+        )?;
+        gauge(
+            to,
+            "tollgate_tasks",
+            "Tasks that run on the workers: one for each connection, and a few for each worker",
+            i64::try_from(others.tasks).unwrap_or(i64::MAX),
         )?;
         counter(
             to,
