@@ -194,6 +194,7 @@ pub(crate) fn seat<S>(
     let price = move |model: Option<&str>| offer(&target, &prices, model).price;
     let mut seat = balance::Target::new(endpoint, source, service)
         .weight(place.weight)
+        .callers_own(provider.passthrough)
         .prices(price);
     if !keys.is_empty() {
         seat = seat.keys(keys.clone(), pin.map(Into::into));

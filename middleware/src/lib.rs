@@ -56,7 +56,8 @@
 //! | `upstream` | makes a request fit a provider: authority, path, model, credential, whose echo it masks |
 //! | `client` | sends it: HTTP/1.1, the connection polled inside the body |
 //!
-//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and
+//! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB, and `redis`, which is no layer: it brings
+//! the store in which several processes count together. A feature adds a module and
 //! changes nothing else. The modules without a feature are the floor that the layers stand on: [`attempt`], [`body`], [`chance`], [`clock`],
 //! [`conn`], [`dialect`], [`error`], [`estimate`], [`executor`], [`facts`], [`health`], [`json`], [`origin`], [`prices`], [`record`] (the
 //! record itself) and [`sse`]; and, for the layers that can share what they count, `store`.

@@ -15,7 +15,8 @@ use super::types::{
     Telemetry, TimeoutOverride, Webhook,
 };
 use super::{
-    aliases, budgets, callers, filters, jwt, providers, retry, routes, server, targets, value,
+    aliases, budgets, callers, choice, filters, jwt, providers, retry, routes, server, targets,
+    value,
 };
 use tollgate_middleware::prices::Price;
 
@@ -93,6 +94,9 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let mut routes = routes::decode(&mut decoder, root, &providers);
+    if routes.is_empty() {
+        choice::judge_implicit(&mut decoder, root);
+    }
     let callers = callers::decode(&mut decoder, root, &providers);
     let word_filter = filters::decode(&mut decoder, root, &mut routes);
     callers::judge_matches(&mut decoder, root, &callers);

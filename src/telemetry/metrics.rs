@@ -61,6 +61,8 @@ pub struct Others {
     pub connections_accepted: u64,
     /// Client connections open now.
     pub connections_open: u64,
+    /// Tasks that run on the workers.
+    pub tasks: u64,
     /// Failed attempts to accept.
     pub accept_failures: u64,
     /// Number of the configuration in force.
@@ -342,6 +344,12 @@ impl Collector for Scraped {
             "Client connections open now",
             i64::try_from(others.connections_open).unwrap_or(i64::MAX),
         )?;
+        gauge(
+            to,
+            "tollgate_tasks",
+            "Tasks that run on the workers: one for each connection, and a few for each worker",
+            i64::try_from(others.tasks).unwrap_or(i64::MAX),
+        )?;
         counter(
             to,
             "tollgate_accept_failures",
@@ -360,12 +368,20 @@ impl Collector for Scraped {
             "Events that the webhook's receiver was not told",
             others.webhook_events_dropped,
         )?;
+        let spool = others.ledger.as_ref().map(|it| ("spool", it.degraded));
+        let redis = others.store.as_ref().map(|it| ("redis", it.degraded));
+        if spool.or(redis).is_some() {
+            let help = "1 while what was spent cannot be written down, or Redis is away for a worker or was never reached";
+            let mut degraded =
+                to.encode_descriptor("tollgate_store_degraded", help, None, MetricType::Gauge)?;
+            for (store, is) in spool.into_iter().chain(redis) {
+                degraded
+                    .encode_family(&[("store", store)])?
+                    .encode_gauge(&i64::from(is))?;
+            }
+        }
         if let Some(ledger) = &others.ledger {
             let store = [("store", "spool")];
-            let help = "1 while what was spent cannot be written down";
-            to.encode_descriptor("tollgate_store_degraded", help, None, MetricType::Gauge)?
-                .encode_family(&store)?
-                .encode_gauge(&i64::from(ledger.degraded))?;
             let help = "Requests that are not in the ledger: the disk or the queue was full";
             to.encode_descriptor("tollgate_ledger_dropped", help, None, MetricType::Counter)?
                 .encode_family(&store)?
@@ -539,7 +555,21 @@ mod tests {
         has(&text, r#"tollgate_ledger_dropped_total{store="spool"} 4"#);
         has(&text, r#"tollgate_ledger_queue{store="spool"} 5"#);
         let without = metrics.scrape(Others::default());
-        assert!(!without.contains("spool"));
+        assert!(!without.contains("spool") && !without.contains("degraded"));
+        let with_both = metrics.scrape(Others {
+            ledger: Some(LedgerFigures::default()),
+            store: Some(Figures {
+                degraded: true,
+                ..Figures::default()
+            }),
+            ..Others::default()
+        });
+        has(&with_both, r#"tollgate_store_degraded{store="spool"} 0"#);
+        has(&with_both, r#"tollgate_store_degraded{store="redis"} 1"#);
+        assert_eq!(
+            with_both.matches("# TYPE tollgate_store_degraded ").count(),
+            1
+        );
         has(&text, r#"tollgate_build_info{version="0.1.0"} 1"#);
         assert!(text.ends_with("# EOF\n"));
     }

@@ -23,13 +23,6 @@ pub struct Figures {
 impl Figures {
     /// As families of their own.
     pub(crate) fn encode(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        to.encode_descriptor(
-            "tollgate_store_degraded",
-            "1 while the shared store is away for a worker, or has never been reached",
-            None,
-            MetricType::Gauge,
-        )?
-        .encode_gauge(&i64::from(self.degraded))?;
         let mut calls = to.encode_descriptor(
             "tollgate_store_calls",
             "Calls of the shared store; unanswered: nobody knows whether they ran; unsent: it was away",

@@ -68,7 +68,10 @@ impl Pair {
     /// Waits until both know that the store is away, or there.
     async fn is_degraded(&self, yes: bool) -> Duration {
         let began = Instant::now();
-        let line = format!("tollgate_store_degraded {}", u8::from(yes));
+        let line = format!(
+            "tollgate_store_degraded{{store=\"redis\"}} {}",
+            u8::from(yes)
+        );
         for admin in self.admin {
             until(&line, async || {
                 figures(admin).await.contains(&line).then_some(())
@@ -238,7 +241,10 @@ async fn a_redis_that_was_never_there_stops_nobody_unless_it_is_to() {
             assert_eq!(answer.header("retry-after"), Some("1"));
         }
         let figures = figures(admin).await;
-        assert!(figures.contains("tollgate_store_degraded 1\n"), "{figures}");
+        assert!(
+            figures.contains("tollgate_store_degraded{store=\"redis\"} 1\n"),
+            "{figures}"
+        );
         let alone = format!(
             "tollgate_store_decided_alone_total {}\n",
             u8::from(expected == 200)

@@ -179,7 +179,9 @@ impl Field {
         // What a target only seems to want binds nobody who was not told.
         let not_before = |it: &Candidate<'_>| {
             let (until, told) = self.returns(it, ask, now);
-            told.then_some(until)
+            let alone = course.told.filter(|(at, _)| *at == it.index());
+            let alone = alone.map(|(_, until)| until);
+            told.then_some(until).max(alone)
         };
         let may = |it: &Candidate<'_>| has_leave(it.index()) && it.health().admits(now);
         let mut free = self.candidates(ask, among, now, may);

@@ -23,7 +23,7 @@
 //! | [`RoundRobin`](Strategy::RoundRobin) | one after the other |
 //! | [`LeastInflight`](Strategy::LeastInflight) | where the fewest requests run |
 //! | [`P2c`](Strategy::P2c) | of two by chance, the one with the lesser product of peak EWMA and running requests |
-//! | [`LeastLatency`](Strategy::LeastLatency) | the shortest time to first token; 1 in 10 requests explores; forgotten after 5 minutes |
+//! | [`LeastLatency`](Strategy::LeastLatency) | the shortest time to first token; whom nobody has measured first, by one request; 1 in 10 explores; forgotten after 5 minutes |
 //! | [`Cheapest`](Strategy::Cheapest) | the least price of input and output together; unpriced last |
 //! | [`Sticky`](Strategy::Sticky) | by weighted rendezvous over the targets' names, with a fixed seed: replicas agree |
 //! | [`Own`](Strategy::Own) | whatever [`Choose`] says |

@@ -75,6 +75,9 @@ impl<S> Balance<S> {
             return Err(Unusable::Drained);
         }
         super::target::tell_apart(&mut seats);
+        if strategy.measures() {
+            seats.iter().for_each(|seat| seat.source.count());
+        }
         Ok(Self {
             on: matches!(strategy, Strategy::Sticky).then_some(StickyOn::First),
             field: Arc::new(Field {
@@ -276,9 +279,13 @@ where
             }
         };
         let measures = self.field.strategy.measures();
+        let seat = &self.field.seats[chosen.index];
+        let attempt = || req.extensions().get::<Attempt>().cloned();
         let watch = Watch {
-            load: measures.then(|| chosen.health.load()),
+            // What runs for this route runs for those that go by it, too.
+            load: seat.source.counts().then(|| chosen.health.load()),
             since: measures.then(|| self.clock.now()),
+            alone: seat.callers_own.then(attempt),
             first,
             record: req.extensions().get::<Record>().cloned(),
             clock: self.clock.clone(),
@@ -308,6 +315,8 @@ struct Watch<C> {
     first: bool,
     load: Option<Load>,
     since: Option<Instant>,
+    /// The credential is the caller's own: a limit is told to this request alone.
+    alone: Option<Option<Attempt>>,
     record: Option<Record>,
     clock: C,
 }
@@ -359,6 +368,13 @@ impl<C: Clock> Watch<C> {
             return;
         }
         let wall: SystemTime = self.clock.wall();
+        if let (true, Some(attempt)) = (limited, &self.alone) {
+            let wait = health::wait(status, headers, wall).filter(|wait| !wait.is_zero());
+            if let (Some(attempt), Some(wait)) = (attempt, wait) {
+                attempt.wait_for(self.chosen.index, now + wait);
+            }
+            return;
+        }
         let pulse = self.chosen.health.pulse();
         match health::wait(status, headers, wall) {
             Some(wait) if !wait.is_zero() => pulse.park(now + wait, true),

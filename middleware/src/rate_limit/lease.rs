@@ -200,7 +200,7 @@ impl Lease {
             match asked.promise.take() {
                 None => self.ahead = Some(asked),
                 Some(answer) => {
-                    self.settle(asked, answer.ok().as_deref(), now);
+                    self.settle(&asked, answer.ok().as_deref(), now);
                 }
             }
         }
@@ -282,14 +282,14 @@ impl Lease {
         if self.ahead.is_none() {
             self.ahead = Some(asked);
         } else {
-            self.settle(asked, None, 0);
+            self.settle(&asked, None, 0);
         }
     }
 
     /// What the store answered to a call: all that it granted is at hand. None without an answer, and for one to another question.
     pub(super) fn settle(
         &mut self,
-        asked: Asked,
+        asked: &Asked,
         answer: Option<&[i64]>,
         now: u64,
     ) -> Option<Answer> {

@@ -217,7 +217,7 @@ impl Trip {
             return Poll::Ready(Seat::Away);
         };
         lease.waited(self.want);
-        Poll::Ready(match lease.settle(asked, answer.ok().as_deref(), now) {
+        Poll::Ready(match lease.settle(&asked, answer.ok().as_deref(), now) {
             None => desk.alone(cell, Some(lease)),
             Some(answer) if answer.granted > 0 => {
                 lease.take_own();

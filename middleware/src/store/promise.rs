@@ -137,11 +137,13 @@ mod tests {
     #[tokio::test]
     async fn a_promise_is_kept_once() {
         let (promise, keeper) = Promise::pair();
-        let waits = tokio::spawn(promise);
-        tokio::task::yield_now().await;
-        assert!(!keeper.is_forgotten());
-        keeper.keep(Ok(vec![1, 2]));
-        assert_eq!(waits.await.unwrap(), Ok(vec![1, 2]));
+        let keeps = async {
+            tokio::task::yield_now().await;
+            assert!(!keeper.is_forgotten());
+            keeper.keep(Ok(vec![1, 2]));
+        };
+        let (answer, ()) = tokio::join!(promise, keeps);
+        assert_eq!(answer, Ok(vec![1, 2]));
     }
 
     #[tokio::test]

@@ -24,6 +24,8 @@ use crate::{
     harness::{CALLER, Stage, provider},
 };
 
+/// 1 while Redis is away.
+const AWAY: &str = "tollgate_store_degraded{store=\"redis\"}";
 const PRICES: &str = "prices: { overrides: { m1: { input: 0, output: 1000000 } } }\n";
 
 /// A file of a gateway that shares its budgets, without a folder of its own.
@@ -40,9 +42,7 @@ async fn figures(admin: SocketAddr) -> HashMap<String, u64> {
     let page = client::call(admin, "GET", "/metrics", &[], "").await;
     let page = String::from_utf8(page.body).expect("text");
     let figures = page.lines().filter_map(|line| line.split_once(' '));
-    let ours = figures.filter(|(name, _)| {
-        name.starts_with("tollgate_budget") || *name == "tollgate_store_degraded"
-    });
+    let ours = figures.filter(|(name, _)| name.starts_with("tollgate_budget") || *name == AWAY);
     ours.map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
         .collect()
 }
@@ -57,10 +57,7 @@ async fn shows(
 }
 
 async fn connected(admin: SocketAddr) {
-    shows(admin, "the store is there", |it| {
-        it["tollgate_store_degraded"] == 0
-    })
-    .await;
+    shows(admin, "the store is there", |it| it[AWAY] == 0).await;
 }
 
 /// Nothing is left that the store does not know.
