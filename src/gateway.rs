@@ -32,7 +32,7 @@ use crate::{
         circuits::{self, Circuits},
         line,
         log::{LogWriter, Sink},
-        metrics::{Metrics, Others},
+        metrics::{LedgerFigures, Metrics, Others},
         series::Place,
         sink::{OUTCOMES, Told},
         webhook::{self, Hook, Poster},
@@ -399,6 +399,11 @@ fn scrape(live: &Live, tally: &Tally) -> String {
     live.metrics.scrape(Others {
         log_lines_dropped: live.log.dropped(),
         webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
+        ledger: live.counts.spool().map(|spool| LedgerFigures {
+            degraded: spool.is_failing(),
+            dropped: spool.dropped(),
+            queue: spool.queued() as u64,
+        }),
         connections_accepted: tally.accepted(),
         connections_open: tally.open(),
         tasks: tally.tasks() as u64,

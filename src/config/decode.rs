@@ -115,7 +115,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
             .over(&Layers::default().retry),
         breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
             .over(Layers::default().breaker),
-        budget: budgets::budgets(layer("budget")),
+        budget: budgets::budgets(&mut decoder, root),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
         keepalive: parsed(layer("keepalive"), "every", value::duration),
@@ -125,6 +125,14 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     };
     let webhook = webhook(&mut decoder, root);
     let state = budgets::state(&mut decoder, root);
+    let prices = prices(root);
+    budgets::judge(
+        &mut decoder,
+        root,
+        &layers,
+        (&callers, &routes, &providers),
+        &prices,
+    );
     Config {
         server,
         admin,
@@ -133,7 +141,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         aliases,
         routes,
         layers,
-        prices: prices(root),
+        prices,
         state,
         telemetry: Telemetry {
             log,
@@ -333,6 +341,9 @@ fn prices(root: &Node) -> Vec<(String, Price)> {
             cache_read: number("cache_read"),
             cache_write: number("cache_write"),
             reasoning: number("reasoning"),
+            max_output: parsed(Some(node), "max_output", |text| {
+                text.parse().map_err(|_| String::new())
+            }),
         }
     };
     let entries = overrides.map_or(&[][..], Node::entries).iter();

@@ -35,6 +35,14 @@ impl Field {
         may.fold(0, |all, (at, _)| all | bit(at))
     }
 
+    /// Those of these targets whose price for this model is known.
+    pub(super) fn priced(&self, among: u64, model: Option<&str>) -> u64 {
+        let seats = self.seats.iter().enumerate();
+        let priced =
+            seats.filter(|(at, seat)| among & bit(*at) != 0 && seat.price(model).is_some());
+        priced.fold(0, |all, (at, _)| all | bit(at))
+    }
+
     /// Whether a target takes such a request at all, or why not.
     pub(super) fn admits(
         &self,

@@ -4,7 +4,7 @@
 //! - *Reads*: [`Attempt`](crate::attempt::Attempt): what was tried before (absent: nothing);
 //!   [`Intent`](crate::facts::Intent), [`Route`](crate::facts::Route), [`Caller`](crate::facts::Caller),
 //!   [`ClientAddress`](crate::facts::ClientAddress), [`OutputLimit`](crate::facts::OutputLimit), as far as the strategy goes by
-//!   them; [`Record`](crate::record::Record): when the head and the first output came (absent: its clock, and the first bytes).
+//!   them; [`PricedOnly`](crate::facts::PricedOnly): targets whose price nobody knows are left out; [`Record`](crate::record::Record): when the head and the first output came (absent: its clock, and the first bytes).
 //! - *Writes*: [`Endpoint`](crate::facts::Endpoint); what it picked into the `Attempt`.
 //! - *Refuses*: [`NoTarget`](crate::error::Reason::NoTarget), at once, if every circuit is open, with the time of the next probe.
 //! - *Bodies*: untouched. The load of a target is held to their end; under strategies that go by speed, the first output is waited

@@ -25,7 +25,7 @@ use crate::{
     chance::Chance,
     clock::{Clock, SystemClock},
     error::{BoxError, Origin, Reason, Rejection},
-    facts::{Caller, Route},
+    facts::{Caller, PricedOnly, Route},
     health::{self, Load},
     record::{Mark, Record},
     resident::{Called, Resident},
@@ -173,7 +173,10 @@ impl<S, C: Clock> Balance<S, C> {
         }
         let bound = ask::is_bound(req);
         let pin = facts.get().and_then(|route: &Route| route.pin.as_deref());
-        let eligible = self.field.eligible(model.as_deref(), pin, bound);
+        let mut eligible = self.field.eligible(model.as_deref(), pin, bound);
+        if facts.get::<PricedOnly>().is_some() {
+            eligible = self.field.priced(eligible, model.as_deref());
+        }
         let counts = matches!(self.field.strategy, Strategy::Cheapest | Strategy::Own(_));
         Ask {
             eligible,

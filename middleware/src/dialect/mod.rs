@@ -19,6 +19,8 @@ pub mod refusal;
 pub mod request;
 #[cfg(feature = "word_filter")]
 pub(crate) mod said;
+#[cfg(any(feature = "budget", feature = "token_cap"))]
+pub(crate) mod spelling;
 pub mod surface;
 #[cfg(feature = "word_filter")]
 pub(crate) mod units;
