@@ -20,7 +20,8 @@
 //! | the provider's last report | as reported | `provider`; `drained` if the client had left |
 //! | a report on the way, or none, and then the end | the greater of the last report and an estimate of what was sent and delivered | `estimated` |
 //! | a report that cannot be: negative, a fraction, a text | an estimate | `estimated` |
-//! | an answer of another status than 2xx, no answer | nothing | `none` |
+//! | an answer of another status than 2xx | what it reports, if it does, else nothing | `provider`, `none` |
+//! | no answer | nothing | `none` |
 //!
 //! An estimate goes by bytes, per family of models, corrected by what providers report. It is never zero for text that was
 //! delivered. With the feature `tokenizer` what is asked and said of OpenAI's models is counted, on another thread, and only what

@@ -27,6 +27,9 @@
 //! [`ratio`](Policy::ratio) bounds what all of this costs a target that is down. Another try at the same target always takes from its
 //! budget; going on to another one only while more than half of that one's late answers were failures.
 //!
+//! An error that is thrown away is read to its end first, if that is within 64 KiB and 20 milliseconds: a meter inside learns what it
+//! used, and its connection can serve the next attempt.
+//!
 //! After a second call the last answer carries `x-should-retry: false`, but beside a Retry-After of a minute at most.
 //!
 //! ```
@@ -57,6 +60,7 @@
 
 mod body;
 mod course;
+mod leaving;
 mod policy;
 mod reading;
 mod service;

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod first_event;
+mod leaving;
 mod targets;
 
 use std::{

@@ -7,6 +7,7 @@ use crate::{
     dialect::{Dialect, Operation, Recognised, Surface},
     error::{Reason, Rejection},
     facts::{Caller, Intent},
+    record::Running,
 };
 
 const LAYER: &str = "route";
@@ -19,6 +20,7 @@ pub struct Rule {
     name: Option<Arc<str>>,
     matcher: Matcher,
     targets: Vec<(Arc<str>, Option<Arc<str>>)>,
+    running: Option<Arc<Running>>,
 }
 
 impl Rule {
@@ -28,6 +30,7 @@ impl Rule {
             name: Some(name.into()),
             matcher: Matcher::default(),
             targets: Vec::new(),
+            running: None,
         }
     }
 
@@ -42,6 +45,13 @@ impl Rule {
     #[must_use]
     pub fn to(mut self, provider: impl Into<Arc<str>>, model: Option<Arc<str>>) -> Self {
         self.targets.push((provider.into(), model));
+        self
+    }
+
+    /// Counts the requests that it takes in `running`, while they run and if they have a [`Record`](crate::record::Record).
+    #[must_use]
+    pub fn counted_in(mut self, running: Arc<Running>) -> Self {
+        self.running = Some(running);
         self
     }
 }
@@ -176,6 +186,11 @@ impl Table {
         } else {
             self.rules.len()
         }
+    }
+
+    /// Where the requests of this rule are counted.
+    pub(super) fn running(&self, index: usize) -> Option<&Arc<Running>> {
+        self.rules.get(index)?.running.as_ref()
     }
 
     /// Whether the table leads nowhere.
