@@ -22,10 +22,12 @@ use tollgate_middleware::{
 
 use crate::{
     config::{self, CallerKey, Config, Jwt},
+    connect::Open,
     jwks::{KeySets, StartError},
     routing::{self, Way},
     spool::Spool,
     targets::Targets,
+    telemetry::limited::Left,
 };
 
 /// So many addresses, and so many end users, have a cell of their own.
@@ -49,6 +51,7 @@ struct Inner {
     targets: Targets,
     ledger: Ledger,
     spool: Option<Spool>,
+    upstream: Open,
 }
 
 impl Counts {
@@ -80,6 +83,7 @@ impl Counts {
                 None => Ledger::new(STRANGERS),
             },
             spool,
+            upstream: Open::default(),
         }))
     }
 
@@ -171,6 +175,28 @@ impl Counts {
             Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
             None => layer,
         }
+    }
+
+    /// The connections to providers.
+    pub(crate) fn upstream(&self) -> &Open {
+        &self.0.upstream
+    }
+
+    /// What is left of the limits that all share, as this configuration has them.
+    pub(crate) fn left(&self, config: &Config) -> Vec<Left> {
+        let left = |kind: &str, held: usize, most: usize| Left {
+            limit: "concurrency",
+            kind: kind.to_owned(),
+            ratio: most.saturating_sub(held) as f64 / most.max(1) as f64,
+        };
+        let most = limits(config).most;
+        let all = (most != usize::MAX).then(|| left("global", self.0.permits.held(), most));
+        let providers = config.providers.iter();
+        let shares = providers.filter_map(|provider| {
+            let (held, most) = self.0.targets.held(provider)?;
+            Some(left(&provider.name, held, most))
+        });
+        all.into_iter().chain(shares).collect()
     }
 
     pub(crate) fn permits(&self) -> Permits {

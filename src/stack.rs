@@ -317,7 +317,14 @@ impl<K: Sink> Stack<K> {
         let event = usize::try_from(config.server.limits.event).unwrap_or(usize::MAX);
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
-            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, heads, before))
+            .map(|(provider, connector)| {
+                let counted = |connector: &Connector| {
+                    let open = counts.upstream().clone();
+                    connector.clone().counted_in(open)
+                };
+                let connector = connector.as_ref().map(counted);
+                leaf(provider, connector, clocks, heads, before)
+            })
             .collect();
         let clients = config.providers.iter().zip(&leaves);
         let clients = clients.filter_map(|(provider, leaf)| match leaf {
@@ -357,7 +364,7 @@ impl<K: Sink> Stack<K> {
                 targets,
             )
         };
-        let table = routing::table(config);
+        let table = routing::table(config).counted_in(|place| sink.running(place));
         let ways = routing::ways(config, counts.wallet());
         let mut stacks: Vec<_> = ways.iter().map(stack).collect();
         // The implicit routes lead to one way.
@@ -456,7 +463,7 @@ impl Connectors {
 
 fn leaf(
     provider: &Provider,
-    connector: Option<&Connector>,
+    connector: Option<Connector>,
     limits: config::Timeout,
     heads: Heads,
     before: &[Kept],
@@ -486,7 +493,7 @@ fn leaf(
     origin.path_and_query = Some(PathAndQuery::from_static("/"));
     let origin = Uri::from_parts(origin).expect("a scheme, an authority and a path are a URI");
     let client = Client::new(
-        connector.clone(),
+        connector,
         origin,
         Pool {
             idle,

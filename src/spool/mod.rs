@@ -145,6 +145,16 @@ impl Spool {
         self.0.queue.dropped()
     }
 
+    /// Whether the disk takes nothing at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.0.queue.is_failing()
+    }
+
+    /// What waits to be written.
+    pub fn queued(&self) -> usize {
+        self.0.queue.len()
+    }
+
     /// Writes that failed.
     pub fn failures(&self) -> u64 {
         self.0.queue.failures()

@@ -146,6 +146,14 @@ impl Queue {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_failing(&self) -> bool {
+        self.0.failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting().items.len()
+    }
+
     /// Writes that failed.
     pub(super) fn failures(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)

@@ -20,7 +20,6 @@ pub struct Rule {
     name: Option<Arc<str>>,
     matcher: Matcher,
     targets: Vec<(Arc<str>, Option<Arc<str>>)>,
-    running: Option<Arc<Running>>,
 }
 
 impl Rule {
@@ -30,7 +29,6 @@ impl Rule {
             name: Some(name.into()),
             matcher: Matcher::default(),
             targets: Vec::new(),
-            running: None,
         }
     }
 
@@ -45,13 +43,6 @@ impl Rule {
     #[must_use]
     pub fn to(mut self, provider: impl Into<Arc<str>>, model: Option<Arc<str>>) -> Self {
         self.targets.push((provider.into(), model));
-        self
-    }
-
-    /// Counts the requests that it takes in `running`, while they run and if they have a [`Record`](crate::record::Record).
-    #[must_use]
-    pub fn counted_in(mut self, running: Arc<Running>) -> Self {
-        self.running = Some(running);
         self
     }
 }
@@ -163,6 +154,8 @@ pub struct Table {
     providers: Vec<Catalogue>,
     aliases: HashMap<String, String>,
     rules: Vec<Rule>,
+    /// By rule, or of all without rules.
+    running: Box<[Option<Arc<Running>>]>,
 }
 
 impl Table {
@@ -176,7 +169,19 @@ impl Table {
             providers: providers.into_iter().collect(),
             aliases: aliases.into_iter().collect(),
             rules: rules.into_iter().collect(),
+            running: Box::default(),
         }
+    }
+
+    /// Counts what runs on each rule, by its place, or on all implicit routes, where `of` says: requests that have a
+    /// [`Record`](crate::record::Record), while they run.
+    #[must_use]
+    pub fn counted_in(mut self, of: impl Fn(Option<usize>) -> Option<Arc<Running>>) -> Self {
+        self.running = match self.rules.len() {
+            0 => [of(None)].into(),
+            rules => (0..rules).map(|place| of(Some(place))).collect(),
+        };
+        self
     }
 
     /// How many services the table leads to.
@@ -188,9 +193,10 @@ impl Table {
         }
     }
 
-    /// Where the requests of this rule are counted.
+    /// Where those requests are counted that this service gets.
     pub(super) fn running(&self, index: usize) -> Option<&Arc<Running>> {
-        self.rules.get(index)?.running.as_ref()
+        let place = if self.rules.is_empty() { 0 } else { index };
+        self.running.get(place)?.as_ref()
     }
 
     /// Whether the table leads nowhere.
