@@ -438,7 +438,12 @@ fn told(change: &Change, hook: Option<&Hook>) {
 pub(crate) fn view(metrics: &Metrics, config: &Config) -> View {
     let names = config.routes.iter().map(|route| route.name.clone());
     let (names, most): (Vec<_>, _) = (names.collect(), config.telemetry.metrics.label_values);
-    metrics.view(&names, most, places(config))
+    let view = metrics.view(&names, most, places(config));
+    if !config.telemetry.metrics.label_callers {
+        return view;
+    }
+    let callers = config.callers.iter().map(|caller| &*caller.name);
+    metrics.with_callers(&view, callers, most)
 }
 
 /// The token of the admin listener.

@@ -128,6 +128,17 @@ impl Metrics {
         self.0.series.view(routes, label_values, places)
     }
 
+    /// The same, where these callers are told apart, the first `label_values` of all that there have been.
+    #[must_use]
+    pub fn with_callers<'n>(
+        &self,
+        view: &series::View,
+        callers: impl IntoIterator<Item = &'n str>,
+        label_values: usize,
+    ) -> series::View {
+        self.0.series.with_callers(view, callers, label_values)
+    }
+
     /// The counters of worker number `worker`; a number too great shares some.
     pub fn counters(&self, worker: usize, view: &series::View) -> Counters {
         Counters {
@@ -435,7 +446,10 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> 
 
 #[cfg(test)]
 mod tests {
-    use tollgate_middleware::record::Ended;
+    use tollgate_middleware::{
+        clock::{Clock, SystemClock},
+        record::Ended,
+    };
 
     use super::*;
 
@@ -452,7 +466,10 @@ mod tests {
 
     /// A request that no provider was asked for.
     fn end(counters: &Counters, route: Option<usize>, status: u16, outcome: Ended) {
-        let at = At { route, model: None };
+        let at = At {
+            route,
+            ..At::default()
+        };
         let ended = series::Ended {
             status,
             outcome,
@@ -560,8 +577,8 @@ mod tests {
         let record = tollgate_middleware::record::Record::new(
             http::HeaderValue::from_static("-"),
             (&http::Method::POST, &uri, &headers),
-            std::time::Instant::now(),
-            SystemTime::now(),
+            SystemClock.now(),
+            SystemClock.wall(),
         );
         here.began();
         here.began();

@@ -10,16 +10,18 @@ use std::{
 };
 
 use tollgate_middleware::{
-    dialect::Operation,
+    dialect::{self, Dialect, Operation},
     record::{self, Attempt, Running},
 };
 
+mod callers;
 mod cell;
 mod counts;
 mod sums;
 mod text;
 
 use self::{
+    callers::{Callers, Counts},
     cell::Cell,
     counts::{Asked, Count, Failovers, Statuses},
 };
@@ -47,6 +49,7 @@ struct All {
     blocks: Vec<Arc<Block>>,
     asked: BTreeMap<Box<str>, Arc<Asked>>,
     failovers: BTreeMap<[Box<str>; 2], Arc<Count>>,
+    callers: BTreeMap<Box<str>, Arc<Counts>>,
 }
 
 /// Route, provider, model.
@@ -65,7 +68,10 @@ pub struct Place {
 
 /// The series of one configuration, to be found by what a request met.
 #[derive(Clone, Debug)]
-pub struct View(Arc<[Met]>);
+pub struct View {
+    met: Arc<[Met]>,
+    callers: Option<Arc<Callers>>,
+}
 
 /// What a request may meet on one route. The last one is that of no route, and of implicit ones.
 #[derive(Debug)]
@@ -127,10 +133,52 @@ pub struct Ended {
     pub tokens: [u64; 2],
     /// The provider said so.
     pub reported: bool,
+    /// What the provider said, if it did.
+    pub usage: Option<Usage>,
     /// What they cost, in USD.
     pub cost: Option<f64>,
     /// Who cut a running answer short, as an index into [`CAUSES`].
     pub cut: Option<usize>,
+}
+
+/// What a provider said that a request used, in OpenTelemetry's terms: what went through a cache is part of the input, and thoughts are
+/// part of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the input.
+    pub input: u64,
+    /// Those of them that were read from a cache.
+    pub cache_read: u64,
+    /// Those of them that were written to one.
+    pub cache_write: u64,
+    /// Tokens of the output.
+    pub output: u64,
+    /// Those of them that were thoughts.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// The same in the provider's words.
+    pub fn of(dialect: Dialect, usage: &dialect::Usage) -> Self {
+        Self {
+            input: usage.input(dialect),
+            cache_read: usage.cached.unwrap_or(0),
+            cache_write: usage.cache_write.unwrap_or(0),
+            output: usage.output(dialect),
+            reasoning: usage.reasoning.unwrap_or(0),
+        }
+    }
+
+    /// In the order of their names.
+    fn counts(&self) -> [u64; 5] {
+        [
+            self.input,
+            self.output,
+            self.cache_read,
+            self.cache_write,
+            self.reasoning,
+        ]
+    }
 }
 
 /// The answer of an attempt that was thrown away.
@@ -152,6 +200,8 @@ pub struct At<'a> {
     pub route: Option<usize>,
     /// The model, as the client named it.
     pub model: Option<&'a str>,
+    /// Who asked.
+    pub caller: Option<&'a str>,
 }
 
 impl Ended {
@@ -168,6 +218,7 @@ impl Ended {
             stream: false,
             tokens: [0; 2],
             reported: false,
+            usage: None,
             cost: None,
             cut: None,
         }
@@ -214,7 +265,36 @@ impl Registry {
             targets: targets.into(),
             block,
         });
-        View(met.collect())
+        View {
+            met: met.collect(),
+            callers: None,
+        }
+    }
+
+    /// The same, where these callers are told apart, the first `most` of all that there have been.
+    #[must_use]
+    pub fn with_callers<'n>(
+        &self,
+        view: &View,
+        callers: impl IntoIterator<Item = &'n str>,
+        most: usize,
+    ) -> View {
+        let mut all = self.all();
+        let all = &mut all.callers;
+        let fresh = || Arc::new(Counts::new(self.0.workers));
+        let mut counts = |name: &str, most| {
+            let known = all.contains_key(name) || all.len() < most;
+            known.then(|| all.entry(name.into()).or_insert_with(fresh).clone())
+        };
+        let other = counts(OTHER, usize::MAX).unwrap_or_else(fresh);
+        let none = counts("", usize::MAX).unwrap_or_else(fresh);
+        let callers = callers.into_iter();
+        let named = callers.filter_map(|name| Some((name.to_owned(), counts(name, most)?)));
+        let named = named.collect();
+        View {
+            met: view.met.clone(),
+            callers: Some(Arc::new(Callers { named, other, none })),
+        }
     }
 
     fn target(&self, all: &mut All, place: Place, route: &str, most: usize) -> Target {
@@ -306,8 +386,8 @@ impl Registry {
 impl View {
     fn met(&self, route: Option<usize>) -> &Met {
         // The last one is that of no route.
-        let none = self.0.len() - 1;
-        &self.0[route.map_or(none, |route| route.min(none))]
+        let none = self.met.len() - 1;
+        &self.met[route.map_or(none, |route| route.min(none))]
     }
 
     /// Where requests of a route are counted while they run at worker number `worker`.
@@ -318,6 +398,9 @@ impl View {
 
     /// A request has ended at worker number `worker`, after these calls to providers.
     pub fn ended(&self, worker: usize, at: &At<'_>, attempts: &[Attempt], ended: &Ended) {
+        if let Some(callers) = &self.callers {
+            callers.of(at.caller).add(worker, ended);
+        }
         let met = self.met(at.route);
         let worker = worker % met.block.workers.len();
         let operation = ended.operation.min(OPERATIONS.len());

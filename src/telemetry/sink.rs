@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tollgate_middleware::{
     clock::Clock,
+    dialect::Dialect,
     prices::Prices,
     record::{self, Charge, Ended, Mark, Record, Running, Sink, Source},
     wire::Refusal,
@@ -62,9 +63,11 @@ impl Told {
             counters, prices, ..
         } = &*self.0;
         let cost = prices.charged(record);
-        let charge = record.with_metered(|metered| metered.map(|metered| metered.charge));
-        let charge = charge.unwrap_or_default();
+        let metered = record.with_metered(|metered| Some((metered?.charge, metered?.usage)));
+        let (charge, usage) = metered.unwrap_or_default();
         let (surface, intent) = (record.surface(), record.intent());
+        let dialect = surface.map_or(Dialect::Raw, |surface| surface.dialect);
+        let usage = usage.map(|usage| series::Usage::of(dialect, &usage));
         let operation = surface.map(|surface| series::operation(surface.operation));
         let first_byte = record.at(Mark::FirstByte);
         let asked = || surface.and_then(|surface| surface.stream) == Some(true);
@@ -78,6 +81,7 @@ impl Told {
             stream: intent.map_or_else(asked, |intent| intent.stream()),
             tokens: [charge.prompt, charge.completion],
             reported: matches!(charge.source, Source::Provider | Source::Drained),
+            usage,
             cost,
             cut: first_byte.and_then(|_| cause(outcome)),
             outcome,
@@ -85,6 +89,7 @@ impl Told {
         let at = At {
             route: record.route_place(),
             model: intent.and_then(|intent| intent.model()),
+            caller: record.caller().map(|name| &**name),
         };
         let bytes = (record.bytes_in(), record.bytes_out());
         record.with_attempts(|attempts| counters.ended(&at, attempts, &ended, bytes));

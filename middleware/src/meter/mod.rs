@@ -31,6 +31,8 @@
 //! the event before was. Nothing is allocated per chunk, nothing of the body is kept but an event that is not whole yet, 1 MiB
 //! at most. What is larger, compressed or unknown passes as it is and is said to be [unread](crate::record::Metered::blind).
 //!
+//! `examples/metered.rs` is a whole program: this layer around a bare hyper client, in somebody's own service. In short:
+//!
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};

@@ -284,11 +284,7 @@ where
                 unmarked: this.policy.unmarked,
                 gaps: Gaps::default(),
                 bytes: 0,
-                tally: if refused {
-                    Tally::default()
-                } else {
-                    std::mem::take(this.tally)
-                },
+                tally: std::mem::take(this.tally),
             })
         } else {
             Watch::nothing()

@@ -134,12 +134,12 @@ impl Price {
             Dialect::Anthropic | Dialect::Bedrock => prompt,
             _ => (prompt - cached - written).max(0.0),
         };
-        let said = if thinks_apart(dialect, usage) {
+        let said = if usage.thinks_apart(dialect) {
             completion
         } else {
             (completion - thoughts).max(0.0)
         };
-        let thoughts = if thinks_apart(dialect, usage) {
+        let thoughts = if usage.thinks_apart(dialect) {
             thoughts
         } else {
             thoughts.min(completion)
@@ -151,15 +151,6 @@ impl Price {
             + thoughts * self.reasoning.unwrap_or(self.output);
         sum / 1e6
     }
-}
-
-/// Whether thoughts come on top of the output: Gemini's do, and where the provider's numbers add up only so.
-fn thinks_apart(dialect: Dialect, usage: &Usage) -> bool {
-    let (thoughts, completion) = (usage.reasoning.unwrap_or(0), usage.completion.unwrap_or(0));
-    let sum = usage.prompt.unwrap_or(0).saturating_add(completion);
-    dialect == Dialect::Gemini
-        || thoughts > completion
-        || thoughts > 0 && usage.total == sum.checked_add(thoughts)
 }
 
 /// A name without the version at its end; none if it has none.

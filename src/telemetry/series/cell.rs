@@ -21,6 +21,8 @@ pub(super) struct Cell {
     pub(super) per_token: Histogram<13>,
     /// Of the input, of the output.
     pub(super) usage: [Histogram<14>; 2],
+    /// In the order of [`Usage::counts`](super::Usage).
+    pub(super) used: [AtomicU64; 5],
     /// Reported and estimated, each of the input and of the output.
     pub(super) tokens: [[AtomicU64; 2]; 2],
     /// Billionths of a USD, and how many requests had a price.
@@ -56,11 +58,15 @@ impl Cell {
         self.requests.add(ended.status, ended.outcome);
         self.times(ended);
         let source = &self.tokens[usize::from(!ended.reported)];
-        for (at, tokens) in ended.tokens.into_iter().enumerate() {
-            source[at].fetch_add(tokens, Relaxed);
-            // What is guessed has no place in these.
-            if ended.reported {
-                self.usage[at].observe(tokens as f64, &USAGE);
+        for (sum, tokens) in source.iter().zip(ended.tokens) {
+            sum.fetch_add(tokens, Relaxed);
+        }
+        // What is guessed has no place in these.
+        if let Some(usage) = &ended.usage {
+            self.usage[0].observe(usage.input as f64, &USAGE);
+            self.usage[1].observe(usage.output as f64, &USAGE);
+            for (sum, tokens) in self.used.iter().zip(usage.counts()) {
+                sum.fetch_add(tokens, Relaxed);
             }
         }
         if let Some(count) = ended.cut.and_then(|cause| self.cut.get(cause)) {
@@ -111,7 +117,7 @@ impl Cell {
     }
 }
 
-fn billionths(usd: f64) -> u64 {
+pub(super) fn billionths(usd: f64) -> u64 {
     (usd * 1e9).round() as u64
 }
 

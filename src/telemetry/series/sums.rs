@@ -34,6 +34,7 @@ pub(super) struct Sum {
     pub(super) server_first_token: Totals,
     pub(super) per_token: Totals,
     pub(super) usage: [Totals; 2],
+    pub(super) used: [u64; 5],
     pub(super) tokens: [[u64; 2]; 2],
     pub(super) cost: u64,
     pub(super) priced: u64,
@@ -153,6 +154,9 @@ impl Sum {
             }
             add(&mut self.wasted[at], &cell.wasted[at]);
         }
+        for (all, one) in self.used.iter_mut().zip(&cell.used) {
+            add(all, one);
+        }
         add(&mut self.cost, &cell.cost);
         add(&mut self.priced, &cell.priced);
         add(&mut self.wasted_cost, &cell.wasted_cost);
@@ -181,6 +185,9 @@ impl Sum {
                 self.tokens[source][at] += other.tokens[source][at];
             }
             self.wasted[at] += other.wasted[at];
+        }
+        for (all, one) in self.used.iter_mut().zip(other.used) {
+            *all += one;
         }
         self.cost += other.cost;
         self.priced += other.priced;

@@ -38,6 +38,7 @@ fn view(registry: &Registry, places: impl IntoIterator<Item = Place>) -> View {
 const AT: At<'_> = At {
     route: Some(0),
     model: None,
+    caller: None,
 };
 
 /// A call to a provider that was answered.
@@ -62,6 +63,13 @@ fn ended() -> Ended {
         stream: true,
         tokens: [700, 500],
         reported: true,
+        usage: Some(Usage {
+            input: 700,
+            output: 500,
+            cache_read: 20,
+            cache_write: 3,
+            reasoning: 100,
+        }),
         cost: Some(0.0011),
         cut: Some(1),
         ..Ended::of(record::Ended::Complete)
@@ -81,6 +89,7 @@ fn workers_are_summed_and_every_figure_is_told() {
     view.ended(1, &AT, &call, &ended());
     let guessed = Ended {
         reported: false,
+        usage: None,
         cost: None,
         first_token: None,
         stream: false,
@@ -121,6 +130,9 @@ fn workers_are_summed_and_every_figure_is_told() {
         format!("gen_ai_client_operation_time_to_first_chunk_seconds_count{{{labels}}} 3"),
         format!("gen_ai_client_operation_time_to_first_chunk_seconds_sum{{{labels}}} 0.015"),
         format!("gen_ai_server_time_to_first_token_seconds_count{{{labels}}} 3"),
+        format!(r#"gen_ai_client_inference_usage_output_tokens_total{{{labels},gen_ai_token_modality="unknown"}} 1500"#),
+        format!(r#"gen_ai_client_inference_usage_cache_read_input_tokens_total{{{labels},gen_ai_token_modality="unknown"}} 60"#),
+        format!(r#"gen_ai_client_inference_usage_reasoning_output_tokens_total{{{labels},gen_ai_token_modality="unknown"}} 300"#),
         format!(r#"gen_ai_client_token_usage_sum{{{labels},gen_ai_token_type="output"}} 1500.0"#),
     ];
     for line in lines {
@@ -154,7 +166,7 @@ fn calls_are_told_by_what_came_of_them_and_where_requests_went_on() {
         ..attempt("q", "n")
     };
     for calls in [
-        vec![failed.clone(), attempt("q", "n")],
+        vec![failed, attempt("q", "n")],
         // Again at the same one, and then elsewhere.
         vec![status(429), status(503), attempt("q", "n")],
         vec![status(404)],
@@ -186,6 +198,38 @@ fn calls_are_told_by_what_came_of_them_and_where_requests_went_on() {
         &text,
         &format!("tollgate_request_duration_seconds_count{{{served}}} 2"),
     );
+}
+
+#[test]
+fn callers_are_told_apart_where_that_is_wanted_and_those_that_are_known() {
+    let registry = Registry::new(2);
+    let plain = view(&registry, [place(&["m"])]);
+    let by = |name| At { caller: name, ..AT };
+    let call = [attempt("p", "m")];
+    plain.ended(0, &by(Some("a")), &call, &ended());
+    assert!(!text(&registry).contains("tollgate_caller"));
+    let callers = registry.with_callers(&plain, ["a", "b", "c"], 4);
+    for (worker, name) in [
+        (0, Some("a")),
+        (1, Some("a")),
+        (1, Some("c")),
+        (0, Some("d")),
+        (0, None),
+    ] {
+        callers.ended(worker, &by(name), &call, &ended());
+    }
+    let text = text(&registry);
+    for line in [
+        r#"tollgate_caller_requests_total{caller="a",outcome="complete"} 2"#,
+        r#"tollgate_caller_tokens_total{caller="a",direction="input",source="reported"} 1400"#,
+        r#"tollgate_caller_cost_usd_total{caller="a"} 0.0022"#,
+        // One beyond the most, and one that nobody configured.
+        r#"tollgate_caller_requests_total{caller="other",outcome="complete"} 2"#,
+        r#"tollgate_caller_requests_total{caller="",outcome="complete"} 1"#,
+    ] {
+        has(&text, line);
+    }
+    assert!(!text.contains(r#"caller="c""#) && !text.contains(r#"caller="d""#));
 }
 
 #[test]

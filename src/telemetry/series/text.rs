@@ -10,6 +10,7 @@ use prometheus_client::{
 use super::{
     All, CAUSES, Registry,
     cell::{ERRORS, OF_PROVIDER, PER_TOKEN, SECONDS, SERVER_FIRST_TOKEN, USAGE},
+    counts::OUTCOMES,
     sums::{Row, Sum, Totals, grouped, name, rows},
 };
 
@@ -31,7 +32,21 @@ impl Registry {
         let by_model = grouped(&rows, |row| [row.labels[1], row.labels[2]]);
         tokens(to, &by_model)?;
         truncated(to, &rows)?;
-        money(to, &by_model)?;
+        let costs = by_model.iter().map(|([provider, model], sum)| {
+            let labels = [("provider", *provider), ("model", *model)];
+            (
+                labels,
+                [(sum.priced, sum.cost), (sum.wasted_priced, sum.wasted_cost)],
+            )
+        });
+        let (costs, wasted): (Vec<_>, Vec<_>) = costs
+            .map(|(labels, [cost, wasted])| ((labels, cost), (labels, wasted)))
+            .unzip();
+        let help = "What the tokens of models with a price cost";
+        money(to, "tollgate_cost_usd", help, costs)?;
+        let help = "What attempts that were thrown away cost, of models with a price";
+        money(to, "tollgate_waste_cost_usd", help, wasted)?;
+        callers(to, &all)?;
         let rows = grouped(&rows, |row| [row.operation, row.labels[1], row.labels[2]]);
         for one in &BY_OPERATION {
             let totals = rows.iter().map(|(labels, sum)| (*labels, (one.of)(sum)));
@@ -40,7 +55,8 @@ impl Registry {
         for one in &BY_ERROR {
             one.encode(to, &rows)?;
         }
-        usage(to, &rows)
+        usage(to, &rows)?;
+        used(to, &rows)
     }
 }
 
@@ -291,7 +307,7 @@ pub(in super::super) fn observed(
 
 fn tokens(to: &mut DescriptorEncoder<'_>, rows: &BTreeMap<[&str; 2], Sum>) -> fmt::Result {
     let counts = rows.iter().flat_map(|([provider, model], sum)| {
-        let sources = ["reported", "estimated"].into_iter().zip(sum.tokens);
+        let sources = SOURCES.into_iter().zip(sum.tokens);
         sources.flat_map(move |(source, tokens)| {
             let each = DIRECTIONS.into_iter().zip(tokens);
             each.map(move |(direction, count)| {
@@ -322,6 +338,7 @@ fn tokens(to: &mut DescriptorEncoder<'_>, rows: &BTreeMap<[&str; 2], Sum>) -> fm
 }
 
 const DIRECTIONS: [&str; 2] = ["input", "output"];
+const SOURCES: [&str; 2] = ["reported", "estimated"];
 
 fn truncated(to: &mut DescriptorEncoder<'_>, rows: &[Row<'_>]) -> fmt::Result {
     let help = "Running answers that were cut short";
@@ -333,26 +350,61 @@ fn truncated(to: &mut DescriptorEncoder<'_>, rows: &[Row<'_>]) -> fmt::Result {
     counters(to, "tollgate_stream_truncated", help, counts)
 }
 
-fn money(to: &mut DescriptorEncoder<'_>, rows: &BTreeMap<[&str; 2], Sum>) -> fmt::Result {
-    let mut costs = |name: &str, help: &str, of: fn(&Sum) -> (u64, u64)| {
-        let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for ([provider, model], sum) in rows {
-            let (priced, billionths) = of(sum);
-            if priced > 0 {
-                let labels = [("provider", *provider), ("model", *model)];
-                family
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, u64>(&(billionths as f64 / 1e9), None)?;
-            }
+/// How many had a price, and what they cost in billionths of a USD.
+fn money<L: EncodeLabelSet>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    costs: impl IntoIterator<Item = (L, (u64, u64))>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, (priced, billionths)) in costs {
+        if priced > 0 {
+            family
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&(billionths as f64 / 1e9), None)?;
         }
-        Ok(())
-    };
-    let help = "What the tokens of models with a price cost";
-    costs("tollgate_cost_usd", help, |sum| (sum.priced, sum.cost))?;
-    let help = "What attempts that were thrown away cost, of models with a price";
-    costs("tollgate_waste_cost_usd", help, |sum| {
-        (sum.wasted_priced, sum.wasted_cost)
-    })
+    }
+    Ok(())
+}
+
+/// Nothing where callers are not told apart.
+fn callers(to: &mut DescriptorEncoder<'_>, all: &All) -> fmt::Result {
+    if all.callers.is_empty() {
+        return Ok(());
+    }
+    let sums = all.callers.iter();
+    let sums: Vec<_> = sums
+        .map(|(name, counts)| (&**name, counts.sums()))
+        .collect();
+    let counts = sums.iter().flat_map(|(caller, sums)| {
+        let each = OUTCOMES.into_iter().zip(sums.requests);
+        each.map(|(outcome, count)| ([("caller", *caller), ("outcome", outcome)], count))
+    });
+    let help = "Requests of a caller whose answer has ended";
+    counters(to, "tollgate_caller_requests", help, counts)?;
+    let counts = sums.iter().flat_map(|(caller, sums)| {
+        let sources = SOURCES.into_iter().zip(sums.tokens);
+        sources.flat_map(move |(source, tokens)| {
+            let each = DIRECTIONS.into_iter().zip(tokens);
+            each.map(move |(direction, count)| {
+                let labels = [
+                    ("caller", *caller),
+                    ("direction", direction),
+                    ("source", source),
+                ];
+                (labels, count)
+            })
+        })
+    });
+    let help = "Tokens that a caller was charged";
+    counters(to, "tollgate_caller_tokens", help, counts)?;
+    let costs = sums.iter().map(|(caller, sums)| {
+        let labels = [("caller", *caller)];
+        (labels, (sums.priced, sums.cost))
+    });
+    let help = "What the tokens of a caller cost, of models with a price";
+    money(to, "tollgate_caller_cost_usd", help, costs)
 }
 
 fn usage(to: &mut DescriptorEncoder<'_>, rows: &BTreeMap<[&str; 3], Sum>) -> fmt::Result {
@@ -368,3 +420,43 @@ fn usage(to: &mut DescriptorEncoder<'_>, rows: &BTreeMap<[&str; 3], Sum>) -> fmt
     }
     Ok(())
 }
+
+/// OpenTelemetry's newest names. What a provider reports is not told apart by what it is made of.
+fn used(to: &mut DescriptorEncoder<'_>, rows: &BTreeMap<[&str; 3], Sum>) -> fmt::Result {
+    for (at, (name, help)) in USED.into_iter().enumerate() {
+        let counts = rows.iter().map(|(values, sum)| {
+            let labels = [
+                (GEN_AI[0], values[0]),
+                (GEN_AI[1], values[1]),
+                (GEN_AI[2], values[2]),
+                ("gen_ai_token_modality", "unknown"),
+            ];
+            (labels, sum.used[at])
+        });
+        counters(to, name, help, counts)?;
+    }
+    Ok(())
+}
+
+const USED: [(&str, &str); 5] = [
+    (
+        "gen_ai_client_inference_usage_input_tokens",
+        "Tokens of the input that providers reported, those of caches included",
+    ),
+    (
+        "gen_ai_client_inference_usage_output_tokens",
+        "Tokens of the output that providers reported, thoughts included",
+    ),
+    (
+        "gen_ai_client_inference_usage_cache_read_input_tokens",
+        "Those of the input that were read from a cache",
+    ),
+    (
+        "gen_ai_client_inference_usage_cache_write_input_tokens",
+        "Those of the input that were written to a cache",
+    ),
+    (
+        "gen_ai_client_inference_usage_reasoning_output_tokens",
+        "Those of the output that were thoughts",
+    ),
+];

@@ -14,7 +14,7 @@ async fn pair() -> (Upstream, Upstream, Inside) {
         format!("{{ dialect: openai, base_url: \"http://{addr}/v1\", credentials: [] }}")
     };
     let text = format!(
-        "version: 1\nproviders:\n  first: {}\n  second: {}\n\
+        "version: 1\nserver: {{ workers: 1 }}\nproviders:\n  first: {}\n  second: {}\n\
          routes: [{{ name: both, match: {{}}, targets: [first, second] }}]\n\
          prices: {{ overrides: {{ m: {{ input: 0.5, output: 1.5 }} }} }}\n",
         provider(&first),
