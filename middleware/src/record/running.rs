@@ -51,8 +51,10 @@ impl Runs {
         }
     }
 
+    /// For the one who settles the request.
     pub(super) fn end(&self) {
-        if !self.ended.swap(true, Relaxed) {
+        if !self.ended.load(Relaxed) {
+            self.ended.store(true, Relaxed);
             self.at.add(self.stream, -1);
         }
     }
