@@ -10,7 +10,8 @@ use tollgate_middleware::{
         AuthLayer, Digest, Grant, Keys,
         jwt::{Issuer, KeysOrTokens},
     },
-    budget::{self, BudgetLayer, Journal, Ledger, Policy},
+    budget::{self, BudgetLayer, Dates, Journal, Ledger, Policy},
+    clock::{Clock, SystemClock},
     concurrency::{Limits, Permits},
     facts::{Caller, Terms},
     health::{Change, Wallet},
@@ -189,6 +190,16 @@ impl Counts {
             kind: kind.to_owned(),
             ratio: most.saturating_sub(held) as f64 / most.max(1) as f64,
         };
+        let money = config.layers.budget.global.map(|budget| {
+            let mut sums = self.0.ledger.read_global(|account| *account.sums());
+            // Nobody may have asked since the window began.
+            sums.open(Dates::at(SystemClock.wall()));
+            Left {
+                limit: "budget",
+                kind: "global".to_owned(),
+                ratio: (sums.left(budget).usd() / budget.amount.usd()).clamp(0.0, 1.0),
+            }
+        });
         let most = limits(config).most;
         let all = (most != usize::MAX).then(|| left("global", self.0.permits.held(), most));
         let providers = config.providers.iter();
@@ -196,7 +207,7 @@ impl Counts {
             let (held, most) = self.0.targets.held(provider)?;
             Some(left(&provider.name, held, most))
         });
-        all.into_iter().chain(shares).collect()
+        all.into_iter().chain(shares).chain(money).collect()
     }
 
     pub(crate) fn permits(&self) -> Permits {
