@@ -537,7 +537,8 @@ mod tests {
             size_of::<Body<Told>>()
         );
         assert!(size_of::<Whole>() <= 1150, "{}", size_of::<Whole>());
-        assert!(size_of::<Io>() <= 40);
+        // A word of it is the count of those that are open.
+        assert!(size_of::<Io>() <= 48, "{}", size_of::<Io>());
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }
 }
