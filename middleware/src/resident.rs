@@ -21,7 +21,7 @@ pub(crate) struct Resident<S> {
 /// A call, or what is left of it where the service is not ready.
 pub(crate) enum Called<S, R, F, E> {
     /// It was ready and was called.
-    Called(F),
+    Runs(F),
     /// It failed before it was called.
     Failed(E),
     /// It is to be ready first: the service that was asked, and the request.
@@ -51,14 +51,14 @@ impl<S> Resident<S> {
         let Ok(mut called) = self.called.try_lock() else {
             let mut own = self.service.clone();
             return match ready(&mut own) {
-                Poll::Ready(Ok(())) => Called::Called(own.call(req)),
+                Poll::Ready(Ok(())) => Called::Runs(own.call(req)),
                 Poll::Ready(Err(error)) => Called::Failed(error),
                 Poll::Pending => Called::Waits(own, req),
             };
         };
         let service = called.get_or_insert_with(|| self.service.clone());
         match ready(service) {
-            Poll::Ready(Ok(())) => Called::Called(service.call(req)),
+            Poll::Ready(Ok(())) => Called::Runs(service.call(req)),
             Poll::Ready(Err(error)) => {
                 // It is of no use any more.
                 *called = None;
@@ -139,7 +139,7 @@ mod tests {
         let resident = Resident::new(counted.clone());
         counted.clones.store(0, Relaxed);
         for _ in 0..100 {
-            assert!(matches!(resident.call(1), Called::Called(_)));
+            assert!(matches!(resident.call(1), Called::Runs(_)));
         }
         assert_eq!(counted.clones.load(Relaxed), 1);
     }
@@ -167,7 +167,7 @@ mod tests {
         assert!(matches!(resident.call(1), Called::Failed("broken")));
         counted.says.store(0, Relaxed);
         let before = counted.clones.load(Relaxed);
-        assert!(matches!(resident.call(1), Called::Called(_)));
+        assert!(matches!(resident.call(1), Called::Runs(_)));
         assert_eq!(counted.clones.load(Relaxed), before + 1);
     }
 
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn two_calls_at_once_do_not_wait_for_each_other() {
         #[derive(Clone)]
-        struct Within(Arc<std::sync::OnceLock<Resident<Within>>>);
+        struct Within(Arc<std::sync::OnceLock<Resident<Self>>>);
 
         impl Service<u32> for Within {
             type Response = u32;
@@ -189,7 +189,7 @@ mod tests {
             fn call(&mut self, depth: u32) -> Self::Future {
                 let resident = self.0.get().expect("set before it is called");
                 if depth < 3 {
-                    assert!(matches!(resident.call(depth + 1), Called::Called(_)));
+                    assert!(matches!(resident.call(depth + 1), Called::Runs(_)));
                 }
                 ready(Ok(depth))
             }
@@ -199,6 +199,6 @@ mod tests {
         let resident = Resident::new(Within(place.clone()));
         assert!(place.set(resident).is_ok());
         let resident = place.get().expect("it was set");
-        assert!(matches!(resident.call(0), Called::Called(_)));
+        assert!(matches!(resident.call(0), Called::Runs(_)));
     }
 }

@@ -284,7 +284,7 @@ where
         let endpoint = &self.field.seats[watch.chosen.index].endpoint;
         req.extensions_mut().insert(endpoint.clone());
         let step = match self.services[watch.chosen.index].call(req) {
-            Called::Called(inner) => Step::Called { inner },
+            Called::Runs(inner) => Step::Called { inner },
             Called::Failed(error) => Step::Refused {
                 error: Some(error.into()),
             },

@@ -110,7 +110,7 @@ where
             pin: choice.pin,
         });
         let step = match self.0.routes[choice.index].call(req) {
-            Called::Called(inner) => Step::Called { inner },
+            Called::Runs(inner) => Step::Called { inner },
             Called::Failed(error) => Step::Refused {
                 error: Some(error.into()),
             },
