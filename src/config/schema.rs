@@ -560,7 +560,7 @@ const TELEMETRY: &[Key] = &[
     key(
         "metrics",
         Kind::Map(&[
-            later_but("label_callers", Kind::Bool, "false"),
+            key("label_callers", Kind::Bool),
             key("label_values", LABELS),
         ]),
     ),

@@ -6,10 +6,11 @@ use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub mod circuits;
-mod limited;
+pub mod limited;
 pub(crate) mod line;
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod series;
 pub mod sink;
 pub mod webhook;

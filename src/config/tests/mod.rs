@@ -196,7 +196,7 @@ fn the_defaults_are_the_documented_ones() {
         "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off, min_rate: off }",
         "breaker: { consecutive: 5, error_rate: 50%, window: 30s, min_requests: 20, open_for: 30s, probes: 1, successes: 1 }",
         "log: { format: json, to: stdout }",
-        "metrics: { label_values: 1000 }",
+        "metrics: { label_callers: false, label_values: 1000 }",
         "end: marks",
     ] {
         assert!(shown.contains(line), "{line} is missing:\n{shown}");
