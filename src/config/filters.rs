@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Unfit};
+use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Normalize, Unfit};
 
 use super::decode::{Decoder, is_word, reason};
 use super::tree::Node;
@@ -165,6 +165,11 @@ fn rule(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) -> FilterRul
         max_match: max_match(decoder, node, path),
         case_sensitive: truth("case_sensitive"),
         whole_word: truth("whole_word"),
+        normalize: match text("normalize") {
+            Some("none") => Some(Normalize::None),
+            Some("nfkc") => Some(Normalize::Nfkc),
+            _ => None,
+        },
         apply_to: node.member("apply_to").map(|list| {
             let names = |side| list.one_or_many().iter().any(|it| is_word(Some(it), side));
             ApplyTo {

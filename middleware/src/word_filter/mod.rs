@@ -65,6 +65,7 @@ mod entities;
 mod filter;
 mod fold;
 mod literals;
+mod normal;
 mod pattern;
 mod patterns;
 mod prefilter;
@@ -82,6 +83,6 @@ pub use self::{
     answer::ResponseBody,
     entities::{Entity, UnknownEntity},
     filter::Filter,
-    rules::{Action, ApplyTo, Rule, Unfit},
+    rules::{Action, ApplyTo, Normalize, Rule, Unfit},
     service::{ResponseFuture, WordFilter, WordFilterLayer},
 };

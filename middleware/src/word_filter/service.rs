@@ -63,7 +63,8 @@ impl WordFilterLayer {
         self
     }
 
-    /// The documents of all answers together take no more than this room.
+    /// What is held of all answers together takes no more than this room. A document for which there is none is refused before its
+    /// head; a stream is as with [`event`](Self::event).
     #[must_use]
     pub fn room(mut self, room: Room) -> Self {
         self.policy.room = Some(room);
