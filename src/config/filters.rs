@@ -1,5 +1,7 @@
 //! The word filter of all routes, and of each.
 
+mod idle;
+
 use std::collections::HashSet;
 
 use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Normalize, Unfit};
@@ -20,6 +22,9 @@ pub(crate) fn decode(
         .and_then(|layers| layers.member("word_filter"));
     let usual = word_filter(decoder, node, "layers.word_filter");
     let usual = ready(decoder, node, "layers.word_filter", usual);
+    if let Some(node) = node {
+        idle::warn(decoder, node, "layers.word_filter", &usual, &usual.ready());
+    }
     let items = root.member("routes").map_or(&[][..], Node::items);
     for (i, (route, item)) in routes.iter_mut().zip(items).enumerate() {
         let node = item
@@ -32,6 +37,9 @@ pub(crate) fn decode(
         }
         let own = word_filter(decoder, node, &path);
         let all = ready(decoder, node, &path, own.over(&usual));
+        if let Some(node) = node {
+            idle::warn(decoder, node, &path, &own, &all.ready());
+        }
         route.word_filter = WordFilter {
             filter: all.filter,
             ..own

@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!(&normal.text[from..], &rest);
         prop_assert!(placed(&whole, false).ends_with(&told(&normal)));
         normal.push("x", whole.len() as u64);
-        prop_assert!(placed(&(whole.clone() + "x"), false).ends_with(&told(&normal)));
+        prop_assert!(placed(&(whole + "x"), false).ends_with(&told(&normal)));
     }
 
     /// What follows changes nothing but what was told, and that only to what was told.
