@@ -110,7 +110,11 @@ impl Literals {
             Machine::Few(dfa) => marked(dfa, start, &texts),
             Machine::Many(nfa) => marked(nfa, start, &texts),
         };
-        let prefilter = Prefilter::new(&texts, folded, left);
+        let prefilter = {
+            let each = iter::zip(&texts, &told);
+            let each = each.map(|(text, word)| (text.as_str(), word.right));
+            Prefilter::new(each, folded, left)
+        };
         Ok(Self {
             automaton,
             start,

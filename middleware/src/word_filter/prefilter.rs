@@ -16,6 +16,8 @@ pub(super) struct Prefilter {
     heads: Heads,
     /// How many of them there are: a bit for each number, one lowest.
     lengths: u64,
+    /// Those numbers of which all words have no more, and want no letter behind them.
+    closed: u64,
 }
 
 /// First bytes of words, as bits at their hashes.
@@ -28,10 +30,16 @@ struct Heads {
 
 impl Prefilter {
     /// A filter for words that were folded if they are to be.
-    pub(super) fn new(words: &[String], folded: bool, left: bool) -> Self {
+    ///
+    /// Each comes with whether it wants an edge on its right.
+    pub(super) fn new<'w>(
+        words: impl Iterator<Item = (&'w str, bool)>,
+        folded: bool,
+        left: bool,
+    ) -> Self {
         let mut starts = [false; 256];
-        let (mut keys, mut lengths) = (BTreeSet::new(), 0);
-        for word in words {
+        let (mut keys, mut lengths, mut open) = (BTreeSet::new(), 0, 0);
+        for (word, right) in words {
             if let Some(first) = word.chars().next() {
                 for char in alike(first, folded) {
                     starts[usize::from(char.encode_utf8(&mut [0; 4]).as_bytes()[0])] = true;
@@ -44,6 +52,9 @@ impl Prefilter {
                 let head = u64::from_le_bytes(head);
                 keys.insert(key(head, ascii));
                 lengths |= 1 << (ascii - 1);
+                if ascii < word.len() || !right {
+                    open |= 1 << (ascii - 1);
+                }
                 if ascii > HALF {
                     keys.insert(half(head));
                 }
@@ -54,6 +65,7 @@ impl Prefilter {
             left,
             heads: Heads::new(&keys),
             lengths,
+            closed: lengths & !open,
         }
     }
 
@@ -121,7 +133,10 @@ impl Prefilter {
             }
             false
         };
-        let (short, long) = (self.lengths & SHORT, self.lengths & !SHORT);
+        // The bit of a number is that of the byte behind so many, less one.
+        let inside = letters(head) >> 1;
+        let lengths = self.lengths & !(self.closed & inside);
+        let (short, long) = (lengths & SHORT, lengths & !SHORT);
         has(short) || long != 0 && self.heads.has(half(head)) && (head & HIGH != 0 || has(long))
     }
 }
@@ -235,17 +250,22 @@ mod tests {
             text in "[abkKß \u{212a}.]{0,60}",
             from in 0usize..60,
             left in any::<bool>(),
+            right in any::<bool>(),
         ) {
             let fold = |text: &str| text.chars().map(crate::word_filter::fold::fold).collect::<String>();
             let words: Vec<String> = words.iter().map(|word| fold(word)).collect();
-            let prefilter = Prefilter::new(&words, true, left);
+            let each = words.iter().map(|word| (word.as_str(), right));
+            let prefilter = Prefilter::new(each, true, left);
             let from = text.floor_char_boundary(from);
             let shown = Text { text: &text, before: Before::default(), over: true, grown: None };
             let letter = |char: char| char.is_ascii_alphanumeric();
             let begins = |at: &usize| {
                 let (before, behind) = text.split_at(*at);
                 let joined = left && before.chars().next_back().is_some_and(letter);
-                !joined && words.iter().any(|word| fold(behind).starts_with(word))
+                let folded = fold(behind);
+                let ends = |rest: &str| !(right && rest.starts_with(letter));
+                let mut rests = words.iter().filter_map(|word| folded.strip_prefix(word.as_str()));
+                !joined && rests.any(ends)
             };
             let mut places = (from..text.len()).filter(|at| text.is_char_boundary(*at));
             let first = places.find(begins).unwrap_or(text.len());

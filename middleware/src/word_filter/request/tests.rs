@@ -1,5 +1,5 @@
 use super::{
-    super::rules::{Rule, Side},
+    super::rules::{Normalize, Rule, Side},
     *,
 };
 use crate::dialect::{Recognised, recognise};
@@ -221,4 +221,29 @@ fn a_string_full_of_words_is_one_edit() {
     let (out, times) = masked_body(CHAT, &body, &["bad"]);
     assert_eq!(times, 20_000);
     assert_eq!(out, body.replace("bad", r#"<\"x\">"#));
+}
+
+/// D08: ten thousand words, each once in a megabyte, as they came and in normal form, where what is kept of a text at once is bounded.
+#[test]
+fn ten_thousand_words_are_found_in_a_megabyte() {
+    let words: Vec<String> = (0..10_000).map(|number| format!("w{number:05}x")).collect();
+    let text: String = words
+        .iter()
+        .map(|word| format!("{word}ish é un{word} {word}. {:>60}", "|"))
+        .collect();
+    assert!(text.len() > 900_000);
+    let body = format!(r#"{{"messages":[{{"content":"{text}"}}]}}"#);
+    let found = recognise(&http::Method::POST, CHAT, None, &http::HeaderMap::new());
+    let root = json::check(body.as_bytes(), &json::Limits::default()).unwrap();
+    for normalize in [Normalize::None, Normalize::Nfkc] {
+        let rule = Rule {
+            words: words.clone(),
+            action: Action::Log,
+            normalize,
+            ..Rule::new("r")
+        };
+        let rules = Rules::new(&[rule], Side::Request).unwrap();
+        let verdict = inspect(&rules, found.surface().unwrap(), root);
+        assert_eq!(verdict.found, [(RuleIndex(0), 10_000)]);
+    }
 }
