@@ -525,11 +525,11 @@ mod tests {
     fn what_a_held_stream_keeps_of_ours_stays_small() {
         type Whole = <Stack<Told> as Service<Request<Incoming>>>::Future;
         assert!(
-            size_of::<Body<Told>>() <= 820,
+            size_of::<Body<Told>>() <= 570,
             "{}",
             size_of::<Body<Told>>()
         );
-        assert!(size_of::<Whole>() <= 1150, "{}", size_of::<Whole>());
+        assert!(size_of::<Whole>() <= 920, "{}", size_of::<Whole>());
         assert!(size_of::<Io>() <= 40);
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }

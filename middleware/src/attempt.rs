@@ -6,6 +6,8 @@
 //! to wait, before it waits. Each works without the other: without an `Attempt` one target is picked and that is all; without an
 //! `Ahead` the same service is asked again.
 
+mod copied;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use http::{Extensions, Method, Request, request::Parts};
 use http_body::Body;
 
+use self::copied::Copied;
 use crate::{
     body::{Held, Spare},
     facts::Terms,
@@ -55,7 +58,9 @@ pub struct Course {
 
 /// A request that may have to be made once more.
 struct Kept {
+    // Without its headers.
     head: Parts,
+    headers: Copied,
     body: Spare,
     /// The facts are with the attempt that runs, which has not given them back yet.
     awaits_facts: bool,
@@ -145,31 +150,9 @@ impl Attempt {
         read(&self.lock())
     }
 
-    /// The request asks for this, and `ahead` knows its targets. For the first attempt.
-    pub fn set_ask(&self, ask: Ask, ahead: Arc<dyn Ahead>) {
-        let mut course = self.lock();
-        course.ask = ask;
-        course.ahead = Some(ahead);
-    }
-
-    /// A target was picked.
-    pub fn choose(&self, chosen: Chosen) {
-        let mut course = self.lock();
-        let index = chosen.index;
-        // A first attempt is the rule, and has no list.
-        if course.number > 1 || course.tried != 0 {
-            course.count(index);
-        }
-        if course
-            .chosen
-            .as_ref()
-            .is_none_or(|last| last.index != index)
-        {
-            (course.keys, course.key) = (0, None);
-        }
-        course.tried |= bit(index);
-        course.planned = None;
-        course.chosen = Some(chosen);
+    /// Picks the target of an attempt; `pick` must not ask this value for anything.
+    pub fn pick<R>(&self, pick: impl FnOnce(&mut Course) -> R) -> R {
+        pick(&mut self.lock())
     }
 
     /// This credential of the picked target is used.
@@ -194,35 +177,39 @@ impl Attempt {
         Some(next)
     }
 
-    /// Keeps a request for another attempt; false if its body cannot be sent again, or is longer than so many bytes. Its facts are
-    /// kept as they are now; or, with `given_back`, not at all until an attempt [gives them back](Self::give_back).
-    pub fn keep<B>(&self, req: &Request<Held<B>>, most: u64, given_back: bool) -> bool
+    /// The first attempt of this request begins, which is kept for another one; `None` if its body cannot be sent again, or is longer
+    /// than so many bytes. Its facts are kept as they are now; or, with `given_back`, not at all until an attempt
+    /// [gives them back](Self::give_back).
+    pub fn first<B>(req: &Request<Held<B>>, most: u64, given_back: bool) -> Option<Self>
     where
         B: Body<Data = Bytes>,
     {
         let body = req.body();
         if body.held_len() > most {
-            return false;
+            return None;
         }
         // What has no body was not read, and need not be.
         let empty = || body.is_end_stream().then(Spare::empty);
-        let Some(body) = body.spare().or_else(empty) else {
-            return false;
-        };
+        let body = body.spare().or_else(empty)?;
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = req.method().clone();
         head.uri = req.uri().clone();
         head.version = req.version();
-        head.headers = req.headers().clone();
         if !given_back {
             head.extensions = req.extensions().clone();
         }
-        self.lock().kept = Some(Kept {
-            head,
-            body,
-            awaits_facts: given_back,
-        });
-        true
+        let headers = Copied::of(req.headers());
+        let course = Course {
+            number: 1,
+            kept: Some(Kept {
+                head,
+                headers,
+                body,
+                awaits_facts: given_back,
+            }),
+            ..Course::default()
+        };
+        Some(Self(Arc::new(Mutex::new(course))))
     }
 
     /// Gives the facts of a request back to whoever may make it once more, if that one waits for them: by the last one who reads
@@ -251,7 +238,8 @@ impl Attempt {
     pub fn again<B>(&self) -> Option<Request<Held<B>>> {
         let course = self.lock();
         let kept = course.kept.as_ref()?;
-        let (head, body) = (kept.head.clone(), kept.body.clone());
+        let (mut head, body) = (kept.head.clone(), kept.body.clone());
+        head.headers = kept.headers.restored();
         Some(Request::from_parts(head, body.into_body()))
     }
 
@@ -301,6 +289,28 @@ impl Attempt {
 }
 
 impl Course {
+    /// The request asks for this, and `ahead` knows its targets. For the first attempt.
+    pub fn set_ask(&mut self, ask: Ask, ahead: Arc<dyn Ahead>) {
+        self.ask = ask;
+        self.ahead = Some(ahead);
+    }
+
+    /// A target was picked.
+    pub fn choose(&mut self, chosen: Chosen) {
+        let index = chosen.index;
+        // A first attempt is the rule, and has no list.
+        if self.number > 1 || self.tried != 0 {
+            self.count(index);
+        }
+        let last = self.chosen.as_ref().map(|last| last.index);
+        if last != Some(index) {
+            (self.keys, self.key) = (0, None);
+        }
+        self.tried |= bit(index);
+        self.planned = None;
+        self.chosen = Some(chosen);
+    }
+
     /// How often a target was asked.
     pub fn times(&self, index: usize) -> u32 {
         let listed = self.times.iter().find(|(at, _)| *at == index);

@@ -92,6 +92,8 @@ pub mod json;
 pub mod origin;
 pub mod prices;
 pub mod record;
+#[cfg(any(feature = "balance", feature = "route"))]
+mod resident;
 pub mod sse;
 #[cfg(any(feature = "budget", feature = "concurrency", feature = "rate_limit"))]
 mod sync;

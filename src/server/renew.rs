@@ -1,11 +1,10 @@
 //! The stacks of all workers, which can be replaced while requests run.
 //!
-//! One number says which generation is in force. A connection keeps a clone of its worker's stack
-//! and the number that goes with it; each request compares the numbers, which is one load of a word
-//! that hardly ever changes. Only where they differ a lock is taken and the stack cloned anew. So a
+//! One number says which generation is in force. A worker keeps one clone of its stack, which all its
+//! connections call, and the number that goes with it; each request compares the numbers, which is one
+//! load of a word that hardly ever changes. Only where they differ the stack is cloned anew. So a
 //! request has one generation from its beginning to its end, and the next one on the same
-//! connection has the newest. A connection that waits for its next request keeps its clone until that
-//! comes or its `keep_alive` closes it: an old generation may outlive its last request by so much.
+//! connection has the newest. What a stack keeps for the next request is kept once for a worker.
 
 use std::{
     fmt,
@@ -37,6 +36,8 @@ struct Current<S> {
 pub(super) struct Place<S> {
     stacked: Arc<Stacked<S>>,
     worker: usize,
+    /// What the worker calls. Nobody else does: the lock is never waited for.
+    called: Mutex<Option<Own<S>>>,
 }
 
 /// A clone of a stack, and the generation that it belongs to.
@@ -136,7 +137,22 @@ impl<S: Clone> Place<S> {
     /// The place of worker number `worker`, with its first stack.
     pub(super) fn new(stacked: Arc<Stacked<S>>, worker: usize, first: S) -> Self {
         stacked.current().stacks[worker] = Some(first);
-        Self { stacked, worker }
+        Self {
+            stacked,
+            worker,
+            called: Mutex::new(None),
+        }
+    }
+
+    /// Hands over the worker's clone of the stack in force.
+    pub(super) fn with<R>(&self, call: impl FnOnce(&mut S) -> R) -> R {
+        // A panic in a call is that of its request: the stack is as good as any other for the next one.
+        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = match &mut *called {
+            Some(own) if self.is_current(own) => own,
+            outdated => outdated.insert(self.own()),
+        };
+        call(&mut own.stack)
     }
 
     /// A clone of the stack in force.
@@ -150,7 +166,7 @@ impl<S: Clone> Place<S> {
     }
 
     /// Whether this is the stack in force.
-    pub(super) fn is_current(&self, own: &Own<S>) -> bool {
+    fn is_current(&self, own: &Own<S>) -> bool {
         own.number == self.stacked.number()
     }
 

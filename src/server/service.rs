@@ -1,7 +1,6 @@
 //! Hands the requests of one connection to its worker's stack.
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -18,10 +17,7 @@ use tollgate_middleware::{conn::Conn, error::BoxError};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::{
-    connection::Shared,
-    renew::{Own, Place},
-};
+use super::{connection::Shared, renew::Place};
 
 /// A worker's stack, in one word. Implemented for all that fit.
 pub(super) trait Stack:
@@ -38,12 +34,10 @@ where
     type ResBody = B;
 }
 
-/// The service of one connection. It keeps a clone of the stack from its first request on: its requests come one after
-/// the other. A clone that a reload has outdated is replaced when the next request comes.
+/// The service of one connection: it calls its worker's stack.
 #[derive(Debug)]
 pub(super) struct Requests<S> {
     place: Arc<Place<S>>,
-    own: RefCell<Option<Own<S>>>,
     shared: Arc<Shared>,
     window: usize,
 }
@@ -53,7 +47,6 @@ impl<S> Requests<S> {
     pub(super) fn new(place: Arc<Place<S>>, shared: Arc<Shared>, window: usize) -> Self {
         Self {
             place,
-            own: RefCell::new(None),
             shared,
             window,
         }
@@ -70,20 +63,17 @@ where
 
     fn call(&self, mut req: Request<Incoming>) -> Self::Future {
         req.extensions_mut().insert(self.shared.conn.clone());
-        let mut own = self.own.borrow_mut();
-        let stack = match &mut *own {
-            Some(own) if self.place.is_current(own) => &mut own.stack,
-            outdated => &mut outdated.insert(self.place.own()).stack,
-        };
-        // A stack that is ready, as ours always is, is called without moving the request again.
-        let step = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Step::Called {
-                inner: stack.call(req),
-            },
-            Poll::Pending => Step::Waiting {
-                inner: Oneshot::new(stack.clone(), req),
-            },
-        };
+        let step = self.place.with(|stack| {
+            // A stack that is ready, as ours always is, is called without moving the request again.
+            match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(())) => Step::Called {
+                    inner: stack.call(req),
+                },
+                Poll::Pending => Step::Waiting {
+                    inner: Oneshot::new(stack.clone(), req),
+                },
+            }
+        });
         let busy = Some(Busy::new(self.shared.clone()));
         let window = self.window;
         ResponseFuture { step, busy, window }

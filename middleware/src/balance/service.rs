@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::{Instant, SystemTime},
 };
 
@@ -28,12 +28,13 @@ use crate::{
     facts::{Caller, Route},
     health::{self, Load},
     record::{Mark, Record},
+    resident::{Called, Resident},
 };
 
 /// A service made of one service per target.
 pub struct Balance<S, C = SystemClock> {
     pub(super) field: Arc<Field>,
-    services: Arc<[S]>,
+    services: Arc<[Resident<S>]>,
     on: Option<StickyOn>,
     clock: C,
 }
@@ -62,7 +63,7 @@ impl<S> Balance<S> {
     ) -> Result<Self, Unusable> {
         let targets = targets
             .into_iter()
-            .map(|target| (target.seat, target.service));
+            .map(|target| (target.seat, Resident::new(target.service)));
         let (mut seats, services): (Vec<_>, Vec<_>) = targets.unzip();
         if seats.is_empty() {
             return Err(Unusable::None);
@@ -146,8 +147,8 @@ impl<S, C> Balance<S, C> {
     }
 
     /// The services, in the order of the targets.
-    pub fn services(&self) -> &[S] {
-        &self.services
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &S> {
+        self.services.iter().map(Resident::service)
     }
 }
 
@@ -205,22 +206,22 @@ impl<S, C: Clock> Balance<S, C> {
         let Some(attempt) = req.extensions().get::<Attempt>() else {
             return Ok((self.pick(&self.ask(req))?, true));
         };
-        let planned = attempt.read(|course| {
-            let index = course.planned?;
-            self.field.at(index, course.ask.model.as_deref())
-        });
-        let (chosen, first) = match planned {
-            Some(chosen) => (chosen, false),
-            None => {
-                let ask = self.ask(req);
-                let chosen = self.pick(&ask)?;
-                let first = attempt.number() <= 1;
-                attempt.set_ask(ask, self.field.clone());
-                (chosen, first)
-            }
-        };
-        attempt.choose(chosen.clone());
-        Ok((chosen, first))
+        attempt.pick(|course| {
+            let planned = course.planned;
+            let planned =
+                planned.and_then(|index| self.field.at(index, course.ask.model.as_deref()));
+            let (chosen, first) = match planned {
+                Some(chosen) => (chosen, false),
+                None => {
+                    let ask = self.ask(req);
+                    let chosen = self.pick(&ask)?;
+                    course.set_ask(ask, self.field.clone());
+                    (chosen, course.number <= 1)
+                }
+            };
+            course.choose(chosen.clone());
+            Ok((chosen, first))
+        })
     }
 }
 
@@ -282,17 +283,13 @@ where
         };
         let endpoint = &self.field.seats[watch.chosen.index].endpoint;
         req.extensions_mut().insert(endpoint.clone());
-        let mut inner = self.services[watch.chosen.index].clone();
-        // One that is ready is called without moving the request again.
-        let step = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Step::Called {
-                inner: inner.call(req),
-            },
-            Poll::Ready(Err(error)) => Step::Refused {
+        let step = match self.services[watch.chosen.index].call(req) {
+            Called::Runs(inner) => Step::Called { inner },
+            Called::Failed(error) => Step::Refused {
                 error: Some(error.into()),
             },
-            Poll::Pending => Step::Readying {
-                ready: Some((inner, req)),
+            Called::Waits(inner, req) => Step::Readying {
+                ready: Some(Box::new((inner, req))),
             },
         };
         ResponseFuture {
@@ -404,8 +401,8 @@ pin_project! {
 pin_project! {
     #[project = StepProj]
     enum Step<S, F, B> {
-        // → Called when the chosen service is ready
-        Readying { ready: Option<(S, Request<B>)> },
+        // → Called when the chosen service is ready. Boxed: it is rare, and each future would be as large.
+        Readying { ready: Option<Box<(S, Request<B>)>> },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
     }
@@ -425,11 +422,12 @@ where
         let answer = loop {
             match this.step.as_mut().project() {
                 StepProj::Readying { ready } => {
-                    let (inner, _) = ready.as_mut().expect("taken only when the step changes");
+                    let waits = ready.as_mut().expect("taken only when the step changes");
+                    let (inner, _) = &mut **waits;
                     if let Err(error) = ready!(inner.poll_ready(cx)) {
                         break Err(error.into());
                     }
-                    let (mut inner, req) = ready.take().expect("it was there just now");
+                    let (mut inner, req) = *ready.take().expect("it was there just now");
                     this.step.set(Step::Called {
                         inner: inner.call(req),
                     });

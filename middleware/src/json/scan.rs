@@ -37,9 +37,19 @@ pub(super) fn is_short_and_plain(text: &[u8]) -> bool {
     }
 }
 
-/// [`plain`] for strings of some length: by steps that become vector code, and after a while by windows.
+/// [`plain`] for strings of some length: by some words more, then by steps that become vector code, and after a while by windows.
 #[inline(never)]
-fn plain_steps(text: &[u8], pos: usize) -> usize {
+fn plain_steps(text: &[u8], mut pos: usize) -> usize {
+    // A text of several lines is one of short runs: steps take longer to begin.
+    for _ in 0..WORDS {
+        let Some(word) = text.get(pos..).and_then(<[u8]>::first_chunk) else {
+            return plain_tail(text, pos);
+        };
+        if let Some(at) = special_in_word(u64::from_le_bytes(*word)) {
+            return pos + at;
+        }
+        pos += WORD;
+    }
     let (steps, _) = text.get(pos..).unwrap_or_default().as_chunks();
     let (near, far) = steps.split_at(steps.len().min(SHORT));
     if let Some(at) = special_in_steps(near) {
@@ -250,6 +260,8 @@ fn special_in_word(word: u64) -> Option<usize> {
 const FLIP: u8 = b'"' ^ b' ';
 /// Bytes of a word.
 const WORD: usize = 8;
+/// Words of a string, behind the first one, before steps pay.
+const WORDS: usize = 4;
 /// Bytes of a vector that every x86-64 and aarch64 has.
 const STEP: usize = 16;
 /// Steps of a string before windows pay.

@@ -36,30 +36,38 @@ struct Cell {
     caller: OnceLock<Caller>,
     route: OnceLock<Arc<str>>,
     attempts: Mutex<Vec<Attempt>>,
-    standings: Mutex<Vec<Standing>>,
     // Zero is none.
     status: AtomicU16,
     refused: OnceLock<Refused>,
     broke: OnceLock<Reason>,
     // One more than the place in `Ended::ALL`; zero is none.
     ended: AtomicU8,
-    found: Mutex<Vec<Found>>,
     edited: AtomicBool,
-    edited_by: Mutex<Vec<&'static str>>,
+    // Few requests have any of it, and who asks for it takes no lock then.
+    noted: AtomicBool,
+    notes: Mutex<Option<Box<Notes>>>,
     marks: [AtomicU64; Mark::COUNT],
     // Nanoseconds.
     waited: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
-    original: Mutex<Option<Bytes>>,
-    upstream_digest: Mutex<Option<u128>>,
     metering: Mutex<Metering>,
     // The client has left, and the answer is read on without it.
     gone: AtomicBool,
     // What is left of the answer is worth reading without a client.
     drains: AtomicBool,
     settled: AtomicBool,
+}
+
+/// What is said of few requests.
+#[derive(Debug, Default)]
+struct Notes {
+    standings: Vec<Standing>,
+    found: Vec<Found>,
+    edited_by: Vec<&'static str>,
+    original: Option<Bytes>,
+    upstream_digest: Option<u128>,
 }
 
 /// What the meters of a request have found.
@@ -107,21 +115,18 @@ impl Record {
             caller: OnceLock::new(),
             route: OnceLock::new(),
             attempts: Mutex::default(),
-            standings: Mutex::default(),
             status: AtomicU16::new(0),
             refused: OnceLock::new(),
             broke: OnceLock::new(),
             ended: AtomicU8::new(0),
-            found: Mutex::default(),
             edited: AtomicBool::new(false),
-            edited_by: Mutex::default(),
+            noted: AtomicBool::new(false),
+            notes: Mutex::default(),
             marks: Default::default(),
             waited: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
-            original: Mutex::default(),
-            upstream_digest: Mutex::default(),
             metering: Mutex::default(),
             gone: AtomicBool::new(false),
             drains: AtomicBool::new(false),
@@ -211,16 +216,12 @@ impl Record {
 
     /// Says how one of the caller's limits stands; written by the limits.
     pub fn add_standing(&self, standing: Standing) {
-        let standings = self.0.standings.lock();
-        standings
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(standing);
+        self.note(|notes| notes.standings.push(standing));
     }
 
     /// Reads how the caller's limits stand, those furthest inside first.
     pub fn with_standings<R>(&self, read: impl FnOnce(&[Standing]) -> R) -> R {
-        let standings = self.0.standings.lock();
-        read(&standings.unwrap_or_else(PoisonError::into_inner))
+        self.noted(|notes| read(notes.map_or(&[], |it| &it.standings)))
     }
 
     /// The calls to providers, in order.
@@ -334,43 +335,35 @@ impl Record {
 
     /// Reads the rules that found something without copying them.
     pub fn with_found<R>(&self, read: impl FnOnce(&[Found]) -> R) -> R {
-        let found = self.0.found.lock();
-        read(&found.unwrap_or_else(PoisonError::into_inner))
+        self.noted(|notes| read(notes.map_or(&[], |it| &it.found)))
     }
 
     /// Says that a rule has found something so many times, and what it does about it; written by `word_filter`.
     pub fn add_found(&self, rule: &Arc<str>, action: &'static str, times: u64) {
-        let found = self.0.found.lock();
-        let mut found = found.unwrap_or_else(PoisonError::into_inner);
-        match found.iter_mut().find(|it| it.rule == *rule) {
-            Some(it) => it.times += times,
-            None => found.push(Found {
-                rule: rule.clone(),
-                action,
-                times,
-            }),
-        }
+        self.note(
+            |Notes { found, .. }| match found.iter_mut().find(|it| it.rule == *rule) {
+                Some(it) => it.times += times,
+                None => found.push(Found {
+                    rule: rule.clone(),
+                    action,
+                    times,
+                }),
+            },
+        );
     }
 
     /// The layers that changed the answer's bytes.
     pub fn edited_by(&self) -> Vec<&'static str> {
-        self.0
-            .edited_by
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.noted(|notes| notes.map(|it| it.edited_by.clone()).unwrap_or_default())
     }
 
     /// Says that `layer` changes the answer's bytes, before the first changed byte is handed over.
     pub fn set_edited_by(&self, layer: &'static str) {
-        let mut layers = self
-            .0
-            .edited_by
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if !layers.contains(&layer) {
-            layers.push(layer);
-        }
+        self.note(|Notes { edited_by, .. }| {
+            if !edited_by.contains(&layer) {
+                edited_by.push(layer);
+            }
+        });
         self.0.edited.store(true, Ordering::Release);
     }
 
@@ -458,46 +451,56 @@ impl Record {
     /// bytes in the middle, which says so of each frame from the first changed one on; a frame of which it is not said has
     /// been added.
     pub fn set_original(&self, data: Bytes) {
-        *self
-            .0
-            .original
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(data);
+        self.note(|notes| notes.original = Some(data));
     }
 
     /// Says of the next data that they are the provider's own, unless a layer further inside has said what they were, or that it
     /// adds some: for `layer`, which puts frames of its own between others, and leaves these as they are.
     pub fn set_unchanged(&self, data: &Bytes, layer: &'static str) {
-        let lock = self.0.edited_by.lock();
-        let edited = lock.unwrap_or_else(PoisonError::into_inner);
-        if edited.iter().any(|other| *other != layer) {
-            return;
-        }
-        self.set_original(data.clone());
+        self.note(|notes| {
+            if notes.edited_by.iter().all(|other| *other == layer) {
+                notes.original = Some(data.clone());
+            }
+        });
     }
 
     /// The digest of the body as the provider sent it, from a layer that takes whole pieces out of it.
     pub fn upstream_digest(&self) -> Option<u128> {
-        let digest = self.0.upstream_digest.lock();
-        *digest.unwrap_or_else(PoisonError::into_inner)
+        self.noted(|notes| notes?.upstream_digest)
     }
 
     /// Writes the digest of the body as the provider sent it. Only for a layer that takes whole pieces out of it, and so
     /// cannot say of each frame [what it was](Self::set_original). What was said so inside of that layer is for it to take.
     pub fn set_upstream_digest(&self, digest: u128) {
-        let slot = self.0.upstream_digest.lock();
-        slot.unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(digest);
+        self.note(|notes| {
+            notes.upstream_digest.get_or_insert(digest);
+        });
     }
 
     /// Takes what the provider had sent in the place of these data.
     pub fn take_original(&self) -> Option<Bytes> {
-        let mut original = self
-            .0
-            .original
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        original.take()
+        let noted = self.0.noted.load(Ordering::Acquire);
+        noted.then(|| self.locked_notes().as_mut()?.original.take())?
+    }
+
+    /// Reads what is said of few requests.
+    fn noted<R>(&self, read: impl FnOnce(Option<&Notes>) -> R) -> R {
+        if self.0.noted.load(Ordering::Acquire) {
+            read(self.locked_notes().as_deref())
+        } else {
+            read(None)
+        }
+    }
+
+    fn note<R>(&self, write: impl FnOnce(&mut Notes) -> R) -> R {
+        let mut notes = self.locked_notes();
+        let wrote = write(notes.get_or_insert_default());
+        self.0.noted.store(true, Ordering::Release);
+        wrote
+    }
+
+    fn locked_notes(&self) -> MutexGuard<'_, Option<Box<Notes>>> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A meter begins to read an answer. What was found in an earlier attempt's is waste from now on.
@@ -513,11 +516,11 @@ impl Record {
         self.0.marks[Mark::FirstToken as usize].store(0, Ordering::Relaxed);
         self.0.drains.store(false, Ordering::Relaxed);
         self.0.edited.store(false, Ordering::Release);
-        let edited_by = self.0.edited_by.lock();
-        edited_by.unwrap_or_else(PoisonError::into_inner).clear();
-        let digest = self.0.upstream_digest.lock();
-        *digest.unwrap_or_else(PoisonError::into_inner) = None;
-        drop(self.take_original());
+        if let Some(notes) = &mut *self.locked_notes() {
+            notes.edited_by.clear();
+            notes.upstream_digest = None;
+            notes.original = None;
+        }
     }
 
     /// Changes what is found in the answer at hand; does nothing before [`begin_metering`](Self::begin_metering).

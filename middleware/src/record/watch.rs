@@ -87,15 +87,15 @@ impl<K: Sink, C: Clock> Drop for Waiting<K, C> {
 /// kilobyte of a running state, and every body would have to be moved with it.
 enum Hash {
     None,
-    /// Of the only frame.
-    Whole(u128),
+    /// Of the only frame; in bytes, since a number of this size would be kept apart from its neighbours.
+    Whole([u8; 16]),
     Running(Box<Xxh3>),
 }
 
 impl Hash {
     fn update(&mut self, data: &[u8], last: bool) {
         match self {
-            Self::None if last => *self = Self::Whole(xxh3_128(data)),
+            Self::None if last => *self = Self::Whole(xxh3_128(data).to_ne_bytes()),
             Self::None => {
                 let mut state = Box::new(Xxh3::new());
                 state.update(data);
@@ -119,7 +119,7 @@ impl Hash {
     fn digest(&self) -> u128 {
         match self {
             Self::None => xxh3_128(b""),
-            Self::Whole(digest) => *digest,
+            Self::Whole(digest) => u128::from_ne_bytes(*digest),
             Self::Running(state) => state.digest128(),
         }
     }

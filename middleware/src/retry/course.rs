@@ -69,12 +69,8 @@ impl<C: Clock> Course<C> {
         if policy.is_off() {
             return None;
         }
-        let attempt = Attempt::new();
-        if !attempt.keep(req, policy.replay, layer.given_back) {
-            // It is passed on as if nobody were here.
-            return None;
-        }
-        attempt.begin();
+        // What cannot be sent again is passed on as if nobody were here.
+        let attempt = Attempt::first(req, policy.replay, layer.given_back)?;
         let facts = req.extensions_mut();
         let course = Self {
             record: facts.get::<Record>().cloned(),

@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use http::{Request, Response};
@@ -16,6 +16,7 @@ use crate::{
     error::{BoxError, Rejection},
     facts::{Caller, Intent, Route},
     record::Record,
+    resident::{Called, Resident},
 };
 
 /// A service made of one service per route.
@@ -25,7 +26,7 @@ pub struct Router<S>(Arc<Inner<S>>);
 #[derive(Debug)]
 struct Inner<S> {
     table: Table,
-    routes: Box<[S]>,
+    routes: Box<[Resident<S>]>,
 }
 
 impl<S> Router<S> {
@@ -35,14 +36,14 @@ impl<S> Router<S> {
     ///
     /// If there are not as many routes as the table leads to.
     pub fn new(table: Table, routes: impl IntoIterator<Item = S>) -> Self {
-        let routes: Box<[S]> = routes.into_iter().collect();
+        let routes: Box<[_]> = routes.into_iter().map(Resident::new).collect();
         assert_eq!(routes.len(), table.len(), "a route for each rule");
         Self(Arc::new(Inner { table, routes }))
     }
 
     /// The services, in the order of the table.
-    pub fn routes(&self) -> &[S] {
-        &self.0.routes
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = &S> {
+        self.0.routes.iter().map(Resident::service)
     }
 
     fn choose<B>(&self, req: &Request<B>) -> Result<Choice, Rejection> {
@@ -103,17 +104,13 @@ where
             model: choice.model,
             pin: choice.pin,
         });
-        let mut inner = self.0.routes[choice.index].clone();
-        // One that is ready is called without moving the request again.
-        let step = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Step::Called {
-                inner: inner.call(req),
-            },
-            Poll::Ready(Err(error)) => Step::Refused {
+        let step = match self.0.routes[choice.index].call(req) {
+            Called::Runs(inner) => Step::Called { inner },
+            Called::Failed(error) => Step::Refused {
                 error: Some(error.into()),
             },
-            Poll::Pending => Step::Readying {
-                ready: Some((inner, req)),
+            Called::Waits(inner, req) => Step::Readying {
+                ready: Some(Box::new((inner, req))),
             },
         };
         ResponseFuture { step }
@@ -134,8 +131,8 @@ pin_project! {
 pin_project! {
     #[project = StepProj]
     enum Step<S, F, B> {
-        // → Called when the chosen service is ready
-        Readying { ready: Option<(S, Request<B>)> },
+        // → Called when the chosen service is ready. Boxed: it is rare, and each future would be as large.
+        Readying { ready: Option<Box<(S, Request<B>)>> },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
     }
@@ -153,9 +150,10 @@ where
         loop {
             match step.as_mut().project() {
                 StepProj::Readying { ready } => {
-                    let (inner, _) = ready.as_mut().expect("taken only when the step changes");
+                    let waits = ready.as_mut().expect("taken only when the step changes");
+                    let (inner, _) = &mut **waits;
                     ready!(inner.poll_ready(cx)).map_err(Into::into)?;
-                    let (mut inner, req) = ready.take().expect("it was there just now");
+                    let (mut inner, req) = *ready.take().expect("it was there just now");
                     step.set(Step::Called {
                         inner: inner.call(req),
                     });

@@ -37,10 +37,19 @@ pin_project! {
         Relaying,
         // Everything that is to be said was handed over.
         // → Broken when it has been flushed, or time is up
-        // The timer is boxed: few bodies break, and each would be as large.
-        Breaking { error: Option<BoxError>, flush: Flush, limit: Pin<Box<Z>> },
+        // Boxed: few bodies break, and each would be as large.
+        Breaking { breaking: Pin<Box<Breaking<Z>>> },
         // The failure was returned.
         Broken,
+    }
+}
+
+pin_project! {
+    struct Breaking<Z> {
+        error: Option<BoxError>,
+        flush: Flush,
+        #[pin]
+        limit: Z,
     }
 }
 
@@ -144,25 +153,23 @@ where
                     this.seam.failed(&error);
                     let flush = Flush::of(this.seam.conn.as_deref());
                     let limit = this.clock.now() + super::FLUSH;
-                    let limit = Box::pin(this.clock.sleep_until(limit));
-                    this.state.set(State::Breaking {
+                    let breaking = Box::pin(Breaking {
                         error: Some(error),
                         flush,
-                        limit,
+                        limit: this.clock.sleep_until(limit),
                     });
+                    this.state.set(State::Breaking { breaking });
                     if let Some(words) = words {
                         return Poll::Ready(Some(Ok(Frame::data(words))));
                     }
                 }
-                StateProj::Breaking {
-                    error,
-                    flush,
-                    limit,
-                } => {
-                    if flush.poll(this.seam.conn.as_deref(), cx).is_pending() {
-                        ready!(limit.as_mut().poll(cx));
+                StateProj::Breaking { breaking } => {
+                    let breaking = breaking.as_mut().project();
+                    let flushed = breaking.flush.poll(this.seam.conn.as_deref(), cx);
+                    if flushed.is_pending() {
+                        ready!(breaking.limit.poll(cx));
                     }
-                    let error = error.take();
+                    let error = breaking.error.take();
                     this.seam.broken();
                     this.state.set(State::Broken);
                     return Poll::Ready(error.map(Err));

@@ -14,7 +14,8 @@ pub(super) struct Seam {
     /// The answer lasts as long as this.
     pub(super) conn: Option<Answering>,
     pub(super) record: Option<Record>,
-    surface: Option<Surface>,
+    /// Where there is no record. Boxed: that is rare, and each body would be as large.
+    surface: Option<Box<Surface>>,
     framing: Framing,
     /// Bytes of the announced length that are still to come.
     left: Option<u64>,
@@ -32,7 +33,7 @@ impl Seam {
     pub(super) fn new(
         conn: Option<Answering>,
         record: Option<Record>,
-        surface: Option<Surface>,
+        surface: Option<Box<Surface>>,
         framing: Framing,
         length: Option<u64>,
         unframed: bool,
@@ -73,6 +74,13 @@ impl Seam {
         self.count(frame);
     }
 
+    fn surface(&self) -> Option<&Surface> {
+        match &self.record {
+            Some(record) => record.surface(),
+            None => self.surface.as_deref(),
+        }
+    }
+
     fn count(&mut self, frame: &[u8]) {
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(frame.len() as u64);
@@ -81,7 +89,7 @@ impl Seam {
 
     /// What may be put between the events of this answer: nothing where its length is announced.
     pub(super) fn keep_alive(&self) -> Option<&'static str> {
-        let frame = dialect::keep_alive(self.surface.as_ref(), self.framing);
+        let frame = dialect::keep_alive(self.surface(), self.framing);
         frame.filter(|_| self.left.is_none())
     }
 
@@ -139,7 +147,7 @@ impl Seam {
             return None;
         }
         let told = told(why, self.record.as_ref().map_or("", Record::request_id));
-        let event = dialect::error_event(self.surface.as_ref(), self.framing, &told)?;
+        let event = dialect::error_event(self.surface(), self.framing, &told)?;
         // One that fills the announced length would make a cut a clean end.
         if self.left.is_some_and(|left| event.len() as u64 >= left) {
             return None;

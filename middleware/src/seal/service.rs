@@ -89,7 +89,7 @@ where
         let record = req.extensions().get::<Record>().cloned();
         let surface = match &record {
             Some(_) => None,
-            None => dialect::surface_of(&req),
+            None => dialect::surface_of(&req).map(Box::new),
         };
         let asked = Asked {
             conn: req.extensions().get::<Conn>().map(Conn::answer),
@@ -113,7 +113,7 @@ struct Asked {
     conn: Option<Answering>,
     record: Option<Record>,
     /// Where there is no record.
-    surface: Option<Surface>,
+    surface: Option<Box<Surface>>,
     /// The client knows no chunks.
     unframed: bool,
 }
@@ -121,11 +121,10 @@ struct Asked {
 impl Asked {
     fn seam(self, status: StatusCode, headers: &HeaderMap) -> Seam {
         let surface = match &self.record {
-            Some(record) => record.surface().cloned(),
-            None => self.surface,
+            Some(record) => record.surface(),
+            None => self.surface.as_deref(),
         };
         let stream = surface
-            .as_ref()
             .and_then(|surface| surface.stream)
             .unwrap_or_else(|| {
                 self.record
@@ -133,12 +132,19 @@ impl Asked {
                     .and_then(Record::intent)
                     .is_none_or(|intent| intent.stream())
             });
-        let framing = dialect::framing_of(surface.as_ref(), stream, status, headers);
+        let framing = dialect::framing_of(surface, stream, status, headers);
         let length = headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
         // A client that knows no chunks reads to the close where no length is announced.
         let unframed = self.unframed && length.is_none();
-        Seam::new(self.conn, self.record, surface, framing, length, unframed)
+        Seam::new(
+            self.conn,
+            self.record,
+            self.surface,
+            framing,
+            length,
+            unframed,
+        )
     }
 }
 

@@ -47,20 +47,17 @@
 //! ```
 
 mod body;
+mod clocks;
 mod service;
 
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use self::{
     body::ResponseBody,
     service::{ResponseFuture, Timeout, TimeoutLayer},
-};
-use crate::{
-    error::{Reason, Rejection},
-    record::Record,
 };
 
 /// How long each part of an answer may take; `None` is for ever.
@@ -108,12 +105,3 @@ impl Default for Timeouts {
 
 /// The span over which the least rate is taken: a model that thinks is silent for a while.
 const RATE_OVER: Duration = Duration::from_secs(30);
-
-/// Time is up, for the attempt that was running.
-fn elapsed(record: Option<&Record>, now: Instant) -> Rejection {
-    if let Some(record) = record {
-        record.fail_attempt("timeout", now);
-    }
-    let told = "the provider did not answer in time; ask again, or ask for less";
-    Rejection::new(Reason::UpstreamTimeout, "upstream", told)
-}

@@ -2,10 +2,9 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -13,12 +12,11 @@ use tower_service::Service;
 
 use super::{
     Timeouts,
-    body::{Clocks, First, Rate, ResponseBody},
-    elapsed,
+    body::ResponseBody,
+    clocks::{Clocks, Set},
 };
 use crate::{
     clock::{Clock, SystemClock},
-    dialect::{self, Judge},
     error::BoxError,
     facts::{Deadline, Intent},
     record::Record,
@@ -105,9 +103,7 @@ where
             // Nothing to measure: the time is not asked for.
             return ResponseFuture {
                 inner: Some(self.inner.call(req)),
-                limit: None,
-                call: Call::default(),
-                clock: self.clock.clone(),
+                clocks: None,
             };
         }
         let record = req.extensions().get::<Record>().cloned();
@@ -133,48 +129,19 @@ where
             let at = sooner.map_or(own, |sooner| sooner.min(own));
             req.extensions_mut().insert(Deadline(at));
         }
+        let set = Set {
+            idle: limits.idle,
+            total: limits.total.map(|limit| start + limit),
+            first_token: limits.first_token.map(|limit| start + limit),
+            min_rate: limits.min_rate,
+            intent,
+            event: self.event,
+        };
+        let clocks = Clocks::new(set, deadline, record, self.clock.clone());
         ResponseFuture {
             inner: Some(self.inner.call(req)),
-            limit: deadline.map(|at| self.clock.sleep_until(at)),
-            call: Call {
-                idle: limits.idle,
-                total: limits.total.map(|limit| start + limit),
-                first_token: limits.first_token.map(|limit| start + limit),
-                min_rate: limits.min_rate,
-                intent,
-                event: self.event,
-                record,
-            },
-            clock: self.clock.clone(),
+            clocks: Some(Box::pin(clocks)),
         }
-    }
-}
-
-/// What is left to do for an answer.
-#[derive(Debug, Default)]
-struct Call {
-    idle: Option<Duration>,
-    total: Option<Instant>,
-    first_token: Option<Instant>,
-    min_rate: Option<u64>,
-    /// Only where the first output is waited for.
-    intent: Option<Intent>,
-    /// How much of one event is kept for that.
-    event: usize,
-    record: Option<Record>,
-}
-
-impl Call {
-    /// What finds the first output, if it is waited for.
-    fn first(&self, status: StatusCode, headers: &HeaderMap) -> Option<Box<First>> {
-        let (intent, until) = (self.intent.as_ref()?, self.first_token?);
-        let surface = Some(intent.surface());
-        let framing = dialect::framing_of(surface, true, status, headers);
-        let judge = Judge::new(surface, framing, intent.choices(), true).with_cap(self.event);
-        judge.sees_output().then(|| {
-            let judge = judge.with_first_output();
-            Box::new(First { judge, until })
-        })
     }
 }
 
@@ -184,10 +151,8 @@ pin_project! {
         // Dropped when its time is up.
         #[pin]
         inner: Option<F>,
-        #[pin]
-        limit: Option<C::Sleep>,
-        call: Call,
-        clock: C,
+        // One piece of memory for all that is measured, which goes on to the body: a request is moved through every layer.
+        clocks: Option<Pin<Box<Clocks<C>>>>,
     }
 }
 
@@ -206,28 +171,19 @@ where
         let inner = inner.expect("a future is not polled after it was ready");
         match inner.poll(cx).map_err(Into::into)? {
             Poll::Ready(response) => {
-                let call = this.call;
-                let first = call.first(response.status(), response.headers());
-                let clocks = Clocks {
-                    idle: call.idle,
-                    total: call.total,
-                    first,
-                    rate: call.min_rate.map(|least| Box::new(Rate::new(least))),
-                    record: call.record.take(),
-                };
-                let clock = this.clock.clone();
-                Poll::Ready(Ok(
-                    response.map(|body| ResponseBody::new(body, clocks, clock))
-                ))
+                let mut clocks = this.clocks.take();
+                if let Some(clocks) = &mut clocks {
+                    clocks.as_mut().answered(&response);
+                }
+                Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, clocks))))
             }
             Poll::Pending => {
-                let Some(limit) = this.limit.as_pin_mut() else {
+                let Some(clocks) = this.clocks else {
                     return Poll::Pending;
                 };
-                ready!(limit.poll(cx));
+                ready!(clocks.as_mut().poll_head(cx));
                 this.inner.set(None);
-                let error = elapsed(this.call.record.as_ref(), this.clock.now());
-                Poll::Ready(Err(error.into()))
+                Poll::Ready(Err(clocks.elapsed().into()))
             }
         }
     }
@@ -236,7 +192,7 @@ where
 impl<F, C: Clock> std::fmt::Debug for ResponseFuture<F, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResponseFuture")
-            .field("call", &self.call)
+            .field("clocks", &self.clocks)
             .finish_non_exhaustive()
     }
 }

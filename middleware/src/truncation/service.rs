@@ -99,32 +99,43 @@ where
 #[derive(Debug)]
 struct Asked {
     record: Option<Record>,
-    surface: Option<Surface>,
+    intent: Option<Intent>,
+    /// Where there is neither. Boxed: that is rare, and each future would be as large.
+    surface: Option<Box<Surface>>,
     stream: bool,
-    choices: u32,
 }
 
 impl Asked {
     fn of<B>(req: &Request<B>) -> Self {
         let record = req.extensions().get::<Record>().cloned();
-        let intent = req.extensions().get::<Intent>();
-        let surface = match (intent, &record) {
-            (Some(intent), _) => Some(intent.surface().clone()),
-            (None, Some(record)) => record.surface().cloned(),
-            (None, None) => dialect::surface_of(req),
+        let intent = req.extensions().get::<Intent>().cloned();
+        let unknown = intent.is_none() && record.is_none();
+        let surface = unknown.then(|| dialect::surface_of(req)).flatten();
+        let mut asked = Self {
+            record,
+            intent,
+            surface: surface.map(Box::new),
+            stream: false,
         };
         // Unread, a body may have asked for a stream: the answer's label then says.
-        let stream = match (intent, &surface) {
+        asked.stream = match (&asked.intent, asked.surface()) {
             (Some(intent), _) => intent.stream(),
             (None, Some(surface)) => surface.stream.unwrap_or(true),
             (None, None) => false,
         };
-        Self {
-            record,
-            surface,
-            stream,
-            choices: intent.map_or(1, Intent::choices),
+        asked
+    }
+
+    fn surface(&self) -> Option<&Surface> {
+        match (&self.intent, &self.record) {
+            (Some(intent), _) => Some(intent.surface()),
+            (None, Some(record)) => record.surface(),
+            (None, None) => self.surface.as_deref(),
         }
+    }
+
+    fn choices(&self) -> u32 {
+        self.intent.as_ref().map_or(1, Intent::choices)
     }
 }
 
@@ -149,7 +160,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
-        let (surface, stream) = (this.asked.surface.as_ref(), this.asked.stream);
+        let (surface, stream) = (this.asked.surface(), this.asked.stream);
         let framing = dialect::framing_of(surface, stream, response.status(), response.headers());
         // What is one document, or cannot be read, ends as its transport says. A stream that was
         // asked for may be labelled a document: its first bytes tell.
@@ -158,7 +169,7 @@ where
             Framing::Document => this.asked.stream && response.status().is_success(),
             Framing::Sse | Framing::Lines | Framing::Array => true,
         };
-        let choices = this.asked.choices;
+        let choices = this.asked.choices();
         let TruncationLayer {
             transport_marks,
             event,
