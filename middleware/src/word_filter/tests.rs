@@ -258,7 +258,7 @@ fn continuations(alphabet: &str, most: usize) -> Vec<String> {
 pub(super) fn odd() -> impl Strategy<Value = char> {
     prop::sample::select(vec![
         'a', 'e', 'E', 'é', '\u{301}', '\u{323}', '\u{316}', '\u{200b}', 'ﬁ', 'i', '가',
-        '\u{11a8}', '漢', 'ß', ' ',
+        '\u{11a8}', '漢', 'ß', 'ẞ', 'İ', '\u{212a}', '😀', ' ',
     ])
 }
 
@@ -442,7 +442,7 @@ proptest! {
         // And what is left of each word, behind anything.
         for word in rules.iter().flat_map(|rule| &rule.words) {
             for (at, _) in word.char_indices() {
-                more.extend(continuations("\u{301}\u{323}\u{11a8}é", 1).iter().map(|it| it.clone() + &word[at..]));
+                more.extend(continuations("\u{301}\u{323}\u{307}\u{11a8}é", 1).iter().map(|it| it.clone() + &word[at..]));
             }
         }
         for more in more {
