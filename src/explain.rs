@@ -1,5 +1,6 @@
 //! `explain`: which route, target and layers a request would meet, and why. Nothing is sent.
 
+mod budget;
 mod caller;
 mod words;
 
@@ -10,15 +11,16 @@ use tollgate_middleware::{
     clock::{Clock as _, SystemClock},
     dialect::{self, Recognised, Surface},
     error::Rejection,
+    facts::Route,
     health::{Board, Wallet},
     json, peek,
-    prices::Prices,
     route::Ask,
     token_cap::Caps,
 };
 
 use crate::{
     config::{Clock, Config, Meter, show},
+    gateway,
     routing::{self, Place, Way},
 };
 
@@ -208,7 +210,7 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     let way = ways.swap_remove(chosen.index.min(ways.len() - 1));
     let seats = way.places.iter().map(|place| {
         let board = Board::new(SystemClock.now());
-        routing::seat(config, place, &board, &Prices::built_in(), ())
+        routing::seat(config, place, &board, &gateway::prices(config), ())
     });
     let balance = routing::balanced(&way, seats);
     let (model, pin) = (chosen.model.as_deref(), chosen.pin.as_deref());
@@ -278,6 +280,12 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
         say(out, "", format_args!("{}", show::caps(&way.caps)));
     }
     words::told(&way.filter, req, surface, intent.is_some(), out)?;
+    let routed = Route {
+        name: chosen.name.clone(),
+        model: chosen.model.clone(),
+        pin: chosen.pin.clone(),
+    };
+    budget::told(config, &way, req, (caller, intent, routed), out)?;
     layers(out, config, &way, place, &meter);
     Ok(())
 }

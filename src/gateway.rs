@@ -32,7 +32,7 @@ use crate::{
         circuits::{self, Circuits},
         line,
         log::{LogWriter, Sink},
-        metrics::{Metrics, Others},
+        metrics::{LedgerFigures, Metrics, Others},
         series::Place,
         sink::{OUTCOMES, Told},
         webhook::{self, Hook, Poster},
@@ -286,21 +286,25 @@ pub(crate) fn places(config: &Config) -> impl Iterator<Item = Place> {
         }
     };
     let mut all: Vec<Place> = Vec::new();
-    let mut add = |route: Option<&str>, provider: &Provider, models: Vec<String>| {
-        let same =
-            |place: &&mut Place| place.route.as_deref() == route && place.provider == provider.name;
+    let mut add = |route: Option<&str>, provider: &Provider, label, models: Vec<String>| {
+        let same = |place: &&mut Place| {
+            place.route.as_deref() == route
+                && place.provider == provider.name
+                && place.label == label
+        };
         // Several targets of a route may be of one provider.
         match all.iter_mut().rev().take(TARGETS).find(same) {
             Some(place) => place.models.extend(models),
             None => all.push(Place {
                 route: route.map(str::to_owned),
                 provider: provider.name.clone(),
+                label,
                 models,
             }),
         }
     };
     for provider in config.providers.iter().filter(|_| config.routes.is_empty()) {
-        add(None, provider, models(provider, None));
+        add(None, provider, None, models(provider, None));
     }
     for route in &config.routes {
         for target in &route.targets {
@@ -309,6 +313,7 @@ pub(crate) fn places(config: &Config) -> impl Iterator<Item = Place> {
                 add(
                     Some(&route.name),
                     provider,
+                    target.label.clone(),
                     models(provider, target.model.as_ref()),
                 );
             }
@@ -394,8 +399,14 @@ fn scrape(live: &Live, tally: &Tally) -> String {
     live.metrics.scrape(Others {
         log_lines_dropped: live.log.dropped(),
         webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
+        ledger: live.counts.spool().map(|spool| LedgerFigures {
+            degraded: spool.is_failing(),
+            dropped: spool.dropped(),
+            queue: spool.queued() as u64,
+        }),
         connections_accepted: tally.accepted(),
         connections_open: tally.open(),
+        tasks: tally.tasks() as u64,
         accept_failures: tally.failed(),
         generation: live.renewer.generation(),
         reload_failed: live.failures.count(),

@@ -12,6 +12,7 @@ use tollgate_middleware::{
     },
     budget::{self, BudgetLayer, Journal, Ledger, Policy},
     concurrency::{Limits, Permits},
+    estimate::Estimator,
     facts::{Caller, Terms},
     health::{Change, Wallet},
     rate_limit::{
@@ -49,6 +50,8 @@ struct Inner {
     targets: Targets,
     ledger: Ledger,
     spool: Option<Spool>,
+    // Taught by the meters, asked by the budgets.
+    estimator: Estimator,
 }
 
 impl Counts {
@@ -80,6 +83,7 @@ impl Counts {
                 None => Ledger::new(STRANGERS),
             },
             spool,
+            estimator: Estimator::default(),
         }))
     }
 
@@ -145,6 +149,19 @@ impl Counts {
 
     /// What may be spent, at these prices.
     pub(crate) fn budget(&self, config: &Config, way: &Way) -> BudgetLayer {
+        let ledger = self.0.ledger.clone();
+        if way.budget.off {
+            return BudgetLayer::new(Policy::off(), ledger);
+        }
+        let layer = BudgetLayer::new(self.reckons(config, way), ledger);
+        match &self.0.spool {
+            Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
+            None => layer,
+        }
+    }
+
+    /// By what a way's requests are reckoned up.
+    pub(crate) fn reckons(&self, config: &Config, way: &Way) -> Policy {
         let callers = config.callers.iter().filter_map(|it| {
             let tokens = it.tokens.map(|tokens| (tokens.rate, tokens.reserve));
             let terms = budget::Terms {
@@ -155,22 +172,22 @@ impl Counts {
             let limited = terms.tokens.is_some() || terms.money.is_some();
             limited.then(|| (it.name.as_str().into(), terms))
         });
-        let layer = BudgetLayer::new(
-            Policy {
-                callers: callers.collect(),
-                global: config.layers.budget.global,
-                unpriced: config.layers.budget.unpriced,
-                waste: config.layers.budget.waste,
-                attempts: way.retry.attempts,
-                prices: crate::gateway::prices(config),
-                offers: Some(routing::offers(config, way)),
-            },
-            self.0.ledger.clone(),
-        );
-        match &self.0.spool {
-            Some(spool) => layer.journal(Arc::new(spool.clone()) as Arc<dyn Journal>),
-            None => layer,
+        Policy {
+            callers: callers.collect(),
+            global: way.budget.global,
+            unpriced: way.budget.unpriced,
+            on_short: way.budget.on_short,
+            waste: way.budget.waste,
+            attempts: way.retry.attempts,
+            prices: crate::gateway::prices(config),
+            offers: Some(routing::offers(config, way, self.0.targets.board())),
+            estimator: self.0.estimator.clone(),
         }
+    }
+
+    /// What is known of how long tokens are.
+    pub(crate) fn estimator(&self) -> &Estimator {
+        &self.0.estimator
     }
 
     pub(crate) fn permits(&self) -> Permits {

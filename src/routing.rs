@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tollgate_middleware::{
     attempt::TARGETS,
     balance::{self, StickyOn, Strategy},
-    budget::Offers,
+    budget::{Offer, Offers},
     facts::Endpoint,
     health::{Board, Keys, Source, Wallet},
     models::Listed,
@@ -45,6 +45,8 @@ pub(crate) struct Way {
     pub(crate) meter: MeterOverride,
     /// What a request may ask for on this route.
     pub(crate) caps: Caps,
+    /// What may be spent on it, but for what callers may.
+    pub(crate) budget: config::Budgets,
     /// What is looked for in its texts.
     pub(crate) filter: Filter,
 }
@@ -95,6 +97,7 @@ pub(crate) fn ways(config: &Config, wallet: &Wallet) -> Vec<Way> {
                 total: config::Clock::Off,
                 meter: MeterOverride::default(),
                 caps: TokenCap::default().over(caps),
+                budget: config.layers.budget,
                 filter: config.layers.word_filter.filter.clone(),
             }
             .within()
@@ -134,6 +137,7 @@ pub(crate) fn ways(config: &Config, wallet: &Wallet) -> Vec<Way> {
             total: config::Clock::Off,
             meter: route.meter,
             caps: route.token_cap.over(caps),
+            budget: route.budget.over(config.layers.budget),
             filter: route.word_filter.filter.clone(),
         }
         .within()
@@ -187,9 +191,10 @@ pub(crate) fn seat<S>(
     let source = source(board, provider, place.model.as_deref());
     let (keys, pin) = place.target.keys();
     let (target, prices) = (place.target.clone(), prices.clone());
-    let price = move |model: Option<&str>| prices.of(&target.asked_for(model)?).copied();
+    let price = move |model: Option<&str>| offer(&target, &prices, model).price;
     let mut seat = balance::Target::new(endpoint, source, service)
         .weight(place.weight)
+        .callers_own(provider.passthrough)
         .prices(price);
     if !keys.is_empty() {
         seat = seat.keys(keys.clone(), pin.map(Into::into));
@@ -246,33 +251,31 @@ pub(crate) fn source(board: &Board, provider: &Provider, model: Option<&str>) ->
     })
 }
 
-/// The prices at which the targets of a way may be asked for a model.
-pub(crate) fn offers(config: &Config, way: &Way) -> Arc<Offers> {
+/// What the targets of a way that may be asked take for a request: those that the way's choice would leave in.
+pub(crate) fn offers(config: &Config, way: &Way, board: &Board) -> Arc<Offers> {
     let prices = crate::gateway::prices(config);
-    let implicit = config.routes.is_empty();
-    let targets = way.places.iter().map(|place| {
-        let names = place
-            .listed
-            .then(|| models(&config.providers[place.provider].models));
-        (place.target.clone(), names)
-    });
-    let targets: Vec<(Target, Option<Models>)> = targets.collect();
-    Arc::new(move |model| {
-        let serves = |names: &Option<Models>| match (names, model) {
-            // One that lists nothing is asked by its name on the implicit routes, if it is not the only one.
-            (Some(Models::Any), _) if implicit => true,
-            (Some(names), Some(model)) => names.serves(model),
-            (None, _) | (_, None) => true,
-        };
-        let price = |target: &Target| {
-            let asked = target.asked_for(model);
-            let own = asked.as_deref().and_then(|own| prices.of(own));
-            // As it is settled: by the provider's name of the model, else by the caller's.
-            own.or_else(|| prices.of(model?)).copied()
-        };
-        let able = targets.iter().filter(|(_, names)| serves(names));
-        able.map(|(target, _)| price(target)).collect()
+    let seats = way.places.iter();
+    let balance = balanced(
+        way,
+        seats.map(|place| seat(config, place, board, &prices, ())),
+    );
+    let targets: Vec<Target> = way.places.iter().map(|it| it.target.clone()).collect();
+    Arc::new(move |question| {
+        let able = balance.eligible(question.model, question.pin, question.bound);
+        let able = targets.iter().zip(able).filter(|(_, why)| why.is_ok());
+        able.map(|(target, _)| offer(target, &prices, question.model))
+            .collect()
     })
+}
+
+/// What a target takes for a model. As it is settled: by the provider's name of the model, else by the caller's.
+fn offer(target: &Target, prices: &Prices, model: Option<&str>) -> Offer {
+    let own = target.asked_for(model);
+    let price = own.as_deref().and_then(|own| prices.of(own));
+    Offer {
+        price: price.or_else(|| prices.of(model?)).copied(),
+        model: own.map(|own| own.as_ref().into()),
+    }
 }
 
 /// The decision table of the router.

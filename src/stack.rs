@@ -22,6 +22,7 @@ use tollgate_middleware::{
     clock::SystemClock,
     concurrency::{Concurrency, ConcurrencyLayer, Hold},
     cors::{Cors, CorsLayer},
+    estimate::Estimator,
     executor::TokioExecutor,
     hygiene::{self, Hygiene, HygieneLayer},
     meter::{self, Inject, InjectLayer, Meter, MeterLayer},
@@ -213,7 +214,11 @@ fn guards(counts: &Counts, provider: &Provider, place: &Place) -> (ConcurrencyLa
 }
 
 /// The meter of a target, and what asks for what it reads.
-fn meter(policy: &config::Meter, provider: &Provider) -> (InjectLayer, MeterLayer) {
+fn meter(
+    policy: &config::Meter,
+    provider: &Provider,
+    estimator: &Estimator,
+) -> (InjectLayer, MeterLayer) {
     // Who has an opinion on the member in `extra_body` gets that.
     let own = provider
         .extra_body
@@ -224,7 +229,7 @@ fn meter(policy: &config::Meter, provider: &Provider) -> (InjectLayer, MeterLaye
         return (inject, MeterLayer::off());
     }
     let drains = policy.on_disconnect == OnDisconnect::Drain;
-    let meter = MeterLayer::new().drain(drains);
+    let meter = MeterLayer::new().drain(drains).estimator(estimator.clone());
     #[cfg(feature = "tokenizer")]
     let (inject, meter) = (
         inject.keep_prompts(true),
@@ -335,7 +340,8 @@ impl<K: Sink> Stack<K> {
                 let limits = timeouts(&place.timeout);
                 let marks = provider.end == End::Transport;
                 let leaf = leaves[place.provider].clone();
-                let meter = meter(&way.meter.over(config.layers.meter), provider);
+                let policy = way.meter.over(config.layers.meter);
+                let meter = meter(&policy, provider, counts.estimator());
                 let guards = guards(&counts, provider, place);
                 let own = place.target.clone();
                 let inside = target(guards, limits, event, marks, meter, own, leaf);

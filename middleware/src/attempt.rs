@@ -48,6 +48,8 @@ pub struct Course {
     pub keys: u64,
     /// The credential that was used last.
     pub key: Option<usize>,
+    /// The target that told this request alone when to come again, and when.
+    pub told: Option<(usize, Instant)>,
     /// Where it has failed, so that its attempts at one place count as one.
     failed: Vec<usize>,
     kept: Option<Kept>,
@@ -160,6 +162,11 @@ impl Attempt {
         let mut course = self.lock();
         course.keys |= bit(at);
         course.key = Some(at);
+    }
+
+    /// The target at this place wants to be asked again by this request then; others it may be glad of.
+    pub fn wait_for(&self, index: usize, until: Instant) {
+        self.lock().told = Some((index, until));
     }
 
     /// Who is next after an attempt that ended so; `None` if nobody is. Whoever picks targets then picks that one.

@@ -7,8 +7,9 @@
 //! | [`ClientAddress`] | `hygiene` | no trusted hop named a client: it is the peer |
 //! | [`Caller`] | `auth` | nobody asked who is calling |
 //! | [`Intent`] | `peek` | the body was not read, or cannot be: compressed, not JSON, no body |
-//! | [`OutputLimit`] | `token_cap` | the output is limited as the body says |
+//! | [`OutputLimit`] | `token_cap`, lowered by `budget` | the output is limited as the body says |
 //! | [`Route`] | `route` | the request was not routed: keep its model |
+//! | [`PricedOnly`] | `budget` | what has no price may be asked, too |
 //! | [`Deadline`] | `timeout` | the whole has no limit |
 //! | [`Attempt`](crate::attempt::Attempt) | `retry` | nobody tries again |
 //! | [`Endpoint`] | `balance` | nobody picked a target |
@@ -320,6 +321,10 @@ pub struct OutputLimit {
     /// The member of the body that the limit was put into, if the body had none.
     pub inserted: Option<&'static str>,
 }
+
+/// Only targets whose price is known may be asked: what others cost could not be paid from a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PricedOnly;
 
 /// Which target is asked. Clones are cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,7 +58,7 @@
 //!
 //! No feature is on by default; `full` is all of them but `tokenizer`, whose vocabularies are 45 MB. A feature adds a module and
 //! changes nothing else. The modules without a feature are the floor that the layers stand on: [`attempt`], [`body`], [`chance`], [`clock`],
-//! [`conn`], [`dialect`], [`error`], [`executor`], [`facts`], [`health`], [`json`], [`origin`], [`prices`], [`record`] (the
+//! [`conn`], [`dialect`], [`error`], [`estimate`], [`executor`], [`facts`], [`health`], [`json`], [`origin`], [`prices`], [`record`] (the
 //! record itself) and [`sse`].
 //!
 //! Why the layers stand in this order, what they tell each other, how refusals become answers and how
@@ -85,6 +85,7 @@ pub mod clock;
 pub mod conn;
 pub mod dialect;
 pub mod error;
+pub mod estimate;
 pub mod executor;
 pub mod facts;
 pub mod health;

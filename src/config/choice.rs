@@ -60,6 +60,18 @@ pub(crate) fn decode(
     all
 }
 
+/// Without routes a model goes on from provider to provider, as far as these are told apart.
+pub(crate) fn judge_implicit(decoder: &mut Decoder<'_, '_, '_>, root: &Node) {
+    let entries = root.member("providers").map_or(&[][..], Node::entries);
+    if let Some(beyond) = entries.get(TARGETS) {
+        let message = format!(
+            "more than {TARGETS} providers and no routes: a model is asked of the first that lists it, and of no other if that fails"
+        );
+        let remedy = format!("write routes, each with up to {TARGETS} targets");
+        decoder.warning(beyond.at, "providers", message, remedy);
+    }
+}
+
 /// A caller's own credential is one provider's: no other origin of the route may see it.
 fn one_origin(
     decoder: &mut Decoder<'_, '_, '_>,

@@ -15,7 +15,8 @@ use super::types::{
     Telemetry, TimeoutOverride, Webhook,
 };
 use super::{
-    aliases, budgets, callers, filters, jwt, providers, retry, routes, server, targets, value,
+    aliases, budgets, callers, choice, filters, jwt, providers, retry, routes, server, targets,
+    value,
 };
 use tollgate_middleware::prices::Price;
 
@@ -93,6 +94,9 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let providers = providers::decode(&mut decoder, root);
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let mut routes = routes::decode(&mut decoder, root, &providers);
+    if routes.is_empty() {
+        choice::judge_implicit(&mut decoder, root);
+    }
     let callers = callers::decode(&mut decoder, root, &providers);
     let word_filter = filters::decode(&mut decoder, root, &mut routes);
     callers::judge_matches(&mut decoder, root, &callers);
@@ -111,7 +115,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
             .over(&Layers::default().retry),
         breaker: targets::breaker(&mut decoder, layer("breaker"), "layers")
             .over(Layers::default().breaker),
-        budget: budgets::budgets(layer("budget")),
+        budget: budgets::budgets(&mut decoder, root),
         timeout: timeouts(timeout).over(Layers::default().timeout),
         meter: meter(layer("meter")).over(Layers::default().meter),
         keepalive: parsed(layer("keepalive"), "every", value::duration),
@@ -121,6 +125,14 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     };
     let webhook = webhook(&mut decoder, root);
     let state = budgets::state(&mut decoder, root);
+    let prices = prices(root);
+    budgets::judge(
+        &mut decoder,
+        root,
+        &layers,
+        (&callers, &routes, &providers),
+        &prices,
+    );
     Config {
         server,
         admin,
@@ -129,7 +141,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
         aliases,
         routes,
         layers,
-        prices: prices(root),
+        prices,
         state,
         telemetry: Telemetry {
             log,
@@ -329,6 +341,9 @@ fn prices(root: &Node) -> Vec<(String, Price)> {
             cache_read: number("cache_read"),
             cache_write: number("cache_write"),
             reasoning: number("reasoning"),
+            max_output: parsed(Some(node), "max_output", |text| {
+                text.parse().map_err(|_| String::new())
+            }),
         }
     };
     let entries = overrides.map_or(&[][..], Node::entries).iter();

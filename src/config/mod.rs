@@ -56,13 +56,13 @@ pub use secret::{Secret, SecretSource};
 pub use show::{redacted, summary};
 pub use starter::starter;
 pub use types::{
-    Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, Budgets, Caller, CallerKey,
-    Clock, Concurrency, Config, Connections, Cors, Credential, Dialect, Drain, End, Expose,
-    ExtraMember, FilterRule, HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match, Meter,
-    MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool, Prompt,
-    Provider, ProviderTls, RateLimits, RetryOverride, Route, Runtime, Scheme, Server, ServerTls,
-    Share, Speed, State, StickyOn, Strategy, Target, Telemetry, Timeout, TimeoutOverride, TokenCap,
-    Tokens, Webhook, WordFile, WordFilter, Workers,
+    Access, Admin, Alias, Auth, BaseUrl, Breaker, BreakerOverride, BudgetOverride, Budgets, Caller,
+    CallerKey, Clock, Concurrency, Config, Connections, Cors, Credential, Dialect, Drain, End,
+    Expose, ExtraMember, FilterRule, HeldBodies, Jwt, Layers, Limits, Listen, Log, LogTo, Match,
+    Meter, MeterOverride, Metrics, Model, Models, Network, OnDisconnect, Pattern, PerUser, Pool,
+    Prompt, Provider, ProviderTls, RateLimits, RetryOverride, Route, Runtime, Scheme, Server,
+    ServerTls, Share, Speed, State, StickyOn, Strategy, Target, Telemetry, Timeout,
+    TimeoutOverride, TokenCap, Tokens, Webhook, WordFile, WordFilter, Workers,
 };
 pub use variables::{FromVariables, NoVariables, demo, from_environment};
 

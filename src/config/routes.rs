@@ -10,7 +10,7 @@ use super::targets;
 use super::tree::{Node, Value};
 use super::types::{Match, Pattern, Provider, Route, WordFilter};
 use super::value::{self, shown, shown_node};
-use super::{callers, choice, retry};
+use super::{budgets, callers, choice, retry};
 
 /// Routes whose matches are compared with each other.
 const COMPARED: usize = 256;
@@ -57,6 +57,7 @@ pub(crate) fn decode(
             breaker,
             meter,
             token_cap,
+            budget: budgets::of_route(layer("budget")),
             // Read once that of all routes is known.
             word_filter: WordFilter::default(),
         });

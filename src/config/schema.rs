@@ -314,10 +314,7 @@ const ROUTE_LAYERS: &[Key] = &[
     misplaced("concurrency", OUTSIDE),
     key("token_cap", Kind::Layer(TOKEN_CAP)),
     key("word_filter", Kind::Layer(WORD_FILTER)),
-    misplaced(
-        "budget",
-        "accounts are of callers, whatever route they take: set it under `layers`",
-    ),
+    key("budget", Kind::Layer(ROUTE_BUDGET)),
     key("retry", Kind::Layer(RETRY)),
     key("breaker", Kind::Layer(BREAKER)),
     key("timeout", Kind::Layer(ROUTE_TIMEOUT)),
@@ -422,9 +419,24 @@ const FILTER_RULE: &[Key] = &[
 
 const BUDGET: &[Key] = &[
     key("global", Kind::Money),
-    key("unpriced", Kind::Word(&["refuse", "free"])),
-    later_but("on_short", Kind::Word(&["refuse", "clamp"]), "refuse"),
-    key("waste", Kind::Word(&["free", "charge"])),
+    key("unpriced", UNPRICED),
+    key("on_short", ON_SHORT),
+    key("waste", WASTE),
+];
+
+const UNPRICED: Kind = Kind::Word(&["refuse", "free"]);
+const ON_SHORT: Kind = Kind::Word(&["refuse", "clamp"]);
+const WASTE: Kind = Kind::Word(&["free", "charge"]);
+
+/// Of one route.
+const ROUTE_BUDGET: &[Key] = &[
+    misplaced(
+        "global",
+        "accounts are of callers, whatever route they take: set it under `layers`",
+    ),
+    key("unpriced", UNPRICED),
+    key("on_short", ON_SHORT),
+    key("waste", WASTE),
 ];
 
 /// Of one target there is a number of its own; the rest is decided for the whole route.
@@ -517,6 +529,7 @@ const PRICES: &[Key] = &[key(
         key("cache_read", Kind::Number),
         key("cache_write", Kind::Number),
         key("reasoning", Kind::Number),
+        key("max_output", COUNT),
     ])),
 )];
 

@@ -19,8 +19,8 @@ pub(crate) mod choice;
 mod filters;
 pub(crate) mod targets;
 
-use self::callers::{auth, budgets, caller, concurrency, rate_limit, token_cap};
-pub(crate) use self::callers::{caps, rate};
+use self::callers::{auth, budgets, caller, concurrency, own_budget, rate_limit, token_cap};
+pub(crate) use self::callers::{caps, on_short, rate};
 use self::filters::word_filter;
 use self::targets::own_breaker;
 
@@ -466,7 +466,9 @@ fn route(out: &mut String, r: &Route) {
     let clocks = clocks
         .chain(choice::own_retry(&r.retry))
         .chain(own_breaker(&r.breaker));
-    let layers = clocks.chain(token_cap(&r.token_cap));
+    let layers = clocks
+        .chain(token_cap(&r.token_cap))
+        .chain(own_budget(&r.budget));
     let layers: Vec<_> = layers.chain(word_filter(&r.word_filter)).collect();
     if !layers.is_empty() {
         line(out, 2, &format!("layers: {{ {} }}", layers.join(", ")));
@@ -611,6 +613,9 @@ fn price(price: &Price) -> String {
         if let Some(value) = value {
             let _ = write!(text, ", {name}: {value}");
         }
+    }
+    if let Some(most) = price.max_output {
+        let _ = write!(text, ", max_output: {most}");
     }
     text + " }"
 }

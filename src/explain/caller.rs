@@ -66,7 +66,7 @@ pub(super) fn admitted(
     }
 }
 
-fn rejection(error: BoxError) -> Rejection {
+pub(super) fn rejection(error: BoxError) -> Rejection {
     match error.downcast() {
         Ok(refused) => *refused,
         Err(error) => Rejection::new(Reason::Internal, "auth", "it failed").because(error),

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     thread,
@@ -22,7 +22,7 @@ use crate::listen::Address;
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicU8>);
 
-/// What the accept loops count. Clones are the same.
+/// What the accept loops count, and what runs on the workers. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Arc<Counts>);
 
@@ -31,6 +31,8 @@ struct Counts {
     accepted: AtomicU64,
     closed: AtomicU64,
     failed: AtomicU64,
+    // One of each worker. Locked when a worker begins and when somebody looks.
+    runtimes: Mutex<Vec<runtime::Handle>>,
 }
 
 /// The running server. Dropping it leaves the server running.
@@ -291,6 +293,20 @@ impl Tally {
     /// Failed attempts to accept: no descriptors left, connections that were gone again.
     pub fn failed(&self) -> u64 {
         self.0.failed.load(Ordering::Relaxed)
+    }
+
+    /// Tasks that run on the workers: one for each connection, and a few for each worker.
+    pub fn tasks(&self) -> usize {
+        let runtimes = self.0.runtimes.lock();
+        let runtimes = runtimes.unwrap_or_else(PoisonError::into_inner);
+        let alive = runtimes.iter().map(|it| it.metrics().num_alive_tasks());
+        alive.sum()
+    }
+
+    pub(super) fn runs_on(&self, runtime: runtime::Handle) {
+        let runtimes = self.0.runtimes.lock();
+        let mut runtimes = runtimes.unwrap_or_else(PoisonError::into_inner);
+        runtimes.push(runtime);
     }
 
     pub(super) fn connection_accepted(&self) {

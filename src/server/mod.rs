@@ -305,6 +305,7 @@ fn run_worker<T: Stacks>(
             let _inside = runtime.enter();
             Worker::new(index, common, listeners)?
         };
+        common.tally.runs_on(runtime.handle().clone());
         Ok((runtime, worker))
     });
     match prepared {

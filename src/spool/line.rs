@@ -36,6 +36,8 @@ pub(super) struct First {
     pub(super) format: u32,
     /// The number of the next request.
     pub(super) next: u64,
+    /// How far the time of the spool had come.
+    pub(super) moment: u64,
 }
 
 /// The sums of an account.
@@ -56,7 +58,7 @@ pub(super) struct Sums {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Taken {
     pub(super) rate: Per,
-    /// Nanoseconds since 1970 at which all is there again.
+    /// When all is there again, in the time of the spool.
     pub(super) until: u64,
 }
 
@@ -72,8 +74,10 @@ pub(super) struct Per {
 pub(super) struct Admitted {
     pub(super) id: u64,
     pub(super) request_id: Box<str>,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970, by the wall clock.
     pub(super) at: u64,
+    /// Nanoseconds since 1970, in the time of the spool: a clock that jumps while a process runs does not move it.
+    pub(super) moment: u64,
     pub(super) caller: Option<Arc<str>>,
     pub(super) account: Arc<str>,
     pub(super) model: Option<Arc<str>>,
@@ -131,13 +135,15 @@ impl Per {
 }
 
 impl Admitted {
-    pub(super) fn of(admission: &Admission) -> Self {
+    /// `began` is the time of the spool when the clock of the accounts was at zero.
+    pub(super) fn of(admission: &Admission, began: u64) -> Self {
         let since = admission.at.duration_since(SystemTime::UNIX_EPOCH);
         let millis = since.unwrap_or_default().as_millis();
         Self {
             id: admission.number,
             request_id: admission.request_id.clone(),
             at: u64::try_from(millis).unwrap_or(u64::MAX),
+            moment: began.saturating_add(admission.nanos),
             caller: admission.caller.clone(),
             account: admission.account.clone(),
             model: admission.model.clone(),
@@ -154,11 +160,6 @@ impl Admitted {
 
     pub(super) fn dates(&self) -> Dates {
         Dates::of_numbers(self.windows)
-    }
-
-    /// Nanoseconds since 1970.
-    pub(super) fn nanos(&self) -> u64 {
-        self.at.saturating_mul(1_000_000)
     }
 
     /// It ran when its process died: all that was reserved is charged.

@@ -99,10 +99,12 @@ impl Spool {
             next: last.map_or(1, |(number, _)| number + 1),
             _lock: lock,
         };
-        let mut writer = Writer::begin(disk, state, most).map_err(failed)?;
+        // Where the clock has been put back, no time has passed.
+        let began = state::nanos(SystemClock.wall()).max(state.moment);
+        let mut writer = Writer::begin(disk, state, began, most).map_err(failed)?;
         let lost = writer.settle_lost().map_err(failed)?;
         let state = writer.state();
-        let (global, accounts) = state.accounts(state::nanos(SystemClock.wall()));
+        let (global, accounts) = state.accounts(began);
         let ledger = Ledger::restored(STRANGERS, state.next, global, accounts);
         // Its clock is at zero now.
         ledger.nanos(SystemClock.now());
@@ -143,6 +145,16 @@ impl Spool {
     /// Requests that are not in the spool: the disk or the queue was full.
     pub fn dropped(&self) -> u64 {
         self.0.queue.dropped()
+    }
+
+    /// Whether the disk takes nothing at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.0.queue.is_failing()
+    }
+
+    /// What waits to be written.
+    pub fn queued(&self) -> usize {
+        self.0.queue.len()
     }
 
     /// Writes that failed.

@@ -10,13 +10,16 @@ use tollgate_middleware::budget::{self, Account, Bucket, Reserved, Terms, Usd, W
 
 use super::line::{Admitted, FORMAT, First, Line, Per, Settled, Sums, Taken};
 
-/// The accounts after so many lines. Times in their buckets are nanoseconds since 1970.
+/// The accounts after so many lines. Times in their buckets are those of the spool: nanoseconds since 1970 that never go back, and
+/// that go on by the monotonic clock as long as a process runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     global: Account,
     accounts: HashMap<Arc<str>, Account>,
     open: BTreeMap<u64, Open>,
     pub(super) next: u64,
+    /// How far time had come.
+    pub(super) moment: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +40,10 @@ impl State {
     /// Applies a line; false if it says what is known already, or nothing that is known.
     pub(super) fn apply(&mut self, line: &Line) -> bool {
         match line {
-            Line::Usage(first) => self.next = self.next.max(first.next),
+            Line::Usage(first) => {
+                self.next = self.next.max(first.next);
+                self.moment = self.moment.max(first.moment);
+            }
             Line::Begun(_) => {}
             Line::Account(sums) => {
                 let account = restored(sums);
@@ -59,6 +65,7 @@ impl State {
             return false;
         }
         self.next = self.next.max(line.id + 1);
+        self.moment = self.moment.max(line.moment);
         let terms = Terms {
             tokens: line.rate.and_then(Per::rate),
             ..Terms::default()
@@ -69,7 +76,7 @@ impl State {
         };
         let account = self.accounts.entry(line.account.clone()).or_default();
         let reserve = |account: &mut Account, terms| {
-            let mut reserved = account.reserve(terms, &worst, line.nanos(), line.dates());
+            let mut reserved = account.reserve(terms, &worst, line.moment, line.dates());
             reserved.at = line.dates();
             reserved
         };
@@ -103,6 +110,7 @@ impl State {
         let first = Line::Usage(First {
             format: FORMAT,
             next: self.next,
+            moment: self.moment,
         });
         let global = Line::Account(sums(None, &self.global, []));
         let mut open: HashMap<&str, Vec<&Open>> = HashMap::new();

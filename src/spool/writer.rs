@@ -76,6 +76,8 @@ pub(super) struct Writer<D: Disk> {
     done: usize,
     written: u64,
     most: u64,
+    // The time of the spool when the clock of the accounts was at zero.
+    began: u64,
 }
 
 /// Admissions that may wait, of requests that do not wait for theirs.
@@ -146,6 +148,14 @@ impl Queue {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_failing(&self) -> bool {
+        self.0.failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting().items.len()
+    }
+
     /// Writes that failed.
     pub(super) fn failures(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)
@@ -210,8 +220,8 @@ impl Directory {
 // ===== impl Writer =====
 
 impl<D: Disk> Writer<D> {
-    /// Begins a file with this state; `most` bytes after which another one begins.
-    pub(super) fn begin(mut disk: D, state: State, most: u64) -> io::Result<Self> {
+    /// Begins a file with this state, at this moment of its time; `most` bytes after which another one begins.
+    pub(super) fn begin(mut disk: D, state: State, began: u64, most: u64) -> io::Result<Self> {
         let file = disk.create()?;
         let mut writer = Self {
             disk,
@@ -221,6 +231,7 @@ impl<D: Disk> Writer<D> {
             written: 0,
             state,
             most,
+            began,
         };
         writer.state.head(&mut writer.text);
         writer.flush()?;
@@ -293,7 +304,7 @@ impl<D: Disk> Writer<D> {
             for item in items {
                 match item {
                     Item::Admitted(admission, receipt) => {
-                        self.write(&Line::Admitted(Admitted::of(&admission)));
+                        self.write(&Line::Admitted(Admitted::of(&admission, self.began)));
                         receipts.push(receipt);
                     }
                     Item::Mark(mark) => marks.push(mark),
@@ -318,11 +329,11 @@ impl<D: Disk> Writer<D> {
             } else if failing {
                 tracing::info!("the spool is written again");
             }
+            shared.failing.store(outcome.is_err(), Ordering::Relaxed);
             for mark in marks {
                 // Nobody may wait any more.
                 let _ = mark.send(());
             }
-            shared.failing.store(outcome.is_err(), Ordering::Relaxed);
             if closed && (outcome.is_err() || queue.waiting().items.is_empty()) {
                 return;
             }

@@ -167,6 +167,7 @@ mod tests {
         let place = Place {
             route: None,
             provider: "p".into(),
+            label: None,
             models: vec!["known".into(), "never-asked".into()],
         };
         let circuits = Circuits::of(&board, std::iter::once(place), now);

@@ -44,8 +44,8 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64, usd: Op
         line.object(r#","caller_labels":"#, labels);
     }
     line.text(r#","route":"#, record.route().map(|name| &**name));
+    record.with_answered(|answered| target(&mut line, record, answered));
     record.with_attempts(|all| {
-        target(&mut line, record, all.last());
         line.raw(r#","attempts":["#);
         for (at, one) in all.iter().enumerate() {
             attempt(&mut line, one, at == 0);

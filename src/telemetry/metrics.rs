@@ -61,6 +61,8 @@ pub struct Others {
     pub connections_accepted: u64,
     /// Client connections open now.
     pub connections_open: u64,
+    /// Tasks that run on the workers.
+    pub tasks: u64,
     /// Failed attempts to accept.
     pub accept_failures: u64,
     /// Number of the configuration in force.
@@ -75,6 +77,19 @@ pub struct Others {
     pub permits_awaited: u64,
     /// The states of the circuits.
     pub circuits: Circuits,
+    /// What keeps what was spent, if anything does.
+    pub ledger: Option<LedgerFigures>,
+}
+
+/// How what keeps what was spent does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerFigures {
+    /// It takes nothing at the moment.
+    pub degraded: bool,
+    /// Requests that are not in it.
+    pub dropped: u64,
+    /// What waits to be written.
+    pub queue: u64,
 }
 
 #[derive(Debug)]
@@ -325,6 +340,12 @@ impl Collector for Scraped {
             "Client connections open now",
             i64::try_from(others.connections_open).unwrap_or(i64::MAX),
         )?;
+        gauge(
+            to,
+            "tollgate_tasks",
+            "Tasks that run on the workers: one for each connection, and a few for each worker",
+            i64::try_from(others.tasks).unwrap_or(i64::MAX),
+        )?;
         counter(
             to,
             "tollgate_accept_failures",
@@ -343,6 +364,22 @@ impl Collector for Scraped {
             "Events that the webhook's receiver was not told",
             others.webhook_events_dropped,
         )?;
+        if let Some(ledger) = &others.ledger {
+            let store = [("store", "spool")];
+            let help = "1 while what was spent cannot be written down";
+            to.encode_descriptor("tollgate_store_degraded", help, None, MetricType::Gauge)?
+                .encode_family(&store)?
+                .encode_gauge(&i64::from(ledger.degraded))?;
+            let help = "Requests that are not in the ledger: the disk or the queue was full";
+            to.encode_descriptor("tollgate_ledger_dropped", help, None, MetricType::Counter)?
+                .encode_family(&store)?
+                .encode_counter::<NoLabelSet, _, u64>(&ledger.dropped, None)?;
+            let help = "What waits to be written to the ledger";
+            let queue = i64::try_from(ledger.queue).unwrap_or(i64::MAX);
+            to.encode_descriptor("tollgate_ledger_queue", help, None, MetricType::Gauge)?
+                .encode_family(&store)?
+                .encode_gauge(&queue)?;
+        }
         gauge(
             to,
             "tollgate_generation",
@@ -480,6 +517,11 @@ mod tests {
         metrics.counters(1).began();
         let text = metrics.scrape(Others {
             log_lines_dropped: 3,
+            ledger: Some(LedgerFigures {
+                degraded: true,
+                dropped: 4,
+                queue: 5,
+            }),
             ..Others::default()
         });
         has(
@@ -491,6 +533,11 @@ mod tests {
         has(&text, r#"tollgate_body_bytes_total{direction="out"} 200"#);
         has(&text, "tollgate_requests_in_flight 1");
         has(&text, "tollgate_log_lines_dropped_total 3");
+        has(&text, r#"tollgate_store_degraded{store="spool"} 1"#);
+        has(&text, r#"tollgate_ledger_dropped_total{store="spool"} 4"#);
+        has(&text, r#"tollgate_ledger_queue{store="spool"} 5"#);
+        let without = metrics.scrape(Others::default());
+        assert!(!without.contains("spool"));
         has(&text, r#"tollgate_build_info{version="0.1.0"} 1"#);
         assert!(text.ends_with("# EOF\n"));
     }

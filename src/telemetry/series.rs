@@ -1,4 +1,4 @@
-//! Figures by route, provider, model and operation: counted per worker without a lock, summed when somebody looks.
+//! Figures by route, provider, model, variant and operation: counted per worker without a lock, summed when somebody looks.
 //!
 //! Every label is from the configuration or from the price table, so that no client can make a series.
 
@@ -27,8 +27,8 @@ struct Inner {
     all: Mutex<BTreeMap<Labels, Arc<Series>>>,
 }
 
-/// Route, provider, model.
-type Labels = [Box<str>; 3];
+/// Route, provider, model, and the target's own label, which may be empty.
+type Labels = [Box<str>; 4];
 
 /// One target of a configuration.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Place {
     pub route: Option<String>,
     /// The provider's name.
     pub provider: String,
+    /// The target's label.
+    pub label: Option<String>,
     /// The models that are told apart.
     pub models: Vec<String>,
 }
@@ -48,6 +50,7 @@ pub struct View(Arc<HashMap<String, Vec<Targets>>>);
 #[derive(Debug)]
 struct Targets {
     provider: String,
+    label: Option<String>,
     models: HashMap<String, Arc<Series>>,
     other: Arc<Series>,
 }
@@ -102,7 +105,8 @@ impl Registry {
         let targets = places.into_iter().map(|place| {
             let labels = |model: &str| -> Labels {
                 let route = place.route.as_deref().unwrap_or_default();
-                [route.into(), place.provider.as_str().into(), model.into()]
+                let label = place.label.as_deref().unwrap_or_default();
+                [route, &place.provider, model, label].map(Into::into)
             };
             let other = self.series(&mut all, labels(OTHER));
             let mut models = HashMap::new();
@@ -114,6 +118,7 @@ impl Registry {
             }
             let targets = Targets {
                 provider: place.provider,
+                label: place.label,
                 models,
                 other,
             };
@@ -162,6 +167,8 @@ pub struct Met<'a> {
     pub route: Option<&'a str>,
     /// The provider's name.
     pub provider: &'a str,
+    /// The target's label.
+    pub label: Option<&'a str>,
     /// The model as the provider was asked for it.
     pub upstream_model: Option<&'a str>,
     /// The model that was asked for.
@@ -172,7 +179,9 @@ impl View {
     fn find(&self, met: &Met<'_>) -> Option<&Series> {
         let targets = self.0.get(met.route.unwrap_or_default())?;
         let mut targets = targets.iter();
-        let targets = targets.find(|targets| targets.provider == met.provider)?;
+        let met_there =
+            |it: &&Targets| it.provider == met.provider && it.label.as_deref() == met.label;
+        let targets = targets.find(met_there)?;
         let known = |model: Option<&str>| targets.models.get(model?);
         let series = known(met.upstream_model).or_else(|| known(met.model));
         Some(series.unwrap_or(&targets.other))

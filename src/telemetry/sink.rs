@@ -95,11 +95,12 @@ impl Told {
                 .at(Mark::FirstByte)
                 .and_then(|_| cause(record.ended()?)),
         };
-        record.with_attempts(|attempts| {
-            let Some(last) = attempts.last() else { return };
+        record.with_answered(|answered| {
+            let Some(last) = answered else { return };
             let met = series::Met {
                 route: record.route().map(|name| &**name),
                 provider: &last.provider,
+                label: last.label.as_deref(),
                 upstream_model: last.model.as_deref(),
                 model: record.intent().and_then(|intent| intent.model()),
             };

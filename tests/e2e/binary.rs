@@ -105,6 +105,11 @@ impl Start {
         self.through(&format!("ulimit -n {most} && exec"))
     }
 
+    /// Its files are full after so many blocks of 512 bytes, as on a full disk; pipes are not. [`Program::frees`] takes that back.
+    pub(crate) fn file_blocks(self, most: u32) -> Self {
+        self.through(&format!("trap '' XFSZ && ulimit -S -f {most} && exec"))
+    }
+
     /// strace writes which of these system calls it makes to a file. It is the tracer that comes and goes: the process is the
     /// program.
     pub(crate) fn traced(self, calls: &str, file: &Path) -> Self {
@@ -249,6 +254,15 @@ impl Program {
             .status()
             .expect("there is a shell");
         assert!(sent.success(), "{name} was not sent");
+    }
+
+    /// Its files may be of any length again.
+    pub(crate) fn frees(&self) {
+        let id = format!("--pid={}", self.child.id());
+        let freed = Command::new("prlimit")
+            .args([&*id, "--fsize=unlimited"])
+            .status();
+        assert!(freed.expect("prlimit is there").success());
     }
 
     /// Its memory in kilobytes, as proc(5) tells it.

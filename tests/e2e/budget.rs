@@ -1,5 +1,7 @@
 //! Tokens and money: what may be spent, what is settled, and what survives.
 
+mod ends;
+mod routes;
 mod spool;
 
 use std::{path::Path, sync::Arc};
@@ -140,12 +142,12 @@ async fn tokens_are_reserved_settled_and_told() {
     assert_eq!(first.status(), 200);
     let policy = "\"tokens\";q=160;w=3600;tollgate-unit=\"tokens\"";
     assert_eq!(first.header("ratelimit-policy"), Some(policy));
-    // What is left once it was reserved: 45 bytes are 15 tokens, and a quarter more.
+    // What is left once it was reserved: 45 bytes are 11 tokens, and a quarter more.
     assert_eq!(
         first
             .header("ratelimit")
             .and_then(|it| it.split(';').nth(1)),
-        Some("r=121")
+        Some("r=126")
     );
     for id in ["t-1", "t-2"] {
         assert_eq!(ask(&stage, id, body).await.status(), 200, "{id}");
@@ -154,8 +156,8 @@ async fn tokens_are_reserved_settled_and_told() {
     assert_eq!(refused.status(), 429);
     assert_eq!(error(&refused)["code"], "rate_limit_exceeded");
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    // 150 are used, and 39 are asked for: 29 are missing.
-    assert!((640..=653).contains(&wait), "{wait}");
+    // 150 are used, and 38 are asked for: it was learnt meanwhile that such bytes are more tokens. 28 are missing.
+    assert!((615..=630).contains(&wait), "{wait}");
     assert_eq!(refused.header("x-ratelimit-limit-tokens"), Some("160"));
     assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some("10"));
     assert_eq!(upstream.attempts("t-3"), 0);

@@ -1,13 +1,17 @@
 //! Routes with several targets: which of them is asked, what follows a failure, and what is told of it.
 
+mod answers;
+mod changes;
+mod credentials;
 mod faults;
+mod identity;
 mod sdk;
 
 use std::time::Duration;
 
 use serde_json::Value;
 use tollgate_testing::{
-    client::Message,
+    client::{self, Message},
     upstream::{Framing, Plan, Script, Upstream},
 };
 
@@ -95,12 +99,19 @@ async fn u04_a_failure_goes_on_to_the_next_target_and_is_told() {
     let named = [
         "tollgate-provider",
         "tollgate-model",
+        "tollgate-label",
         "tollgate-attempts",
         "tollgate-route",
     ];
     assert_eq!(
         named.map(|name| answer.header(name)),
-        [Some("second"), Some("m2"), Some("2"), Some("both")]
+        [
+            Some("second"),
+            Some("m2"),
+            Some("spare"),
+            Some("2"),
+            Some("both")
+        ]
     );
     let line = pair.stage.line("on").await;
     let told =
@@ -134,6 +145,10 @@ async fn u04_a_failure_goes_on_to_the_next_target_and_is_told() {
     );
     assert_eq!(first.header("authorization"), Some("Bearer k-first-0001"));
     assert_eq!(sent.header("authorization"), Some("Bearer k-second-001"));
+    let page = client::call(pair.stage.admin(), "GET", "/metrics", &[], "").await;
+    let labels = r#"route="both",provider="second",model="m2",label="spare""#;
+    let counted = format!("tollgate_request_duration_seconds_count{{{labels}}} 1");
+    assert!(page.text().lines().any(|line| line == counted), "{counted}");
     pair.stage.stop().await;
 }
 
@@ -153,24 +168,6 @@ async fn u01_a_refused_connection_goes_on_to_the_next_target() {
     let line = stage.line("refused").await;
     assert_eq!(line["attempts"][0]["error"], "connect");
     stage.stop().await;
-}
-
-/// After all attempts: the last real answer as it is, and that it was tried again.
-#[tokio::test]
-async fn the_last_real_answer_is_passed_on_untouched() {
-    let pair = Pair::start(BOTH, "layers: { retry: { attempts: 2 } }\n").await;
-    pair.answers(failing(500), said(502, &[("x-theirs", "kept")]));
-    let answer = pair.ask("last").await;
-    assert_eq!((answer.status(), pair.asked("last")), (502, (1, 1)));
-    assert_eq!(answer.header("x-theirs"), Some("kept"));
-    assert_eq!(answer.header("x-should-retry"), Some("false"));
-    assert_eq!(answer.header("tollgate-refused-by"), None);
-    assert_eq!(
-        answer.text(),
-        r#"{"error":{"message":"busy","code":"rate_limit_exceeded"}}"#
-    );
-    assert_eq!(pair.stage.line("last").await["ended"], "complete");
-    pair.stage.stop().await;
 }
 
 /// U06: Retry-After binds its sender, which is left alone; the other is asked at once.
@@ -197,68 +194,6 @@ async fn u06_a_target_that_said_when_is_left_alone_and_the_other_asked_at_once()
         None,
         "the client's own wait may succeed"
     );
-    pair.stage.stop().await;
-}
-
-/// Several credentials of one provider: a refused one is followed by another, and parked.
-#[tokio::test]
-async fn credentials_are_rotated_and_a_refused_one_is_parked() {
-    let pair = Pair::with_keys(
-        "{ name: bad, key: k-bad-000001 }, { name: good, key: k-good-00001 }",
-        "k-second-001",
-        "targets: [first]",
-        "",
-    )
-    .await;
-    pair.first.serve_default(Plan::by(|seen| {
-        let bad = seen.header("authorization") == Some("Bearer k-bad-000001");
-        if bad { failing(401) } else { fine() }
-    }));
-    for id in ["one", "two", "three"] {
-        assert_eq!(pair.ask(id).await.status(), 200);
-    }
-    let all: usize = ["one", "two", "three"]
-        .iter()
-        .map(|id| pair.asked(id).0)
-        .sum();
-    assert_eq!(all, 4, "one of them met the bad one, and none after it");
-    let one = pair.stage.line("one").await;
-    assert_eq!(one["attempts"].as_array().map(Vec::len), Some(2));
-    pair.stage.stop().await;
-}
-
-/// A caller's own credential, and a target's.
-#[tokio::test]
-async fn a_credential_is_pinned_by_a_target_and_by_a_caller() {
-    let keys =
-        "k-usual-0001, { name: spare, key: k-spare-0001 }, { name: team, key: k-team-00001 }";
-    let pair = Pair::with_keys(
-        keys,
-        "k-second-001",
-        "targets: [{ provider: first, credential: spare }]",
-        "callers:\n  a: { key: sk-caller-a-000000000001, credential: team }\n  b: { key: sk-caller-b-000000000001 }\n",
-    )
-    .await;
-    pair.first.serve_default(fine());
-    for (id, key, sent) in [
-        ("a", "sk-caller-a-000000000001", "Bearer k-team-00001"),
-        ("b", "sk-caller-b-000000000001", "Bearer k-spare-0001"),
-    ] {
-        let bearer = format!("Bearer {key}");
-        let headers = [
-            ("content-type", "application/json"),
-            ("authorization", bearer.as_str()),
-        ];
-        let ask = Ask {
-            headers: &headers,
-            ..Ask::post(id, CHAT, BODY)
-        };
-        assert_eq!(pair.stage.ask(&ask).await.status(), 200);
-        assert_eq!(
-            pair.first.finished(id, 1).await.header("authorization"),
-            Some(sent)
-        );
-    }
     pair.stage.stop().await;
 }
 
@@ -364,43 +299,6 @@ async fn u15_all_circuits_open_is_answered_at_once_with_the_next_probe() {
         (&line["ended"], &line["error"]),
         (&Value::from("refused"), &Value::from("no_target"))
     );
-    pair.stage.stop().await;
-}
-
-/// An error inside a 200 before any output is a failed attempt, whose tokens are waste and nobody's charge.
-#[tokio::test]
-async fn a_stream_that_begins_with_an_error_is_thrown_away_under_first_event() {
-    let pair = Pair::start(BOTH, "layers: { retry: { commit: first_event } }\n").await;
-    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\"}}\n\n";
-    let usage =
-        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":0}}\n\n";
-    let text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
-    let last = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    let told = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}\n\n";
-    pair.answers(
-        Script::events([usage, error]),
-        Script::events([text, last, told, "data: [DONE]\n\n"]),
-    );
-    let body = br#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
-    let answer = pair.stage.ask(&Ask::post("thrown", CHAT, body)).await;
-    assert_eq!(
-        answer.text(),
-        [text, last, told, "data: [DONE]\n\n"].concat()
-    );
-    let line = pair.stage.line("thrown").await;
-    assert_eq!(
-        (line["ended"].as_str(), line["usage"]["prompt"].as_u64()),
-        (Some("complete"), Some(9))
-    );
-    assert_eq!(line["charged"]["prompt"], 9);
-    assert!(
-        line["waste"]["prompt"]
-            .as_u64()
-            .is_some_and(|prompt| prompt >= 7),
-        "{line}"
-    );
-    assert_eq!(line["attempts"][0]["error"], "stream_error");
-    assert_eq!(line["digest"]["upstream"], line["digest"]["client"]);
     pair.stage.stop().await;
 }
 

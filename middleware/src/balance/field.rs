@@ -35,6 +35,14 @@ impl Field {
         may.fold(0, |all, (at, _)| all | bit(at))
     }
 
+    /// Those of these targets whose price for this model is known.
+    pub(super) fn priced(&self, among: u64, model: Option<&str>) -> u64 {
+        let seats = self.seats.iter().enumerate();
+        let priced =
+            seats.filter(|(at, seat)| among & bit(*at) != 0 && seat.price(model).is_some());
+        priced.fold(0, |all, (at, _)| all | bit(at))
+    }
+
     /// Whether a target takes such a request at all, or why not.
     pub(super) fn admits(
         &self,
@@ -171,7 +179,9 @@ impl Field {
         // What a target only seems to want binds nobody who was not told.
         let not_before = |it: &Candidate<'_>| {
             let (until, told) = self.returns(it, ask, now);
-            told.then_some(until)
+            let alone = course.told.filter(|(at, _)| *at == it.index());
+            let alone = alone.map(|(_, until)| until);
+            told.then_some(until).max(alone)
         };
         let may = |it: &Candidate<'_>| has_leave(it.index()) && it.health().admits(now);
         let mut free = self.candidates(ask, among, now, may);

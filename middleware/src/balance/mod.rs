@@ -4,7 +4,7 @@
 //! - *Reads*: [`Attempt`](crate::attempt::Attempt): what was tried before (absent: nothing);
 //!   [`Intent`](crate::facts::Intent), [`Route`](crate::facts::Route), [`Caller`](crate::facts::Caller),
 //!   [`ClientAddress`](crate::facts::ClientAddress), [`OutputLimit`](crate::facts::OutputLimit), as far as the strategy goes by
-//!   them; [`Record`](crate::record::Record): when the head and the first output came (absent: its clock, and the first bytes).
+//!   them; [`PricedOnly`](crate::facts::PricedOnly): targets whose price nobody knows are left out; [`Record`](crate::record::Record): when the head and the first output came (absent: its clock, and the first bytes).
 //! - *Writes*: [`Endpoint`](crate::facts::Endpoint); what it picked into the `Attempt`.
 //! - *Refuses*: [`NoTarget`](crate::error::Reason::NoTarget), at once, if every circuit is open, with the time of the next probe.
 //! - *Bodies*: untouched. The load of a target is held to their end; under strategies that go by speed, the first output is waited
@@ -23,7 +23,7 @@
 //! | [`RoundRobin`](Strategy::RoundRobin) | one after the other |
 //! | [`LeastInflight`](Strategy::LeastInflight) | where the fewest requests run |
 //! | [`P2c`](Strategy::P2c) | of two by chance, the one with the lesser product of peak EWMA and running requests |
-//! | [`LeastLatency`](Strategy::LeastLatency) | the shortest time to first token; 1 in 10 requests explores; forgotten after 5 minutes |
+//! | [`LeastLatency`](Strategy::LeastLatency) | the shortest time to first token; whom nobody has measured first, by one request; 1 in 10 explores; forgotten after 5 minutes |
 //! | [`Cheapest`](Strategy::Cheapest) | the least price of input and output together; unpriced last |
 //! | [`Sticky`](Strategy::Sticky) | by weighted rendezvous over the targets' names, with a fixed seed: replicas agree |
 //! | [`Own`](Strategy::Own) | whatever [`Choose`] says |

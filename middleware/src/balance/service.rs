@@ -25,7 +25,7 @@ use crate::{
     chance::Chance,
     clock::{Clock, SystemClock},
     error::{BoxError, Origin, Reason, Rejection},
-    facts::{Caller, Route},
+    facts::{Caller, PricedOnly, Route},
     health::{self, Load},
     record::{Mark, Record},
     resident::{Called, Resident},
@@ -75,6 +75,9 @@ impl<S> Balance<S> {
             return Err(Unusable::Drained);
         }
         super::target::tell_apart(&mut seats);
+        if strategy.measures() {
+            seats.iter().for_each(|seat| seat.source.count());
+        }
         Ok(Self {
             on: matches!(strategy, Strategy::Sticky).then_some(StickyOn::First),
             field: Arc::new(Field {
@@ -170,7 +173,10 @@ impl<S, C: Clock> Balance<S, C> {
         }
         let bound = ask::is_bound(req);
         let pin = facts.get().and_then(|route: &Route| route.pin.as_deref());
-        let eligible = self.field.eligible(model.as_deref(), pin, bound);
+        let mut eligible = self.field.eligible(model.as_deref(), pin, bound);
+        if facts.get::<PricedOnly>().is_some() {
+            eligible = self.field.priced(eligible, model.as_deref());
+        }
         let counts = matches!(self.field.strategy, Strategy::Cheapest | Strategy::Own(_));
         Ask {
             eligible,
@@ -273,9 +279,13 @@ where
             }
         };
         let measures = self.field.strategy.measures();
+        let seat = &self.field.seats[chosen.index];
+        let attempt = || req.extensions().get::<Attempt>().cloned();
         let watch = Watch {
-            load: measures.then(|| chosen.health.load()),
+            // What runs for this route runs for those that go by it, too.
+            load: seat.source.counts().then(|| chosen.health.load()),
             since: measures.then(|| self.clock.now()),
+            alone: seat.callers_own.then(attempt),
             first,
             record: req.extensions().get::<Record>().cloned(),
             clock: self.clock.clone(),
@@ -305,6 +315,8 @@ struct Watch<C> {
     first: bool,
     load: Option<Load>,
     since: Option<Instant>,
+    /// The credential is the caller's own: a limit is told to this request alone.
+    alone: Option<Option<Attempt>>,
     record: Option<Record>,
     clock: C,
 }
@@ -356,6 +368,13 @@ impl<C: Clock> Watch<C> {
             return;
         }
         let wall: SystemTime = self.clock.wall();
+        if let (true, Some(attempt)) = (limited, &self.alone) {
+            let wait = health::wait(status, headers, wall).filter(|wait| !wait.is_zero());
+            if let (Some(attempt), Some(wait)) = (attempt, wait) {
+                attempt.wait_for(self.chosen.index, now + wait);
+            }
+            return;
+        }
         let pulse = self.chosen.health.pulse();
         match health::wait(status, headers, wall) {
             Some(wait) if !wait.is_zero() => pulse.park(now + wait, true),

@@ -32,7 +32,8 @@ pub enum Strategy {
     LeastInflight,
     /// The better one of two by chance: by its slowest answers of late, times the requests that run there.
     P2c,
-    /// The one that is fastest to its first output; one request in ten goes anywhere, to find out.
+    /// The one that is fastest to its first output; whom nobody has measured is asked first, and one request in ten goes anywhere, to
+    /// find out.
     LeastLatency,
     /// The one where the request costs least; without a price: last.
     Cheapest,
@@ -45,18 +46,42 @@ pub enum Strategy {
 /// A strategy of one's own. It is asked on a request's way: it must not wait.
 ///
 /// ```
-/// use tollgate_middleware::{attempt::Ask, balance::{Candidate, Choose}};
+/// use std::sync::Arc;
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use tollgate_middleware::{
+///     attempt::Ask, balance::{Balance, Candidate, Choose, Strategy, Target}, clock::{Clock, SystemClock},
+///     error::BoxError, facts::Endpoint, health::{Board, Source},
+/// };
+/// use tower::{ServiceExt, service_fn};
 ///
-/// /// Long prompts to the target that is labelled for them.
+/// /// Long answers to the target that is labelled for them.
 /// struct ByLength;
 ///
 /// impl Choose for ByLength {
 ///     fn choose(&self, ask: &Ask, candidates: &[Candidate<'_>]) -> usize {
-///         let wanted = if ask.tokens.0 > 32_000 { "long" } else { "short" };
+///         let (_input, output) = ask.tokens;
+///         let wanted = if output > 2000 { "long" } else { "short" };
 ///         let labelled = |it: &Candidate<'_>| it.endpoint().label().is_some_and(|label| **label == *wanted);
 ///         candidates.iter().position(labelled).unwrap_or(0)
 ///     }
 /// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let board = Board::new(SystemClock.now());
+/// let target = |label: &'static str| {
+///     let service = service_fn(move |_: Request<()>| {
+///         std::future::ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(label))))
+///     });
+///     Target::new(Endpoint::new("p", label, Some(label.into())), Source::fixed(&board, "p", label), service)
+/// };
+/// let balance = Balance::new([target("short"), target("long")], Strategy::Own(Arc::new(ByLength))).unwrap();
+/// // Nobody says how long the answer may be: then 4,096 tokens are reckoned with.
+/// let req = Request::post("/v1/chat/completions").body(()).unwrap();
+/// let answer = balance.oneshot(req).await.unwrap();
+/// assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "long");
+/// # });
 /// ```
 pub trait Choose: Send + Sync + 'static {
     /// The place, in `candidates`, of the one to ask; there is at least one. A place that is not there means the last.
@@ -170,7 +195,8 @@ impl Strategy {
             Self::LeastLatency if chance.below(EXPLORED) == 0 => place(chance, candidates.len()),
             Self::LeastLatency => best(candidates, chance, |it| {
                 let reading = it.reading();
-                burdened(reading.latency.unwrap_or(UNKNOWN), &reading)
+                let latency = reading.latency.unwrap_or_else(|| unmeasured(&reading));
+                burdened(latency, &reading)
             }),
             Self::Cheapest => {
                 let costs = candidates
@@ -220,6 +246,16 @@ fn burdened(measure: f64, reading: &Reading) -> f64 {
     }
 }
 
+/// Stands for the time that nobody has measured: whom nobody has asked of late is asked first, by one request, and what has
+/// answered without a time is left to those that explore.
+fn unmeasured(reading: &Reading) -> f64 {
+    if reading.running == 0 && reading.answers == 0 {
+        0.0
+    } else {
+        UNKNOWN
+    }
+}
+
 /// The slowest answers of late, times the requests that run; whom nobody has measured yet stands before the others.
 fn strain(candidate: &Candidate<'_>) -> f64 {
     let reading = candidate.reading();
@@ -254,7 +290,7 @@ fn rendezvous(key: u64, candidates: &[Candidate<'_>]) -> usize {
 
 /// One in so many requests goes anywhere.
 const EXPLORED: u64 = 10;
-/// Seconds, for comparing: whom nobody has measured is found by exploring.
+/// Seconds, for comparing.
 const UNKNOWN: f64 = 1e9;
 
 impl fmt::Debug for Strategy {

@@ -21,7 +21,8 @@ pub(super) struct Seat {
     pub(super) keys: Option<Keys>,
     pub(super) pin: Option<Box<str>>,
     pub(super) only_by_name: bool,
-    source: Source,
+    pub(super) callers_own: bool,
+    pub(super) source: Source,
     serves: Option<Box<Serves>>,
     prices: Option<Box<Prices>>,
     hash: u64,
@@ -41,6 +42,7 @@ impl<S> Target<S> {
                 keys: None,
                 pin: None,
                 only_by_name: false,
+                callers_own: false,
                 source,
                 serves: None,
                 prices: None,
@@ -69,6 +71,13 @@ impl<S> Target<S> {
     pub fn keys(mut self, keys: Keys, pin: Option<Box<str>>) -> Self {
         self.seat.keys = Some(keys);
         self.seat.pin = pin;
+        self
+    }
+
+    /// Callers bring their own credentials: that one of them has to wait is nothing to the others.
+    #[must_use]
+    pub fn callers_own(mut self, yes: bool) -> Self {
+        self.seat.callers_own = yes;
         self
     }
 

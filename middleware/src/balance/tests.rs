@@ -124,6 +124,24 @@ async fn keeps_the_laws() {
     laws::absent_facts_over(over, |outcome| matches!(outcome, Outcome::Answered(..))).await;
 }
 
+/// What another route sends to a target runs there, too, whatever that route goes by.
+#[tokio::test(start_paused = true)]
+async fn the_load_of_every_route_counts_where_one_goes_by_it() {
+    let rig = Rig::new();
+    let targets = || [rig.target("one", 200), rig.target("two", 200)];
+    let in_order = in_order(targets());
+    drop(ask(&in_order, chat()).await.unwrap());
+    let running = || ["one", "two"].map(|name| rig.health(name).pulse().running());
+    let by_load = Balance::new(targets(), Strategy::LeastInflight).unwrap();
+    let held = ask(&in_order, chat()).await.unwrap();
+    assert_eq!(running(), [1, 0]);
+    rig.asked();
+    drop(ask(&by_load, chat()).await.unwrap());
+    assert_eq!(rig.asked(), ["two"]);
+    drop(held);
+    assert_eq!(running(), [0, 0]);
+}
+
 /// The load is taken back once the body is gone, however that ends.
 #[tokio::test(start_paused = true)]
 async fn the_load_is_held_to_the_end_of_the_body() {

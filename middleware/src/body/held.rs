@@ -208,6 +208,20 @@ impl<B> Held<B> {
         edits.insert(place, Edit { at, with });
     }
 
+    /// Replaces what an earlier edit put at `at`, where it put exactly `before` there; false if none did. An insertion can be
+    /// replaced only so: [`edit`](Self::edit) would put another one behind it.
+    pub fn amend(&mut self, at: Range<usize>, before: &[u8], with: impl Into<Bytes>) -> bool {
+        let this = self.0.as_mut().project();
+        let mut edits = this.edits.iter_mut();
+        let Some(same) = edits.find(|edit| edit.at == at && edit.with == before) else {
+            return false;
+        };
+        let with = with.into();
+        *this.left = *this.left - same.with.len() as u64 + with.len() as u64;
+        same.with = with;
+        true
+    }
+
     /// The same body once more, with its edits; `None` if part of it has not been read, or was
     /// sent already.
     pub fn replay(&self) -> Option<Self> {

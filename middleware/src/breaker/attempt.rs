@@ -94,18 +94,13 @@ impl<C: Clock> Attempt<C> {
             .settle_one_of(open.pass, verdict, tries, policy, now);
     }
 
-    fn ended(&self) -> Verdict {
+    /// Whether the provider told an error in its answer: whoever has read the stream has seen it.
+    fn told_an_error(&self) -> bool {
         let record = self.open.as_ref().and_then(|open| open.record.as_ref());
-        // Whoever has read the stream has seen an error of the provider's in it.
-        let failed = record.is_some_and(|record| {
+        record.is_some_and(|record| {
             let metered = record.with_metered(|metered| metered.map(|it| it.failed));
             metered.unwrap_or_else(|| record.ended() == Some(Ended::UpstreamError))
-        });
-        if failed {
-            Verdict::Failure
-        } else {
-            Verdict::Success
-        }
+        })
     }
 }
 
@@ -123,8 +118,10 @@ impl<C: Clock> Guard<BoxError> for Attempt<C> {
 
     fn end(mut self, ending: Ending<'_, BoxError>) {
         let verdict = match ending {
-            Ending::Complete => self.ended(),
             Ending::Error(error) => verdict_of(error),
+            // Who reads an error often leaves, or asks elsewhere, before the end comes.
+            Ending::Complete | Ending::Dropped if self.told_an_error() => Verdict::Failure,
+            Ending::Complete => Verdict::Success,
             Ending::Dropped => Verdict::Neutral,
         };
         self.settle(verdict);

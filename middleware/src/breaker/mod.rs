@@ -17,7 +17,8 @@
 //! |---|---|
 //! | no connection, no TLS, no head, no head in time, a broken answer | failure, at once |
 //! | a status of 500 or more | failure, at the head |
-//! | cut, silent for too long, an error event of the provider's in a stream | failure, as soon as it is known |
+//! | cut, silent for too long | failure, at once |
+//! | an error event of the provider's in a stream | failure, at its end or when nobody reads on; of a probe, at once |
 //! | any other status below 400 | success, at the end of the body; of a probe, at its first output |
 //! | a status of 400 to 499, a client that left, a limit or clock of ours outside, a bug | none: the place of a probe is given back |
 //!

@@ -314,6 +314,33 @@ async fn a_probe_without_output_in_its_time_opens_the_circuit_again() {
     }
 }
 
+/// As a meter tells it.
+fn metered(record: &Record, failed: bool) {
+    record.begin_metering();
+    record.update_metered(|it| {
+        *it = Metered {
+            failed,
+            ..Metered::default()
+        }
+    });
+}
+
+/// A client that reads an error closes its connection, and who tries elsewhere reads no further either: that the end was not
+/// waited for hid every such error.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_behind_an_error_takes_it_not_along() {
+    for failed in [true, false] {
+        let (layer, health) = layer(strict());
+        let record = record();
+        let mut req = streamed();
+        req.extensions_mut().insert(record.clone());
+        let answer = layer.layer(answers(|| status(200))).oneshot(req).await;
+        metered(&record, failed);
+        drop(answer);
+        assert_eq!(open(&health), failed);
+    }
+}
+
 /// Row S10, for who judges the provider: an error in a stream that ends well is one.
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_provider_s_in_a_stream_is_a_failure() {
@@ -329,15 +356,6 @@ async fn an_error_of_the_provider_s_in_a_stream_is_a_failure() {
     };
     assert!(!judged(|_| {}).await);
     assert!(judged(|record| record.set_ended(Ended::UpstreamError)).await);
-    fn metered(record: &Record, failed: bool) {
-        record.begin_metering();
-        record.update_metered(|it| {
-            *it = Metered {
-                failed,
-                ..Metered::default()
-            }
-        });
-    }
     assert!(judged(|record| metered(record, true)).await);
     // What an earlier attempt has met is not this one's.
     let before = |record: &Record| {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     money::{Budget, Dates, Sums, Usd},
+    reckoned::Left,
     tokens::{Bucket, Rate, Taken},
 };
 
@@ -201,6 +202,16 @@ impl Account {
         let bucket = self.bucket.get_or_insert_with(|| Bucket::new(rate));
         bucket.adopt(rate, now);
         bucket
+    }
+}
+
+impl Short {
+    /// What is there.
+    pub(super) fn left(&self) -> Left {
+        match *self {
+            Self::Tokens { left, .. } => Left::Tokens(left),
+            Self::Money { left, .. } => Left::Money(left),
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Admission {
     pub request_id: Box<str>,
     /// When, by the wall clock.
     pub at: SystemTime,
+    /// When, by the [monotonic clock](super::Ledger::nanos) of the accounts.
+    pub nanos: u64,
     /// Who asked; none where nobody is known.
     pub caller: Option<Arc<str>>,
     /// Whose account it is.

@@ -4,18 +4,21 @@
 //! - *Reads*: [`Caller`](crate::facts::Caller), [`Intent`](crate::facts::Intent), [`OutputLimit`](crate::facts::OutputLimit),
 //!   [`Route`](crate::facts::Route) for the model; at the end the [`Record`](crate::record::Record): what was
 //!   [metered](crate::record::Metered).
-//! - *Writes*: [`Record`](crate::record::Record): how the caller's tokens stand.
+//! - *Writes*: [`Record`](crate::record::Record): how the caller's tokens stand. [`PricedOnly`](crate::facts::PricedOnly), if targets
+//!   without a price must not be asked; a lower `OutputLimit`, with [`OnShort::Clamp`].
 //! - *Refuses*: [`RateLimit`](crate::error::Reason::RateLimit) where tokens are short, with the time after which the same request is
 //!   admitted if nobody else is meanwhile; [`InsufficientQuota`](crate::error::Reason::InsufficientQuota) where money is;
 //!   [`ModelUnpriced`](crate::error::Reason::ModelUnpriced); [`Overloaded`](crate::error::Reason::Overloaded) where nothing can be
 //!   written down. Never after anything was generated.
-//! - *Bodies*: the request's is looked at; the answer's is watched, untouched.
+//! - *Bodies*: the request's is looked at, and its output limit is lowered by a splice with [`OnShort::Clamp`]; the answer's is
+//!   watched, untouched.
 //! - *Ready*: forwards; a request that waits takes the service that is ready along.
 //! - *Place*: inside `token_cap`, outside whatever tries again: reserved last, once for all attempts.
 //!
-//! **Reserved** is the worst case: the input (an estimate and a quarter more, 1,000 tokens for each image or file, at the dearer of the
-//! input's and the cache's price) and the output (what the request limits it to, else 4,096 tokens, for each alternative), at
-//! the dearest price that the model may be asked for at. More tokens than the rate has are all of them.
+//! **Reserved** is the worst case: the input (the estimate of an [`Estimator`](crate::estimate::Estimator), which the meter may teach, and a
+//! quarter more, 1,000 tokens for each image or file, at the dearer of the input's and the cache's price) and the output (what the request
+//! limits it to, else the most that the model may answer, else 4,096 tokens, for each alternative), at the target where that
+//! comes to most, of those that may be asked. More tokens than the rate has are all of them. [`Policy::reckon`] tells it.
 //!
 //! **Settled** is what the [meter](crate::record::Metered) charges, at the price of the model that served, when the body has ended:
 //! whichever way. What failed, or was answered with an error, costs nothing. Without a meter, an answer that is no error costs all
@@ -66,10 +69,13 @@
 //! ```
 
 mod account;
+mod asked;
+mod clamp;
 mod journal;
 mod ledger;
 mod money;
 mod policy;
+mod reckoned;
 mod riding;
 mod service;
 mod tokens;
@@ -82,7 +88,8 @@ pub use self::{
     journal::{Admission, Journal, Receipt, Settlement, Threshold, Unwritten},
     ledger::Ledger,
     money::{Budget, Dates, Period, Sums, Usd},
-    policy::{Offers, Policy, USUAL_OUTPUT, Unpriced, Waste},
+    policy::{Offer, Offers, OnShort, Policy, Question, USUAL_OUTPUT, Unpriced, Waste},
+    reckoned::{Bound, Part, Reckoned},
     riding::Riding,
     service::{BudgetLayer, Budgeted, ResponseBody, ResponseFuture},
     tokens::{Bucket, Rate, Taken},

@@ -2,23 +2,43 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use http::Method;
-
 use super::{
-    account::{Terms, Worst},
+    account::Terms,
+    asked::{Asked, Billed},
     ledger::{Agreed, Owner},
     money::{Budget, Usd},
+    reckoned::{Part, Reckoned, cost},
 };
 use crate::{
-    dialect::{Operation, Recognised},
     error::{Reason, Rejection},
-    facts::{Caller, Intent, OutputLimit},
+    estimate::Estimator,
+    facts::Caller,
     prices::{Price, Prices},
     record,
 };
 
-/// What a model may be asked for at: the prices of all targets that may serve it, `None` for one whose price nobody knows.
-pub type Offers = dyn Fn(Option<&str>) -> Vec<Option<Price>> + Send + Sync;
+/// What all targets that may serve a request ask for it.
+pub type Offers = dyn Fn(&Question<'_>) -> Vec<Offer> + Send + Sync;
+
+/// What of a request says which targets may serve it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The model, by the name that aliases lead to.
+    pub model: Option<&'a str>,
+    /// The only provider that may be asked.
+    pub pin: Option<&'a str>,
+    /// It is about what a provider keeps.
+    pub bound: bool,
+}
+
+/// What one target asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offer {
+    /// The model, by the name that the target is asked for.
+    pub model: Option<Arc<str>>,
+    /// What it costs there; none if nobody knows.
+    pub price: Option<Price>,
+}
 
 /// Who may spend how much, and what happens where it is not enough.
 #[derive(Clone)]
@@ -29,6 +49,8 @@ pub struct Policy {
     pub global: Option<Budget>,
     /// What happens to models without a price under a budget of money.
     pub unpriced: Unpriced,
+    /// What happens to a request that may cost more than is left.
+    pub on_short: OnShort,
     /// Who pays for attempts that were thrown away.
     pub waste: Waste,
     /// How often a request may be sent; waste that is charged is reserved for each time.
@@ -37,12 +59,25 @@ pub struct Policy {
     pub prices: Prices,
     /// What they may be asked for at; the price of the model itself where this is none.
     pub offers: Option<Arc<Offers>>,
+    /// How many tokens an input is: an estimator that somebody teaches, such as the meter's.
+    pub estimator: Estimator,
+}
+
+/// What happens to a request that may cost more than is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnShort {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// Its output limit shrinks to what is left. It is refused where that would be less than a token for each alternative, where a
+    /// limit cannot be set, and where it may think more than that.
+    Clamp,
 }
 
 /// What happens to models without a price under a budget of money.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unpriced {
-    /// They are refused.
+    /// Targets without a price are not asked; where none is left, the request is refused.
     #[default]
     Refuse,
     /// They cost nothing.
@@ -59,41 +94,8 @@ pub enum Waste {
     Charge,
 }
 
-/// What is known of a request when it is reckoned up.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) method: &'a Method,
-    pub(super) recognised: Option<&'a Recognised>,
-    pub(super) intent: Option<&'a Intent>,
-    pub(super) limit: Option<OutputLimit>,
-    pub(super) model: Option<&'a str>,
-    /// Bytes of a body that was not read, as far as it says.
-    pub(super) length: u64,
-    /// It asks to be answered where nobody sees what it costs.
-    pub(super) background: bool,
-}
-
 /// Output that is reserved where neither the request nor a table says how much there may be.
 pub const USUAL_OUTPUT: u64 = 4096;
-
-/// Bytes of text that are a token, at the least: what models of the family with the shortest tokens had on the recordings.
-const BYTES_PER_TOKEN: u64 = 3;
-
-/// Tokens of an image or a file: what a picture of a megapixel costs with most providers.
-const MEDIA: u64 = 1000;
-
-/// How a request is billed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Billed {
-    /// Not at all: lists, counts, what is stored.
-    Not,
-    /// By its input.
-    Input,
-    /// By its input and output.
-    Both,
-    /// Out of sight, or by nobody knows what.
-    Unseen,
-}
 
 impl Policy {
     /// Nothing is limited, at the built-in prices.
@@ -102,10 +104,12 @@ impl Policy {
             callers: HashMap::new(),
             global: None,
             unpriced: Unpriced::default(),
+            on_short: OnShort::default(),
             waste: Waste::default(),
             attempts: 1,
             prices: Prices::built_in(),
             offers: None,
+            estimator: Estimator::default(),
         }
     }
 
@@ -127,132 +131,78 @@ impl Policy {
         &self,
         agreed: &Agreed,
         asked: &Asked<'_>,
-    ) -> Result<Option<Worst>, Rejection> {
-        let money = agreed.own.money.is_some() || agreed.global.is_some();
+    ) -> Result<Option<Reckoned>, Rejection> {
         let billed = asked.billed();
         if billed == Billed::Not {
             return Ok(None);
         }
-        if billed == Billed::Unseen && money && self.unpriced == Unpriced::Refuse {
+        let money = agreed.own.money.is_some() || agreed.global.is_some();
+        let strict = money && self.unpriced == Unpriced::Refuse;
+        if billed == Billed::Unseen && strict {
             return Err(refusal(
                 "what this costs cannot be seen here, and your budget is of money",
             ));
         }
-        let input = asked.input();
-        let output = if billed == Billed::Input {
-            0
-        } else {
-            asked.output()
-        };
-        let times = match self.waste {
-            Waste::Free => 1,
-            Waste::Charge => u64::from(self.attempts.max(1)),
-        };
-        let cost = match self.dearest(asked.model) {
-            Some(price) => cost(&price, input, output),
-            None if money && self.unpriced == Unpriced::Refuse => {
+        let mut offers = self.offers(&asked.question);
+        let all = offers.len();
+        if strict {
+            offers.retain(|offer| offer.price.is_some());
+            if offers.is_empty() {
                 return Err(refusal(
                     "this model has no price here, and your budget is of money",
                 ));
             }
-            None => 0.0,
-        };
-        Ok(Some(Worst {
-            tokens: input.saturating_add(output).saturating_mul(times),
-            cost: Usd::at_least(cost * times as f64),
+        }
+        let priced_only = offers.len() < all;
+        if offers.is_empty() {
+            // Nobody may be asked, which others will say.
+            offers.push(Offer::default());
+        }
+        let parts = offers.into_iter().map(|offer| Part {
+            input: asked.input(&self.estimator, offer.model.as_deref()),
+            output: match billed {
+                Billed::Input => None,
+                _ => Some(asked.output(offer.price.as_ref())),
+            },
+            offer,
+        });
+        Ok(Some(Reckoned {
+            parts: parts.collect(),
+            times: match self.waste {
+                Waste::Free => 1,
+                Waste::Charge => u64::from(self.attempts.max(1)),
+            },
+            most: None,
+            priced_only,
         }))
     }
 
     /// What attempts cost that were thrown away: where they were made is not known, so the dearest price is taken.
-    pub(super) fn wasted(&self, model: Option<&str>, waste: &record::Waste) -> Usd {
-        let price = self.dearest(model);
-        price.map_or(Usd::ZERO, |price| {
-            Usd::at_least(cost(&price, waste.prompt, waste.completion))
-        })
+    pub(super) fn wasted(&self, question: &Question<'_>, waste: &record::Waste) -> Usd {
+        let offers = self.offers(question).into_iter();
+        let costs = offers.filter_map(|offer| {
+            let price = offer.price?;
+            Some(Usd::at_least(cost(&price, waste.prompt, waste.completion)))
+        });
+        costs.max().unwrap_or_default()
     }
 
-    /// The dearest of what a model may be asked for at, part by part; none if any of it is unknown.
-    fn dearest(&self, model: Option<&str>) -> Option<Price> {
-        let Some(offers) = &self.offers else {
-            return self.prices.of(model?).copied();
-        };
-        let offers = offers(model).into_iter();
-        offers
-            .reduce(|one, other| Some(dearer(&one?, &other?)))
-            .flatten()
+    fn offers(&self, question: &Question<'_>) -> Vec<Offer> {
+        match &self.offers {
+            Some(offers) => offers(question),
+            None => vec![Offer {
+                model: question.model.map(Into::into),
+                price: question
+                    .model
+                    .and_then(|model| self.prices.of(model))
+                    .copied(),
+            }],
+        }
     }
-}
-
-/// The price that is not below either.
-fn dearer(one: &Price, other: &Price) -> Price {
-    let write = |price: &Price| price.cache_write.unwrap_or(price.input);
-    let thoughts = |price: &Price| price.reasoning.unwrap_or(price.output);
-    Price {
-        input: one.input.max(other.input),
-        output: one.output.max(other.output),
-        cache_read: None,
-        cache_write: Some(write(one).max(write(other))),
-        reasoning: Some(thoughts(one).max(thoughts(other))),
-    }
-}
-
-/// In USD: each token at the dearest that it may turn out to be.
-fn cost(price: &Price, input: u64, output: u64) -> f64 {
-    let each_in = price.input.max(price.cache_write.unwrap_or(0.0));
-    let each_out = price.output.max(price.reasoning.unwrap_or(0.0));
-    (input as f64 * each_in + output as f64 * each_out) / 1e6
 }
 
 fn refusal(told: &'static str) -> Rejection {
     Rejection::new(Reason::ModelUnpriced, "budget", told)
-}
-
-impl Asked<'_> {
-    fn billed(&self) -> Billed {
-        use Operation as O;
-        if matches!(
-            *self.method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
-        ) {
-            return Billed::Not;
-        }
-        if self.background {
-            return Billed::Unseen;
-        }
-        let Some(Recognised::Surface(surface)) = self.recognised else {
-            return Billed::Unseen;
-        };
-        match surface.operation {
-            O::Models | O::Model | O::CountTokens => Billed::Not,
-            O::Embeddings | O::Rerank | O::Moderations => Billed::Input,
-            _ => Billed::Both,
-        }
-    }
-
-    /// Tokens of the input: an estimate and a quarter more.
-    fn input(&self) -> u64 {
-        let (bytes, media) = match self.intent {
-            Some(intent) if intent.object().is_some() => intent.prompt(),
-            _ => (self.length, 0),
-        };
-        let tokens = bytes
-            .div_ceil(BYTES_PER_TOKEN)
-            .saturating_add(media.saturating_mul(MEDIA));
-        tokens.saturating_add(tokens.div_ceil(4))
-    }
-
-    /// Tokens of the output: what the request limits it to, for each alternative.
-    fn output(&self) -> u64 {
-        if let Some(limit) = self.limit {
-            return limit.tokens;
-        }
-        let Some(intent) = self.intent else {
-            return USUAL_OUTPUT;
-        };
-        let said = intent.limits().iter().filter_map(|limit| limit.value);
-        let each = said.max().unwrap_or(USUAL_OUTPUT);
-        each.saturating_mul(u64::from(intent.choices()))
-    }
 }
 
 impl Policy {
@@ -282,6 +232,7 @@ impl fmt::Debug for Policy {
             .field("callers", &self.callers)
             .field("global", &self.global)
             .field("unpriced", &self.unpriced)
+            .field("on_short", &self.on_short)
             .field("waste", &self.waste)
             .field("attempts", &self.attempts)
             .finish_non_exhaustive()

@@ -7,7 +7,7 @@ use super::{
     journal::{Journal, Settlement, Threshold},
     ledger::{Agreed, Open},
     money::Usd,
-    policy::{Policy, Waste},
+    policy::{Policy, Question, Waste},
 };
 use crate::{
     body::{Ending, Guard},
@@ -26,6 +26,8 @@ pub(super) struct Inside<C> {
     pub(super) agreed: Agreed,
     pub(super) worst: Worst,
     pub(super) number: u64,
+    // By the name that aliases lead to.
+    pub(super) model: Option<Arc<str>>,
     pub(super) account: Arc<str>,
     pub(super) policy: Arc<Policy>,
     pub(super) journal: Option<Arc<dyn Journal>>,
@@ -191,15 +193,19 @@ impl<C: Clock> Inside<C> {
             tokens = tokens
                 .saturating_add(waste.prompt)
                 .saturating_add(waste.completion);
-            let thrown = self.policy.wasted(self.model(), &waste);
+            let thrown = self.policy.wasted(&self.question(), &waste);
             used.cost = used.cost.map(|cost| cost.plus(thrown));
             used.tokens = tokens;
         }
         used
     }
 
-    fn model(&self) -> Option<&str> {
-        self.record.as_ref()?.intent()?.model()
+    /// Which targets may have been asked: by the model that was reserved for.
+    fn question(&self) -> Question<'_> {
+        Question {
+            model: self.model.as_deref(),
+            ..Question::default()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -17,20 +17,22 @@ use tower_service::Service;
 
 use super::{
     account::{Short, Terms},
+    asked::{Asked, asked},
+    clamp::{self, Lower},
     journal::{Admission, Journal, Receipt},
     ledger::{Ledger, Refusal},
     money::Dates,
-    policy::{Asked, Policy},
+    policy::{OnShort, Policy},
+    reckoned::Reckoned,
     riding::{Inside, Riding, ended_by},
 };
 use crate::{
     body::{Guarded, Held},
     clock::{Clock, SystemClock},
     conn::Conn,
-    dialect::{self, Operation, Recognised},
+    dialect,
     error::{BoxError, Reason, Rejection},
-    facts::{Caller, Intent, OutputLimit, Route},
-    json::Value,
+    facts::{Caller, PricedOnly},
     record::{Ended, Record, Standing, Unit},
 };
 
@@ -112,6 +114,24 @@ pub struct Budgeted<S, C = SystemClock> {
 struct Admitted<C: Clock> {
     riding: Riding<C>,
     receipt: Option<Receipt>,
+    change: Change,
+}
+
+/// What is to change in a request before it is sent.
+#[derive(Default)]
+struct Change {
+    lower: Option<Box<Lower>>,
+    priced_only: bool,
+}
+
+impl Change {
+    /// False if it cannot be made, which nobody brings about.
+    fn apply<B>(self, req: &mut Request<Held<B>>) -> bool {
+        if self.priced_only {
+            req.extensions_mut().insert(PricedOnly);
+        }
+        self.lower.is_none_or(|lower| lower.apply(req))
+    }
 }
 
 impl<S, C: Clock> Budgeted<S, C> {
@@ -138,23 +158,25 @@ impl<S, C: Clock> Budgeted<S, C> {
                 &unrecorded
             }
         };
-        let intent = facts.get::<Intent>();
-        let routed = facts.get().and_then(|route: &Route| route.model.clone());
-        let asked = Asked {
-            method: req.method(),
-            recognised: Some(recognised),
-            intent,
-            limit: facts.get::<OutputLimit>().copied(),
-            model: routed.as_deref().or_else(|| intent.and_then(Intent::model)),
-            length: length(req.headers()).unwrap_or_default(),
-            background: asks_for_background(recognised, req.body()),
-        };
-        let Some(worst) = policy.worst(&agreed, &asked)? else {
+        let asked = asked(req, recognised, facts.get());
+        let Some(mut reckoned) = policy.worst(&agreed, &asked)? else {
             return Ok(None);
         };
         let (now, wall) = (ledger.nanos(clock.now()), clock.wall());
         let owner = Policy::owner(caller);
-        let reserved = ledger.reserve(&owner, &agreed, &worst, now, Dates::at(wall));
+        let mut lowered = None;
+        let (worst, reserved) = loop {
+            let worst = reckoned.worst();
+            let reserved = ledger.reserve(&owner, &agreed, &worst, now, Dates::at(wall));
+            let Err(refusal) = &reserved else {
+                break (worst, reserved);
+            };
+            // It asks for less each time, and so it comes to an end.
+            match self.lower(req, &asked, &mut reckoned, refusal) {
+                Some(lower) => lowered = Some(Box::new(lower)),
+                None => break (worst, reserved),
+            }
+        };
         if let (Some(record), Some(_)) = (record, agreed.own.tokens) {
             let read = |account: &super::Account| standing(record, account, now);
             match &reserved {
@@ -164,15 +186,17 @@ impl<S, C: Clock> Budgeted<S, C> {
         }
         let open = reserved.map_err(|refusal| refuse(&refusal))?;
         let number = ledger.number();
+        let model: Option<Arc<str>> = asked.question.model.map(Into::into);
         let waits = journal.is_some() && (agreed.own.money.is_some() || agreed.global.is_some());
         let receipt = journal.as_ref().map(|journal| {
             journal.admitted(Admission {
                 number,
                 request_id: record.map(Record::request_id).unwrap_or_default().into(),
                 at: wall,
+                nanos: now,
                 caller: caller.map(|caller| caller.name().clone()),
                 account: owner.name.clone(),
-                model: asked.model.map(Into::into),
+                model: model.clone(),
                 rate: agreed.own.tokens,
                 tokens: open.own.tokens,
                 cost: open.own.cost,
@@ -185,6 +209,7 @@ impl<S, C: Clock> Budgeted<S, C> {
             agreed,
             worst,
             number,
+            model,
             account: owner.name,
             policy: policy.clone(),
             journal: journal.clone(),
@@ -196,32 +221,35 @@ impl<S, C: Clock> Budgeted<S, C> {
         Ok(Some(Admitted {
             riding,
             receipt: receipt.filter(|_| waits),
+            change: Change {
+                lower: lowered,
+                priced_only: reckoned.leaves_out(),
+            },
         }))
     }
-}
 
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-}
-
-/// Whether the answer will be made when nobody looks: `background` of Responses.
-fn asks_for_background<B>(recognised: &Recognised, body: &Held<B>) -> bool {
-    let Recognised::Surface(surface) = recognised else {
-        return false;
-    };
-    if surface.operation != Operation::Responses {
-        return false;
+    /// Asks for as little as is left, if the policy wants that and the request can.
+    fn lower<B>(
+        &self,
+        req: &Request<Held<B>>,
+        asked: &Asked<'_>,
+        reckoned: &mut Reckoned,
+        refusal: &Refusal,
+    ) -> Option<Lower> {
+        if self.layer.policy.on_short == OnShort::Refuse {
+            return None;
+        }
+        let intent = asked.intent?;
+        let choices = u64::from(intent.choices());
+        let each = reckoned.fitting(refusal.short.left())? / choices;
+        if each == 0 {
+            return None;
+        }
+        let text = req.body().text();
+        let lower = clamp::lower(intent, asked.question.model, asked.limit, &text, each)?;
+        reckoned.most = Some(each * choices);
+        Some(lower)
     }
-    let text = body.text();
-    memchr::memmem::find(&text, b"background").is_some()
-        && Value::parse(&text)
-            .and_then(|root| root.get("background")?.as_bool())
-            .unwrap_or(false)
 }
 
 fn standing(record: &Record, account: &super::Account, now: u64) {
@@ -286,7 +314,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, req: Request<Held<B>>) -> Self::Future {
+    fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
         if self.layer.is_off() {
             return ResponseFuture::called(self.inner.call(req), None);
         }
@@ -294,12 +322,21 @@ where
             Ok(None) => ResponseFuture::called(self.inner.call(req), None),
             Ok(Some(Admitted {
                 riding,
-                receipt: None,
-            })) => ResponseFuture::called(self.inner.call(req), Some(riding)),
-            Ok(Some(Admitted {
-                riding,
-                receipt: Some(receipt),
+                receipt,
+                change,
             })) => {
+                if !change.apply(&mut req) {
+                    riding.failed(Ended::Internal);
+                    let told = "an output limit was put where another one was";
+                    return ResponseFuture::refused(Rejection::new(
+                        Reason::Internal,
+                        "budget",
+                        told,
+                    ));
+                }
+                let Some(receipt) = receipt else {
+                    return ResponseFuture::called(self.inner.call(req), Some(riding));
+                };
                 // The one that is ready goes along.
                 let next = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, next);
@@ -311,12 +348,7 @@ where
                     riding: Some(riding),
                 }
             }
-            Err(refused) => ResponseFuture {
-                step: Step::Refused {
-                    error: Some(refused.into()),
-                },
-                riding: None,
-            },
+            Err(refused) => ResponseFuture::refused(refused),
         }
     }
 }
@@ -345,6 +377,15 @@ impl<S, R, F, C: Clock> ResponseFuture<S, R, F, C> {
         Self {
             step: Step::Called { inner },
             riding,
+        }
+    }
+
+    fn refused(why: Rejection) -> Self {
+        Self {
+            step: Step::Refused {
+                error: Some(why.into()),
+            },
+            riding: None,
         }
     }
 }

@@ -1,6 +1,8 @@
+mod clamp;
 mod endings;
 mod layer;
 mod model;
+mod reckoning;
 
 use std::{
     future::Future,

@@ -23,10 +23,11 @@ mod units;
 mod verdict;
 
 use self::verdict::Verdict;
+pub(crate) use self::verdict::tells;
 #[cfg(feature = "meter")]
 pub(crate) use self::{
     marks::{BLOCK_REASON, DONE, ERROR, FINISH_REASON, FINISH_REASON_OF_GEMINI, USAGE},
-    verdict::{leading_type, tells},
+    verdict::leading_type,
 };
 
 /// Watches an answer and judges whether it has ended well.

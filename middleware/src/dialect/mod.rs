@@ -19,6 +19,8 @@ pub mod refusal;
 pub mod request;
 #[cfg(feature = "word_filter")]
 pub(crate) mod said;
+#[cfg(any(feature = "budget", feature = "token_cap"))]
+pub(crate) mod spelling;
 pub mod surface;
 #[cfg(feature = "word_filter")]
 pub(crate) mod units;
@@ -34,7 +36,7 @@ pub use self::{
     events::{Event, Events},
     framing::{Framing, framing, framing_of},
     multipart::Parts,
-    refusal::Refusal,
+    refusal::{Refusal, is_error},
     request::{Asked, Limit, Reading, Role, Spoken, Unfit, last_user_text, read, spoken, texts},
     surface::{Recognised, Surface, decode, join, recognise, surface_of},
     usage::{Usage, report, usage},

@@ -1,5 +1,6 @@
 //! What a provider's own refusal says, as far as it decides where else to ask.
 
+use super::ending::tells;
 use crate::json::{Kind, Value};
 
 /// A refusal that is not about the request itself, but about where it went.
@@ -17,13 +18,7 @@ impl Refusal {
     /// OpenAI and those who speak like it have codes. Anthropic and Gemini have none for an overflow, but a sentence that has not
     /// changed since their APIs began.
     pub fn of(body: &[u8]) -> Option<Self> {
-        let root = Value::parse(body.trim_ascii())?;
-        // Gemini's errors may stand in an array.
-        let root = match root.kind() {
-            Kind::Array => root.items().next()?,
-            _ => root,
-        };
-        let error = root
+        let error = root(body)?
             .get("error")
             .filter(|error| error.kind() == Kind::Object)?;
         let is = |member: &str, word: &str| error.get(member).is_some_and(|it| it.is_str(word));
@@ -43,9 +38,66 @@ impl Refusal {
     }
 }
 
+/// Whether a document is nothing but an error, whatever its status says: an `error` that tells of one, and no output beside it.
+pub fn is_error(document: &[u8]) -> bool {
+    let Some(root) = root(document) else {
+        return false;
+    };
+    let has_output = |member: &str| {
+        let output = root.get(member).filter(|it| it.kind() == Kind::Array);
+        output.is_some_and(|output| output.items().next().is_some())
+    };
+    root.get("error").is_some_and(tells) && !OUTPUT.iter().any(|member| has_output(member))
+}
+
+/// Gemini's errors may stand in an array.
+fn root(document: &[u8]) -> Option<Value<'_>> {
+    let root = Value::parse(document.trim_ascii())?;
+    match root.kind() {
+        Kind::Array => root.items().next(),
+        _ => Some(root),
+    }
+}
+
+/// Where documents keep their output: Gemini, OpenAI, Anthropic, Responses.
+const OUTPUT: [&str; 4] = ["candidates", "choices", "content", "output"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_is_an_error_if_it_tells_one_and_has_no_output() {
+        for (document, error) in [
+            (r#"{"error":{"message":"overloaded","code":503}}"#, true),
+            (r#" {"error":"model is loading"} "#, true),
+            (
+                r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+                true,
+            ),
+            (r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#, true),
+            (
+                r#"{"status":"failed","output":[],"error":{"code":"server_error"}}"#,
+                true,
+            ),
+            (r#"{"choices":[{"index":0}],"error":{"code":1}}"#, false),
+            (
+                r#"{"output":[{"type":"message"}],"error":{"code":"x"}}"#,
+                false,
+            ),
+            (r#"{"status":"completed","output":[],"error":null}"#, false),
+            (r#"{"choices":[],"error":""}"#, false),
+            (
+                r#"{"choices":[{"message":{"content":"{\"error\":1}"}}]}"#,
+                false,
+            ),
+            (r#"{"error":{"#, false),
+            ("[]", false),
+            ("", false),
+        ] {
+            assert_eq!(is_error(document.as_bytes()), error, "{document}");
+        }
+    }
 
     #[test]
     fn refusals_are_told_by_their_codes_and_sentences() {

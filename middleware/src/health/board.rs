@@ -1,7 +1,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -32,6 +35,8 @@ struct Common {
     // Moments are counted from here.
     base: Instant,
     told: Option<Box<Listener>>,
+    /// Somebody goes by what runs at targets.
+    counts: AtomicBool,
 }
 
 type Listener = dyn Fn(&Change) + Send + Sync;
@@ -124,7 +129,11 @@ impl Board {
 
     fn make(base: Instant, told: Option<Box<Listener>>) -> Self {
         Self {
-            common: Arc::new(Common { base, told }),
+            common: Arc::new(Common {
+                base,
+                told,
+                counts: AtomicBool::new(false),
+            }),
             providers: Arc::default(),
         }
     }
@@ -384,6 +393,16 @@ impl Source {
             provider: board.provider(provider),
             names: Names::Asked(Arc::new(own)),
         }
+    }
+
+    /// Somebody goes by what runs at the targets of this board: from now on all who ask one count there.
+    pub fn count(&self) {
+        self.provider.common.counts.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody goes by what runs.
+    pub fn counts(&self) -> bool {
+        self.provider.common.counts.load(Ordering::Relaxed)
     }
 
     /// The health that a request with these facts is about.

@@ -35,7 +35,9 @@ pub struct Reading {
     pub latency: Option<f64>,
     /// The same, the worst of late: it jumps to a slow answer at once, and sinks while nothing comes.
     pub peak: Option<f64>,
-    /// The share of failures among the answers of the last 10 seconds; 0 of fewer than 5 answers.
+    /// Answers of the last 10 seconds.
+    pub answers: u32,
+    /// The share of failures among them; 0 of fewer than 5.
     pub failing: f64,
 }
 
@@ -110,6 +112,7 @@ impl Pulse {
             running: self.running(),
             latency: fresh.map(|speed| speed.mean),
             peak: fresh.map(sunk),
+            answers,
             failing: if answers < FEW {
                 0.0
             } else {

@@ -58,9 +58,9 @@
 //! ```
 
 mod answer;
+mod around;
 mod body;
 mod charge;
-mod estimate;
 mod inject;
 mod outline;
 mod said;

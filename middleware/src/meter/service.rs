@@ -17,13 +17,13 @@ use super::untold::Tally;
 use super::{
     answer::Answer,
     body::ResponseBody,
-    estimate::Estimator,
     inject::{Injected, Removal},
     watch::{Asked, Gaps, Metering, Watch, is_document},
 };
 use crate::{
     clock::{Clock, SystemClock},
     dialect::{self, Framing},
+    estimate::Estimator,
     facts::Intent,
     record::Record,
     sse::CAP,
@@ -98,6 +98,13 @@ impl<C> MeterLayer<C> {
     #[must_use]
     pub fn event(mut self, bytes: usize) -> Self {
         self.policy.event = bytes;
+        self
+    }
+
+    /// Guesses as this estimator does, and has it learn from what providers report. Clones of a layer share one in any case.
+    #[must_use]
+    pub fn estimator(mut self, estimator: Estimator) -> Self {
+        self.estimates.guess = estimator;
         self
     }
 

@@ -11,12 +11,12 @@ use super::untold::Tally;
 use super::{
     answer::Answer,
     charge::{self, End, Facts},
-    estimate::{Estimator, Family, Side},
 };
 use crate::{
     body::{Ending, Guard},
     clock::Clock,
     dialect::{Dialect, Framing, Operation, Surface, Usage},
+    estimate::{Estimator, Family, MEDIA, Side},
     facts::Intent,
     record::{Mark, Record},
 };
@@ -309,6 +309,3 @@ pub(super) fn is_document(framing: Framing, stream: bool) -> bool {
 
 /// Outputs from which on their average says something.
 const FEW: u64 = 8;
-
-/// Tokens of an image or a file, where they have to be guessed: what a picture of a megapixel costs with most providers.
-const MEDIA: u64 = 1000;

@@ -1,4 +1,4 @@
-//! What tokens cost.
+//! What tokens cost, and how many of them an answer may have.
 //!
 //! A table of current models is built in; its source and date stand in its first lines. What is not in it has no price: that is
 //! said, and never taken for nothing. Prices are base prices: what providers take more for very long prompts, or less for batches, is
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Prices(Arc<HashMap<Box<str>, Price>>);
 
-/// USD per million tokens.
+/// USD per million tokens, and how many of them there may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Price {
     /// Of the input.
@@ -42,6 +42,8 @@ pub struct Price {
     pub cache_write: Option<f64>,
     /// Of thoughts; as other output where it is not known.
     pub reasoning: Option<f64>,
+    /// The most tokens that one answer may have, where that is known.
+    pub max_output: Option<u64>,
 }
 
 // ===== impl Prices =====
@@ -167,12 +169,16 @@ fn parse(text: &str) -> HashMap<Box<str>, Price> {
         let mut fields = line.split('\t');
         let model = fields.next()?.into();
         let mut next = || fields.next().and_then(|field| field.parse().ok());
+        let (input, output) = (next()?, next()?);
+        let [cache_read, cache_write, reasoning] = [next(), next(), next()];
+        let max_output = fields.next().and_then(|field| field.parse().ok());
         let price = Price {
-            input: next()?,
-            output: next()?,
-            cache_read: next(),
-            cache_write: next(),
-            reasoning: next(),
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            max_output,
         };
         Some((model, price))
     };
@@ -204,6 +210,7 @@ mod tests {
         cache_read: Some(0.1),
         cache_write: Some(2.0),
         reasoning: Some(20.0),
+        max_output: None,
     };
 
     #[test]
@@ -222,8 +229,17 @@ mod tests {
                 price.cache_read.is_none_or(|read| read < price.input),
                 "{model}"
             );
+            let sane = 1024..=400_000;
+            assert!(
+                price.max_output.is_none_or(|most| sane.contains(&most)),
+                "{model}"
+            );
         }
-        assert!(TEXT.contains("# Source: ") && TEXT.contains("# Date: 20"));
+        let known = table.0.values().filter(|price| price.max_output.is_some());
+        assert!(known.count() > 60);
+        for note in ["# Source: ", "# Date: 20", "# Maxima: "] {
+            assert!(TEXT.contains(note), "{note}");
+        }
     }
 
     #[test]

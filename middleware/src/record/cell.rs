@@ -234,6 +234,15 @@ impl Record {
         read(&self.locked_attempts())
     }
 
+    /// Reads the call that the answer is of: where an answer was passed on, the last one that was answered; else the last one.
+    pub fn with_answered<R>(&self, read: impl FnOnce(Option<&Attempt>) -> R) -> R {
+        let passed_on = self.status().is_some() && self.refused().is_none();
+        let attempts = self.locked_attempts();
+        let mut answered = attempts.iter().rev().filter(|it| it.status.is_some());
+        let answered = passed_on.then(|| answered.next()).flatten();
+        read(answered.or_else(|| attempts.last()))
+    }
+
     /// A call to a provider begins.
     pub fn begin_attempt(&self, attempt: Attempt) {
         let mut attempts = self.locked_attempts();

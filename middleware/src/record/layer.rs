@@ -48,7 +48,7 @@ impl<K: Sink> RecordLayer<K> {
 }
 
 impl<K, C> RecordLayer<K, C> {
-    /// Whether answers say who served them: `tollgate-provider`, `tollgate-model`,
+    /// Whether answers say who served them: `tollgate-provider`, `tollgate-model`, `tollgate-label`,
     /// `tollgate-attempts` and `tollgate-route`. Off unless set: they tell of what is inside.
     #[must_use]
     pub fn expose(mut self, yes: bool) -> Self {
@@ -295,12 +295,16 @@ fn expose(headers: &mut HeaderMap, record: &Record) {
     if let Some(route) = record.route() {
         say("tollgate-route", route);
     }
-    record.with_attempts(|attempts| {
-        say("tollgate-attempts", &attempts.len().to_string());
-        let Some(last) = attempts.last() else { return };
-        say("tollgate-provider", &last.provider);
-        if let Some(model) = &last.model {
+    let attempts = record.with_attempts(<[_]>::len);
+    say("tollgate-attempts", &attempts.to_string());
+    record.with_answered(|answered| {
+        let Some(answered) = answered else { return };
+        say("tollgate-provider", &answered.provider);
+        if let Some(model) = &answered.model {
             say("tollgate-model", model);
+        }
+        if let Some(label) = &answered.label {
+            say("tollgate-label", label);
         }
     });
 }

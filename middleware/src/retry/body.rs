@@ -101,6 +101,17 @@ where
         })
     }
 
+    /// All data that were read, in one piece.
+    pub(super) fn text(&self) -> Vec<u8> {
+        let data = self.frames.iter().filter_map(Frame::data_ref);
+        data.flatten().copied().collect()
+    }
+
+    /// Whether what was read ended with a failure.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.end, Some(Some(_)))
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.data_ref().map_or(0, Bytes::len) as u64;

@@ -12,15 +12,15 @@ use http_body::Body;
 use super::{
     body::ResponseBody,
     policy::{Commit, Policy},
-    reading::{Read, Wanted},
+    reading::{MOST, Read, Wanted},
     service::RetryLayer,
 };
 use crate::{
-    attempt::{Attempt, Failure, Next},
+    attempt::{self, Attempt, Failure, Next},
     body::Held,
     clock::Clock,
-    dialect::{self, Refusal},
-    error::{BoxError, Reason, Rejection},
+    dialect::{self, Framing, Refusal},
+    error::{BoxError, Origin, Reason, Rejection},
     facts::{Deadline, Intent},
     health::{self, Refused},
     record::Record,
@@ -40,10 +40,11 @@ pub(super) struct Course<C> {
     uncalled: bool,
 }
 
-/// When the next attempt begins, and whether its target was asked before.
+/// When the next attempt begins, where, and whether that target was asked before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Again {
     pub(super) at: Option<Instant>,
+    pub(super) index: usize,
     pub(super) repeats: bool,
 }
 
@@ -98,7 +99,7 @@ impl<C: Clock> Course<C> {
         &self.layer.shared.policy
     }
 
-    pub(super) fn judge<R: Body>(&self, answer: &Answer<R>) -> Verdict {
+    pub(super) fn judge<R: Body<Data = Bytes>>(&self, answer: &Answer<R>) -> Verdict {
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
@@ -145,15 +146,21 @@ impl<C: Clock> Course<C> {
         }
     }
 
-    /// What finds the first output of a stream; `None` where none is to be waited for.
-    fn first_event<R>(&self, response: &Response<R>) -> Option<Box<dialect::Judge>> {
+    /// What finds the first output of a stream, and whether a document is an error; `None` where neither is to be waited for.
+    fn first_event<R: Body>(&self, response: &Response<R>) -> Option<Box<dialect::Judge>> {
         let judge = self.attempt.with_facts(|facts| {
             let intent = facts.get::<Intent>()?;
             let surface = Some(intent.surface());
             let (status, headers) = (response.status(), response.headers());
             let framing = dialect::framing_of(surface, intent.stream(), status, headers);
             let judge = dialect::Judge::new(surface, framing, intent.choices(), true);
-            (intent.stream() && judge.sees_output()).then(|| Box::new(judge.with_first_output()))
+            let waits = if intent.stream() {
+                judge.sees_output()
+            } else {
+                let small = response.body().size_hint().lower() <= MOST as u64;
+                framing == Framing::Document && small
+            };
+            waits.then(|| Box::new(judge.with_first_output()))
         });
         judge.flatten()
     }
@@ -246,6 +253,7 @@ impl<C: Clock> Course<C> {
         if !next.again {
             return Some(Again {
                 at: None,
+                index: next.index,
                 repeats: false,
             });
         }
@@ -262,6 +270,7 @@ impl<C: Clock> Course<C> {
         self.repeats += 1;
         Some(Again {
             at: Some(at),
+            index: next.index,
             repeats: true,
         })
     }
@@ -306,9 +315,16 @@ impl<C: Clock> Course<C> {
         pulse.answered(self.calls == 1, failed, self.layer.clock.now());
     }
 
-    /// Whether nobody was called by the last attempt.
-    pub(super) fn is_uncalled(&self) -> bool {
-        self.uncalled
+    /// Where the last attempt was made.
+    pub(super) fn place(&self) -> usize {
+        let chosen = |course: &attempt::Course| course.chosen.as_ref().map(|it| it.index);
+        self.attempt.read(chosen).unwrap_or_default()
+    }
+
+    /// Whether the last attempt has failed before anybody answered it: what a provider said before is better than this.
+    pub(super) fn is_unanswered(&self, error: &BoxError) -> bool {
+        let why = Rejection::find(&**error).map(|why| why.reason().origin());
+        self.uncalled || why == Some(Origin::Upstream)
     }
 
     /// The client hears that it has been tried again already, unless it may succeed after a short wait.

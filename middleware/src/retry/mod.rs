@@ -17,6 +17,7 @@
 //! | 401, 402, 403, 429 to a credential of ours | another credential of the target, else another target |
 //! | open circuit, no room at the target, a prompt that is too long for the model | another target, at once; never the same |
 //! | a certificate that is no good | another target; that one never again for this request |
+//! | under [`Commit::FirstEvent`]: an error, or the end, before any output; a document that is nothing but an error | as after a 5xx |
 //! | any other 4xx | it is the answer |
 //!
 //! Which target is next is known to whoever picks targets ([`Ahead`](crate::attempt::Ahead)); without, it is the same service. The
@@ -26,6 +27,10 @@
 //!
 //! [`ratio`](Policy::ratio) bounds what all of this costs a target that is down. Another try at the same target always takes from its
 //! budget; going on to another one only while more than half of that one's late answers were failures.
+//!
+//! When nothing is tried any more, the last answer that a provider gave is passed on, as it is: also where those that were asked behind
+//! it could not be reached or did not answer in time. What may have been served without an answer, and is not tried again for that, is
+//! told as it is.
 //!
 //! After a second call the last answer carries `x-should-retry: false`, but beside a Retry-After of a minute at most.
 //!

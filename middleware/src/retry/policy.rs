@@ -49,8 +49,8 @@ pub enum Commit {
     /// When its head has come.
     #[default]
     Head,
-    /// When its first output has come: a stream that begins with an error, or ends without output, is a failed attempt. Its head is
-    /// held until then.
+    /// When its first output has come: a stream that begins with an error, or ends without output, is a failed attempt, and so is a
+    /// document of up to 64 KiB that is nothing but an error, whatever its status. The head is held until that is known.
     FirstEvent,
 }
 

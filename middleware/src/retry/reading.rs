@@ -7,11 +7,11 @@ use http::{Response, response::Parts};
 use http_body::Body;
 
 use super::body::{Begun, ResponseBody};
-use crate::dialect::{Judge, Refusal};
+use crate::dialect::{self, Framing, Judge, Refusal};
 
 /// What is read for.
 pub(super) enum Wanted {
-    /// The first output, which this finds.
+    /// The first output, which this finds; of one document, whether it is an error.
     Output(Box<Judge>),
     /// What a refusal says.
     Refusal,
@@ -82,10 +82,21 @@ where
                 if judge.error_seen() {
                     return Some(Read::NoOutput);
                 }
-                let known = judge.first_output() || !judge.sees_output();
-                (known || self.bytes > MOST).then_some(Read::Output)
+                // What a document says is known at its end.
+                let waits = judge.sees_output() || judge.framing() == Framing::Document;
+                (judge.first_output() || !waits || self.bytes > MOST).then_some(Read::Output)
             }
-            (Wanted::Output(_), None) => Some(Read::NoOutput),
+            (Wanted::Output(judge), None) => {
+                let begun = self.begun.as_ref();
+                let text = begun.filter(|_| judge.framing() == Framing::Document && self.bytes > 0);
+                Some(match text {
+                    // Cut short, it is no error document.
+                    Some(begun) if begun.is_cut() || !dialect::is_error(&begun.text()) => {
+                        Read::Output
+                    }
+                    _ => Read::NoOutput,
+                })
+            }
             (Wanted::Refusal, Some(data)) => {
                 self.text.extend_from_slice(&data);
                 (self.bytes > MOST).then_some(Read::Refusal(None))
@@ -96,4 +107,4 @@ where
 }
 
 /// So much is held of an answer at the most; a first event, and an error, are far smaller.
-const MOST: usize = 64 << 10;
+pub(super) const MOST: usize = 64 << 10;

@@ -149,8 +149,8 @@ pin_project! {
         step: Step<S::Future, R, C::Sleep>,
         // None: nothing is tried again.
         again: Option<(S, Course<C>)>,
-        // What the provider before said, until another one has said something. Boxed: it is rare.
-        last: Option<Box<Response<ResponseBody<R>>>>,
+        // What the provider before said, and its place, until another one has said something. Boxed: it is rare.
+        last: Option<Box<(usize, Response<ResponseBody<R>>)>>,
     }
 }
 
@@ -236,22 +236,24 @@ where
             };
             let Some(again) = course.plan(failure, &answer) else {
                 course.attempt.forget();
-                // What a provider said is better than that nobody else could be asked.
+                // What a provider said is better than that nobody else could be asked, or has answered.
                 let answer = match (answer, this.last.take()) {
-                    (Err(_), Some(last)) if course.is_uncalled() => Ok(*last),
+                    (Err(error), Some(last)) if course.is_unanswered(&error) => Ok(last.1),
                     (answer, _) => answer,
                 };
                 return Poll::Ready(course.exhausted(answer));
             };
+            // The place where an answer runs may be wanted for the next attempt.
+            let is_wanted = |place| again.repeats && place == again.index;
+            let place = course.place();
             match answer {
-                // Another target may have no room: then this is what is answered.
-                Ok(response) if !again.repeats && !response.status().is_success() => {
-                    *this.last = Some(Box::new(response));
+                // Another target may have no room, or not be there: then this is what is answered.
+                Ok(response) if !is_wanted(place) && !response.status().is_success() => {
+                    *this.last = Some(Box::new((place, response)));
                 }
-                // The place where it ran may be wanted for the next attempt.
                 answer => {
                     drop(answer);
-                    if again.repeats {
+                    if this.last.as_ref().is_some_and(|last| is_wanted(last.0)) {
                         *this.last = None;
                     }
                 }

@@ -57,7 +57,6 @@
 
 mod policy;
 mod service;
-mod spelling;
 
 #[cfg(test)]
 mod tests;

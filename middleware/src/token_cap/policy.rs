@@ -1,11 +1,13 @@
 use std::{borrow::Cow, ops::Range};
 
-use super::spelling::{self, Place, Spelling};
 use crate::{
-    dialect::{Operation, Surface},
+    dialect::{
+        Operation, Surface,
+        spelling::{self, Place, Spelling},
+    },
     error::{Reason, Rejection},
     facts::Intent,
-    json::{Kind, Value},
+    json::Value,
 };
 
 /// What a request may ask for; `None` is without a bound.
@@ -180,8 +182,7 @@ fn output(
     };
     let mut bound: Option<u64> = None;
     for limit in intent.limits() {
-        let endless = limit.name == "options.num_predict"
-            && matches!(&text[limit.span.clone()], b"-1" | b"-2");
+        let endless = spelling::is_endless(limit.name, &text[limit.span.clone()]);
         let Some(value) = limit.value.or_else(|| endless.then_some(u64::MAX)) else {
             let told = format!("{} is not a whole number of tokens", limit.name);
             return Err(refusal(told));
@@ -198,7 +199,7 @@ fn output(
         }
     }
     if bound.is_none() && caps.insert != Insert::Off {
-        verdict.edits.push(insertion(root, place, each));
+        verdict.edits.push(place.insertion(root, each));
         verdict.inserted = Some(place.outer);
         bound = Some(each);
     }
@@ -207,58 +208,21 @@ fn output(
 }
 
 fn chat(insert: Insert, model: Option<&str>) -> Place {
-    let reasoning = match insert {
-        Insert::MaxCompletionTokens => true,
-        Insert::MaxTokens => false,
-        Insert::Auto | Insert::Off => model.is_some_and(spelling::is_reasoning),
-    };
-    if reasoning {
-        Place::MAX_COMPLETION_TOKENS
-    } else {
-        Place::MAX_TOKENS
+    match insert {
+        Insert::MaxCompletionTokens => Place::MAX_COMPLETION_TOKENS,
+        Insert::MaxTokens => Place::MAX_TOKENS,
+        Insert::Auto | Insert::Off => Place::in_chat(model),
     }
 }
 
 /// A model that may think longer than it may speak would be refused by its provider, in words that do not name the cap.
 fn thinking(each: u64, root: Value<'_>) -> Result<(), Rejection> {
-    let thinking = root.get("thinking");
-    let budget = thinking.and_then(|it| it.get("budget_tokens")?.as_u64());
-    match budget {
+    match spelling::thoughts(root) {
         Some(budget) if each <= budget => Err(refusal(format!(
             "thinking.budget_tokens of {budget} does not fit the {each} output tokens that are served here"
         ))),
         _ => Ok(()),
     }
-}
-
-/// The edit that sets an absent limit. What is there as `null` is replaced, so that no member comes twice.
-fn insertion(root: Value<'_>, place: Place, each: u64) -> (Range<usize>, String) {
-    let Some(inner) = place.inner else {
-        return member(root, place.outer, &each.to_string());
-    };
-    let spelled = [Some(place.outer), place.also].into_iter().flatten();
-    let there: Vec<_> = spelled.filter_map(|name| root.get(name)).collect();
-    let object = there.iter().find(|it| it.kind() == Kind::Object);
-    match object.or_else(|| there.first()).copied() {
-        Some(object) if object.kind() == Kind::Object => member(object, inner, &each.to_string()),
-        // Null, or what the provider refuses.
-        Some(other) => (other.span(), format!("{{\"{inner}\":{each}}}")),
-        None => member(root, place.outer, &format!("{{\"{inner}\":{each}}}")),
-    }
-}
-
-/// Sets a member of an object.
-fn member(object: Value<'_>, name: &str, value: &str) -> (Range<usize>, String) {
-    if let Some(null) = object.get(name) {
-        return (null.span(), value.to_owned());
-    }
-    let at = object.span().end - 1;
-    let comma = if object.members().next().is_none() {
-        ""
-    } else {
-        ","
-    };
-    (at..at, format!("{comma}\"{name}\":{value}"))
 }
 
 fn exceeds(name: &str, value: u64, choices: u64, cap: u64) -> Rejection {

@@ -1,7 +1,7 @@
 //! Callers and what bounds them, as text.
 
 use tollgate_middleware::{
-    budget::{Budget, Reserve, Unpriced, Waste},
+    budget::{Budget, OnShort, Reserve, Unpriced, Waste},
     rate_limit::Quota,
     token_cap::{Caps, Insert, OnExceed},
 };
@@ -10,7 +10,10 @@ use super::time;
 use crate::config::{
     json::quoted,
     mask::MASK,
-    types::{Budgets, Caller, CallerKey, Concurrency, Layers, RateLimits, TokenCap, Tokens},
+    types::{
+        BudgetOverride, Budgets, Caller, CallerKey, Concurrency, Layers, RateLimits, TokenCap,
+        Tokens,
+    },
 };
 
 /// A caller on one line.
@@ -99,17 +102,53 @@ fn money(budget: Budget) -> String {
 }
 
 pub(super) fn budgets(budgets: &Budgets) -> String {
+    if budgets.off {
+        return "budget: off".to_owned();
+    }
     let global = budgets.global.map(|it| format!("global: {}, ", money(it)));
-    let unpriced = match budgets.unpriced {
+    let (unpriced, short, waste) = (
+        unpriced(budgets.unpriced),
+        on_short(budgets.on_short),
+        waste(budgets.waste),
+    );
+    let global = global.unwrap_or_default();
+    format!("budget: {{ {global}unpriced: {unpriced}, on_short: {short}, waste: {waste} }}")
+}
+
+/// What a route says of it; `None` where it says nothing.
+pub(super) fn own_budget(own: &BudgetOverride) -> Option<String> {
+    if own.on == Some(false) {
+        return Some("budget: off".to_owned());
+    }
+    let parts = [
+        own.unpriced.map(|it| format!("unpriced: {}", unpriced(it))),
+        own.on_short.map(|it| format!("on_short: {}", on_short(it))),
+        own.waste.map(|it| format!("waste: {}", waste(it))),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    own.on
+        .map(|_| format!("budget: {{ {} }}", parts.join(", ")))
+}
+
+fn unpriced(unpriced: Unpriced) -> &'static str {
+    match unpriced {
         Unpriced::Refuse => "refuse",
         Unpriced::Free => "free",
-    };
-    let waste = match budgets.waste {
+    }
+}
+
+pub(crate) fn on_short(on_short: OnShort) -> &'static str {
+    match on_short {
+        OnShort::Clamp => "clamp",
+        OnShort::Refuse => "refuse",
+    }
+}
+
+fn waste(waste: Waste) -> &'static str {
+    match waste {
         Waste::Free => "free",
         Waste::Charge => "charge",
-    };
-    let global = global.unwrap_or_default();
-    format!("budget: {{ {global}unpriced: {unpriced}, on_short: refuse, waste: {waste} }}")
+    }
 }
 
 /// Who is served, and whose tokens count.

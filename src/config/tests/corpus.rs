@@ -36,9 +36,19 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "`layers.budget.global` would be forgotten with each restart",
     ),
     (
-        "layers: { budget: { on_short: clamp } }",
-        "9:21",
-        "`layers.budget.on_short` is not built yet",
+        "layers: { budget: { on_short: shrink } }",
+        "9:31",
+        "`layers.budget.on_short` must be one of",
+    ),
+    (
+        "layers: { budget: { on_short: clamp } }\nstate: { redis: { url: x } }",
+        "9:31",
+        "does not go with `state.redis`",
+    ),
+    (
+        "callers: { a: { key: 0123456789abcdef0123, tokens: 5k/min } }\nlayers: { budget: off }",
+        "9:52",
+        "`callers.a.tokens` would limit nothing: `layers.budget` is off",
     ),
     (
         "layers: { timeout: { min_rate: 10 } }",

@@ -222,7 +222,11 @@ fn clocks_of_route_and_provider_go_over_those_of_the_layers() {
 
 #[test]
 fn what_is_probably_not_meant_is_a_warning() {
+    let many: String = (0..65)
+        .map(|n| format!("  p{n}: {{ dialect: mock, models: [m{n}] }}\n"))
+        .collect();
     for (text, place, words) in [
+        (format!("providers:\n{many}"), "66:3", "no routes"),
         (BASE.replace("https://", "http://"), "5:15", "without TLS"),
         (format!("{BASE}  - {{ name: two, match: {{}}, targets: [main] }}\n"), "9:13", "never reached"),
         (BASE.replace("dialect: openai", "dialect: openai\n    auth: none"), "7:18", "never sent"),

@@ -14,7 +14,7 @@ mod targets;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use budget::{Budgets, State, Tokens};
+pub use budget::{BudgetOverride, Budgets, State, Tokens};
 pub use callers::{Caller, CallerKey, Concurrency, Jwt, PerUser, RateLimits, TokenCap};
 pub use clocks::{Clock, Speed, Timeout, TimeoutOverride};
 pub use filter::{FilterRule, WordFile, WordFilter};

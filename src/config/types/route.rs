@@ -1,7 +1,8 @@
 //! Routes and aliases: which requests go where.
 
 use super::{
-    BreakerOverride, Dialect, MeterOverride, RetryOverride, TimeoutOverride, TokenCap, WordFilter,
+    BreakerOverride, BudgetOverride, Dialect, MeterOverride, RetryOverride, TimeoutOverride,
+    TokenCap, WordFilter,
 };
 
 /// A model name that stands for another.
@@ -38,6 +39,8 @@ pub struct Route {
     pub meter: MeterOverride,
     /// Its own caps, over those of all routes.
     pub token_cap: TokenCap,
+    /// What may be spent on it, over what holds for all.
+    pub budget: BudgetOverride,
     /// What is looked for in its texts, over what is looked for in all.
     pub word_filter: WordFilter,
 }

@@ -27,6 +27,7 @@ fn place(models: &[&str]) -> Place {
     Place {
         route: Some("r".to_owned()),
         provider: "p".to_owned(),
+        label: None,
         models: models.iter().map(|&model| model.to_owned()).collect(),
     }
 }
@@ -35,6 +36,7 @@ fn met(model: &str) -> Met<'_> {
     Met {
         route: Some("r"),
         provider: "p",
+        label: None,
         upstream_model: Some(model),
         model: None,
     }
@@ -127,6 +129,42 @@ fn workers_are_summed_and_every_figure_is_told() {
         &text,
         &format!(r#"gen_ai_client_token_usage_sum{{{labels},gen_ai_token_type="output"}} 1000.0"#),
     );
+}
+
+/// Variants of one model at one provider are told apart by their labels; what has none bears none.
+#[test]
+fn variants_are_told_apart_by_their_labels() {
+    let registry = Registry::new(1, &["chat"]);
+    let labelled = |label: &str| Place {
+        label: Some(label.to_owned()),
+        ..place(&["m"])
+    };
+    let view = registry.view([labelled("control"), labelled("trial"), place(&["m"])]);
+    let met = |label| Met { label, ..met("m") };
+    for label in [
+        Some("control"),
+        Some("trial"),
+        Some("trial"),
+        None,
+        Some("unknown"),
+    ] {
+        registry.ended(&view, 0, &met(label), &ended());
+    }
+    let text = text(&registry);
+    for (label, count) in [
+        (r#",label="control""#, 1),
+        (r#",label="trial""#, 2),
+        ("", 1),
+    ] {
+        let target = format!(r#"route="r",provider="p",model="m"{label}"#);
+        has(
+            &text,
+            &format!("tollgate_request_duration_seconds_count{{{target}}} {count}"),
+        );
+    }
+    let all =
+        r#"tollgate_tokens_total{provider="p",model="m",direction="input",source="reported"} 2800"#;
+    has(&text, all);
 }
 
 #[test]

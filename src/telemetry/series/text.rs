@@ -26,7 +26,12 @@ impl Registry {
             .collect();
         let by_target = grouped(&rows, |row| row.labels);
         for one in &BY_TARGET {
-            histogram(to, one, &["route", "provider", "model"], &by_target)?;
+            histogram(
+                to,
+                one,
+                &["route", "provider", "model", "label"],
+                &by_target,
+            )?;
         }
         tokens(to, &rows)?;
         let rows = grouped(&rows, |row| [row.operation, row.labels[1], row.labels[2]]);
@@ -52,7 +57,7 @@ impl Registry {
                 seen = true;
             }
             seen.then(|| Row {
-                labels: [&*labels[0], &*labels[1], &*labels[2]],
+                labels: labels.each_ref().map(|label| &**label),
                 operation: self.0.operations.get(operation).copied().unwrap_or(OTHER),
                 sum,
             })
@@ -65,7 +70,7 @@ impl Registry {
 /// The sums of one operation of one series.
 #[derive(Clone, Debug)]
 struct Row<'r> {
-    labels: [&'r str; 3],
+    labels: [&'r str; 4],
     operation: &'r str,
     sum: Sum,
 }
@@ -250,7 +255,11 @@ fn histogram<const L: usize>(
     let mut encoder = to.encode_descriptor(family.name, family.help, None, kind)?;
     for (values, sum) in rows {
         let totals = (family.of)(sum);
-        let labels: Vec<_> = names.iter().copied().zip(values.iter().copied()).collect();
+        let labels = names.iter().copied().zip(values.iter().copied());
+        // Few targets have a label of their own.
+        let labels: Vec<_> = labels
+            .filter(|(name, value)| *name != "label" || !value.is_empty())
+            .collect();
         observed(&mut encoder.encode_family(&labels)?, totals, family.bounds)?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Each part is measured in turns with the same work without it; what is told is the difference of the medians.
 
+mod choice;
 mod guards;
 mod words;
 
@@ -53,6 +54,7 @@ fn layers() {
     println!("| breaker, closed | {request:.0} | {event:.0} |");
     let (request, event) = concurrency();
     println!("| concurrency, of a target | {request:.0} | {event:.0} |");
+    choice::each(|part, (request, event)| println!("| {part} | {request:.0} | {event:.0} |"));
 }
 
 fn filter() {

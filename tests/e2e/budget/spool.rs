@@ -8,7 +8,8 @@ use std::{
 
 use serde_json::Value;
 use tollgate_testing::{
-    client::{Conn, request},
+    client::{Conn, call, request},
+    needs,
     upstream::{ID, SCRIPT, Script, Upstream},
 };
 
@@ -19,6 +20,8 @@ use crate::{
 };
 
 const STREAM: &str = r#"{"model":"m1","stream":true,"max_tokens":2,"messages":[]}"#;
+const DEGRADED: &str = "tollgate_store_degraded{store=\"spool\"} ";
+const DROPPED: &str = "tollgate_ledger_dropped_total{store=\"spool\"} ";
 const PLAIN: &str = r#"{"model":"m1","max_tokens":1,"messages":[]}"#;
 
 /// The file of a gateway, in the folder where its spool is.
@@ -190,6 +193,76 @@ async fn a_spool_that_was_cut_in_the_middle_is_read_as_far_as_it_goes() {
     }
     assert_eq!(seen, [200, 200, 429], "three of five were spent");
     kill(last).await;
+}
+
+/// R10: a disk that is full closes budgets of money, and nothing else; it is counted, and it is over when there is room.
+#[tokio::test]
+async fn a_full_disk_is_a_503_under_budgets_of_money_and_others_go_on() {
+    if !needs::command("prlimit") {
+        return;
+    }
+    let (upstream, dir) = (upstream().await, folder());
+    let path = config(&upstream, dir.path(), "1000usd");
+    let other = "sk-caller-without-a-budget";
+    let text = fs::read_to_string(&path).expect("a file");
+    let callers = format!("callers:\n  b: {{ key: {other} }}\n");
+    fs::write(&path, text.replace("callers:\n", &callers)).expect("a file");
+    let program = serve(&path).file_blocks(4).start();
+    let (address, admin) = (program.data().await, program.admin().await);
+    let figure = async |name: &str| {
+        let page = call(admin, "GET", "/metrics", &[], "").await.text();
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|rest| rest.trim().parse::<u64>().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in {page}"))
+    };
+    assert_eq!(figure(DEGRADED).await, 0);
+    let mut passed = 0;
+    // Two kilobytes are full after a few lines.
+    let refused = until("a refusal", async || {
+        passed += 1;
+        let conn = open(address, &format!("fills-{passed}"), "plain", PLAIN).await;
+        let answer = conn.response().await;
+        (answer.status() != 200).then_some(answer)
+    })
+    .await;
+    assert!(passed > 1);
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    assert_eq!(refused.header("tollgate-refused-by"), Some("budget"));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(upstream.attempts(&format!("fills-{passed}")), 0);
+    let bearer = format!("Bearer {other}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", bearer.as_str()),
+        (ID, "other"),
+        (SCRIPT, "plain"),
+    ];
+    for _ in 0..3 {
+        let answer = call(address, "POST", CHAT, &headers, PLAIN).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+    assert_eq!(figure(DEGRADED).await, 1);
+    assert!(figure(DROPPED).await >= 3);
+
+    program.frees();
+    until("room again", async || {
+        (figure(DEGRADED).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(status(address, "again").await, 200);
+    let ended = program.terminate().await;
+    assert_eq!(ended.code, Some(0));
+    let told = ended.err.matches("the spool cannot be written").count();
+    assert_eq!(told, 1, "one line for the change: {}", ended.err);
+    assert_eq!(ended.err.matches("the spool is written again").count(), 1);
+    // What was cut in the middle of a line went on there: each that was charged is in the file, once.
+    let sums = usage(&path, "caller").await;
+    let of_a = sums
+        .iter()
+        .find(|it| it["caller"] == "a")
+        .expect("a caller");
+    assert_eq!((&of_a["running"], &of_a["lost"]), (&0.into(), &0.into()));
+    assert_eq!(of_a["cost_usd"], f64::from(passed));
 }
 
 #[tokio::test]

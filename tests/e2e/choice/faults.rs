@@ -2,7 +2,9 @@
 //!
 //! 2,000 faults; `TOLLGATE_LONG=1` takes 100,000. The laws are those of a ledger: what the client has is what one attempt sent,
 //! from its first byte on, and whole if it ended well; nothing is tried again once a byte of a body has come; what is charged for a
-//! whole answer is what the provider said; and when all is over nothing is left.
+//! whole answer is what the provider said; and when all is over nothing is left: no request, permit, place, task or socket.
+
+mod left;
 
 use std::{
     collections::HashMap,
@@ -11,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 use tollgate_testing::{
-    client::{self, Conn, Message},
+    client::{Conn, Message},
     long,
     splits::{Random, Split},
     upstream::{Exchange, Framing, Plan, Script, Upstream},
@@ -22,6 +24,8 @@ use crate::harness::{Ask, Stage, each, random_split, seed};
 
 /// Runs at a time.
 const AT_ONCE: usize = 16;
+/// Exactly as many places at each provider; what is idle there goes soon.
+const PLACES: &str = "concurrency: { max: 16, queue: 0, wait: 1s }, pool: { idle: 1s }";
 
 /// What goes wrong with the first call of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -291,8 +295,9 @@ impl Theatre {
         }
         let [one, two] = [&upstreams[0], &upstreams[1]].map(Upstream::port);
         let stage = Stage::start(&format!(
-            "providers:\n  one: {{ dialect: openai, base_url: \"http://127.0.0.1:{one}/v1\", credentials: [] }}\n  \
-             two: {{ dialect: openai, base_url: \"http://127.0.0.1:{two}/v1\", credentials: [] }}\n\
+            "server: {{ workers: 2 }}\nproviders:\n  \
+             one: {{ dialect: openai, base_url: \"http://127.0.0.1:{one}/v1\", credentials: [], {PLACES} }}\n  \
+             two: {{ dialect: openai, base_url: \"http://127.0.0.1:{two}/v1\", credentials: [], {PLACES} }}\n\
              routes:\n  - {{ name: both, match: {{}}, strategy: p2c, targets: [one, two] }}\n\
              layers: {{ breaker: off }}\n"
         ));
@@ -451,6 +456,7 @@ async fn s24_no_fault_loses_doubles_or_reorders_a_byte_or_is_tried_again_behind_
 
 async fn round(random: &mut Random, faults: usize) {
     let theatre = Theatre::open().await;
+    let tasks = theatre.figure("tollgate_tasks").await;
     let mut runs = Vec::new();
     let mut injected = 0;
     while injected < faults {
@@ -477,14 +483,9 @@ async fn round(random: &mut Random, faults: usize) {
     );
     assert!(again > 0, "none was tried again");
     let theatre = Arc::into_inner(theatre).expect("all runs are over");
-    let figures = Conn::open(theatre.stage.admin()).await;
-    let asked = client::request("GET", "/metrics", &[], "");
-    figures.send(asked).await.expect("the admin listener reads");
-    let figures = figures.response().await.text();
-    let held = figures
-        .lines()
-        .find(|line| line.starts_with("tollgate_requests_in_flight"));
-    assert!(held.is_some_and(|line| line.ends_with(" 0")), "{held:?}");
+    theatre.is_idle(tasks).await;
+    theatre.every_place_is_free().await;
+    theatre.is_idle(tasks).await;
     // Every worker ended well, every request has one line, and nothing had to be cut.
     assert_eq!(theatre.stage.stop().await, 0);
     for upstream in &theatre.upstreams {

@@ -1,10 +1,11 @@
 //! Clocks that run out, before the first byte and after it, in each dialect.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tollgate_testing::upstream::{Framing, Script};
 
 use super::{APIS, Api, Theatre, assert_broken};
+use crate::harness::each;
 
 /// The head of a stream, its events, and then drops of what is no output, for as long as somebody listens.
 fn dripping(api: &Api, events: &[String]) -> Script {
@@ -24,28 +25,51 @@ fn dripping(api: &Api, events: &[String]) -> Script {
 async fn ends_by(limits: &str, count: usize) {
     let theatre = Theatre::open(&format!("layers: {{ timeout: {{ {limits} }} }}")).await;
     for api in APIS {
-        let id = format!("{}-{count}", api.name);
-        let events = api.events(count);
-        let answer = theatre.play(&api, &id, dripping(&api, &events)).await;
-        let sent = events.concat();
-        // Some drips, then the event.
-        let drips = answer.text().match_indices("drip").count();
-        let sent = match api.name {
-            "ollama" => {
-                let rest = &answer.body[sent.len()..];
-                let blank = rest.iter().take_while(|byte| **byte == b'\n').count();
-                sent + &"\n".repeat(blank)
-            }
-            "gemini" => sent + &": drip\r\n\r\n".repeat(drips),
-            _ => sent + &": drip\n\n".repeat(drips),
-        };
-        assert_broken(&id, &api, &answer, sent.as_bytes());
-        let line = theatre.told(&id, "timeout").await;
-        assert_eq!(line["error"], "upstream_timeout", "{line}");
-        assert_eq!(line["attempts"][0]["error"], "timeout", "{line}");
-        let closed = theatre.upstream.finished(&id, 1).await.peer_closed;
-        assert!(closed.is_some(), "{id}");
+        ends(&theatre, api, count).await;
     }
+    theatre.stage.stop().await;
+}
+
+/// The same, on one surface.
+async fn ends(theatre: &Theatre, api: Api, count: usize) {
+    let id = format!("{}-{count}", api.name);
+    let events = api.events(count);
+    let answer = theatre.play(&api, &id, dripping(&api, &events)).await;
+    let sent = events.concat();
+    // Some drips, then the event.
+    let drips = answer.text().match_indices("drip").count();
+    let sent = match api.name {
+        "ollama" => {
+            let rest = &answer.body[sent.len()..];
+            let blank = rest.iter().take_while(|byte| **byte == b'\n').count();
+            sent + &"\n".repeat(blank)
+        }
+        "gemini" => sent + &": drip\r\n\r\n".repeat(drips),
+        _ => sent + &": drip\n\n".repeat(drips),
+    };
+    assert_broken(&id, &api, &answer, sent.as_bytes());
+    let line = theatre.told(&id, "timeout").await;
+    assert_eq!(line["error"], "upstream_timeout", "{line}");
+    assert_eq!(line["attempts"][0]["error"], "timeout", "{line}");
+    let closed = theatre.upstream.finished(&id, 1).await.peer_closed;
+    assert!(closed.is_some(), "{id}");
+}
+
+/// Too little in thirty seconds: a stream is cut though no silence was long. The span is no setting, so this takes as long; all
+/// surfaces at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_brings_too_little_is_cut_when_its_span_is_over() {
+    let clocks = "layers: { timeout: { min_rate: 1KiB/s, idle: 300s } }";
+    let theatre = Arc::new(Theatre::open(clocks).await);
+    let began = tokio::time::Instant::now();
+    let runs = APIS.map(|api| {
+        let theatre = theatre.clone();
+        async move { ends(&theatre, api, 2).await }
+    });
+    each(APIS.len(), runs).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(30), "{took:?}");
+    let theatre = Arc::into_inner(theatre).expect("all runs are over");
     theatre.stage.stop().await;
 }
 

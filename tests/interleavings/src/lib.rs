@@ -1,4 +1,4 @@
-//! The limits of `rate_limit` and the permits of `concurrency`, while shuttle chooses which thread runs next: thousands of orders, of
+//! The limits of `rate_limit`, the permits of `concurrency` and the accounts of `budget`, while shuttle chooses which thread runs next: thousands of orders, of
 //! which chance alone would seldom find the odd one.
 //!
 //! ```sh
@@ -7,6 +7,8 @@
 //!
 //! Without the flag there is nothing in here.
 
+#[cfg(all(shuttle, test))]
+mod budget;
 #[cfg(all(shuttle, test))]
 mod limits;
 #[cfg(all(shuttle, test))]

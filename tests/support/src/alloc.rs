@@ -30,6 +30,34 @@ pub fn count(run: impl FnOnce()) -> Allocations {
     }
 }
 
+/// What is alive of what was allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Alive {
+    /// Bytes that were not freed in the end; below zero where older ones were.
+    pub left: i64,
+    /// Most bytes at any one moment.
+    pub most: u64,
+}
+
+/// Runs the closure and counts what is alive of what it allocates. Other threads and other tests do not count.
+///
+/// ```
+/// # use tollgate_testing::alloc::alive;
+/// let mut kept = Vec::new();
+/// let counted = alive(|| {
+///     drop(std::hint::black_box(Box::new([0_u8; 1000])));
+///     kept = std::hint::black_box(vec![0_u8; 10]);
+/// });
+/// assert_eq!((counted.left, counted.most), (10, 1000));
+/// ```
+pub fn alive(run: impl FnOnce()) -> Alive {
+    let counted = allocation_counter::measure(run);
+    Alive {
+        left: counted.bytes_current,
+        most: counted.bytes_max,
+    }
+}
+
 /// Runs the future and counts what its polls allocate, in whatever task and on whatever thread they happen.
 ///
 /// What it spawns is polled elsewhere and does not count.

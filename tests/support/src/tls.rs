@@ -140,11 +140,24 @@ impl Pair {
     /// When the certificate is not for that name.
     #[must_use]
     pub fn acceptor_for(&self, name: &str) -> TlsAcceptor {
+        Self::acceptor_by_name([(name, self)])
+    }
+
+    /// An acceptor that shows to each who asks for one of these names its own certificate, and serves nobody else.
+    ///
+    /// # Panics
+    /// When a certificate is not for its name.
+    #[must_use]
+    pub fn acceptor_by_name<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a Self)>,
+    ) -> TlsAcceptor {
         let provider = aws_lc_rs::default_provider();
-        let (cert, key) = self.parts();
-        let key = CertifiedKey::from_der(vec![cert], key, &provider).expect("a pair");
         let mut names = ResolvesServerCertUsingSni::new();
-        names.add(name, key).expect("a certificate for the name");
+        for (name, pair) in pairs {
+            let (cert, key) = pair.parts();
+            let key = CertifiedKey::from_der(vec![cert], key, &provider).expect("a pair");
+            names.add(name, key).expect("a certificate for the name");
+        }
         let config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("the provider knows the default versions")

@@ -1,6 +1,9 @@
 //! What is left out of a choice, what is never chosen otherwise, and what follows a failure.
 
-use super::*;
+use super::{
+    super::{Candidate, Choose},
+    *,
+};
 use crate::{
     attempt::{Attempt, Failure, Next},
     facts::{Caller, Route, Terms},
@@ -84,6 +87,39 @@ async fn u16_a_weight_of_zero_gets_nothing() {
     }
 }
 
+/// The last of those that may be asked, and once a place that is not there.
+struct Last(std::sync::atomic::AtomicUsize);
+
+impl Choose for Last {
+    fn choose(&self, ask: &crate::attempt::Ask, candidates: &[Candidate<'_>]) -> usize {
+        assert_eq!(ask.tokens, (0, 4096), "what a request costs is told");
+        let seen: Vec<_> = candidates.iter().map(Candidate::index).collect();
+        assert!(seen.is_sorted() && candidates.len() > 1, "{seen:?}");
+        match self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => usize::MAX,
+            _ => candidates.len() - 1,
+        }
+    }
+}
+
+/// One's own strategy is asked where there is a choice, about those that may be asked, and for what follows a failure.
+#[tokio::test(start_paused = true)]
+async fn ones_own_strategy_is_asked_about_those_that_may_be_asked() {
+    let rig = Rig::new();
+    let targets = ["one", "two", "three"].map(|name| rig.target(name, 500));
+    let own = Strategy::Own(Arc::new(Last(0.into())));
+    let balance = Balance::new(targets, own).unwrap();
+    ask(&balance, chat()).await.unwrap();
+    rig.open("three", seconds(30));
+    let trial = Trial::start(&balance).await;
+    assert_eq!(rig.asked(), ["three", "two"]);
+    assert_eq!(
+        trial.next(Failure::Retryable),
+        other_at(0),
+        "the only one left"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_target_that_said_when_is_left_alone_until_then() {
     let rig = Rig::new();
@@ -135,6 +171,29 @@ async fn a_429_parks_the_target_of_a_sole_credential_and_no_other() {
         rig.health("several").pulse().parked(SystemClock.now()),
         None
     );
+}
+
+/// A caller's own credential is never parked: its 429 is no other caller's, and this request's own wait.
+#[tokio::test(start_paused = true)]
+async fn a_429_to_a_caller_s_own_credential_binds_that_request_alone() {
+    let rig = Rig::new();
+    let busy = service_fn(|_: Request<()>| {
+        let response = Response::builder().status(429).header("retry-after", "7");
+        std::future::ready(Ok(response.body(Empty::new()).unwrap()))
+    });
+    let busy = rig.with("busy", BoxCloneSyncService::new(busy));
+    let other = || rig.target("two", 500);
+    let balance = in_order([busy.callers_own(true), other().attempts(1)]);
+    let trial = Trial::start(&balance).await;
+    assert_eq!(rig.health("busy").pulse().parked(SystemClock.now()), None);
+    assert_eq!(trial.next(Failure::Retryable), other_at(1));
+    trial.attempt.begin();
+    trial.send(&balance).await;
+    let again = trial.next(Failure::Retryable).unwrap();
+    let until = again.not_before.map(|until| until - SystemClock.now());
+    assert_eq!((again.index, until), (0, Some(seconds(7))));
+    // Another request begins there.
+    assert_eq!(ask(&balance, chat()).await.unwrap().status(), 429);
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,7 +422,7 @@ impl Trial {
     }
 }
 
-fn other(index: usize) -> Option<Next> {
+fn other_at(index: usize) -> Option<Next> {
     Some(Next {
         index,
         again: false,
@@ -377,7 +436,7 @@ async fn a_target_is_asked_again_only_when_no_untried_one_is_left() {
     let balance = in_order(["one", "two", "three"].map(|name| rig.target(name, 500)));
     let trial = Trial::start(&balance).await;
     for index in [1, 2] {
-        assert_eq!(trial.next(Failure::Retryable), other(index));
+        assert_eq!(trial.next(Failure::Retryable), other_at(index));
         trial.attempt.begin();
         trial.send(&balance).await;
     }
@@ -429,7 +488,7 @@ async fn a_barred_target_is_never_asked_again() {
     let rig = Rig::new();
     let balance = in_order(["one", "two"].map(|name| rig.target(name, 500)));
     let trial = Trial::start(&balance).await;
-    assert_eq!(trial.next(Failure::Elsewhere), other(1));
+    assert_eq!(trial.next(Failure::Elsewhere), other_at(1));
     trial.attempt.begin();
     trial.send(&balance).await;
     let again = trial.next(Failure::Retryable).unwrap();
@@ -448,7 +507,7 @@ async fn a_target_with_a_number_of_its_own_is_asked_no_more_often() {
         rig.target("two", 500).attempts(2),
     ]);
     let trial = Trial::start(&balance).await;
-    assert_eq!(trial.next(Failure::Retryable), other(1));
+    assert_eq!(trial.next(Failure::Retryable), other_at(1));
     for _ in 0..2 {
         trial.attempt.begin();
         trial.send(&balance).await;
@@ -497,7 +556,7 @@ async fn a_refused_credential_is_followed_by_another_and_then_by_another_target(
         keys.refused(at, Some("m"), Refused::Rejected, SystemClock.now());
         assert_eq!(
             trial.next(limited),
-            other(0),
+            other_at(0),
             "the same target, another credential"
         );
         trial.attempt.begin();
@@ -510,5 +569,5 @@ async fn a_refused_credential_is_followed_by_another_and_then_by_another_target(
     }
     trial.attempt.use_key(2);
     keys.refused(2, Some("m"), Refused::Rejected, SystemClock.now());
-    assert_eq!(trial.next(limited), other(1));
+    assert_eq!(trial.next(limited), other_at(1));
 }

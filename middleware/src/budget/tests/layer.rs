@@ -17,7 +17,8 @@ use super::{Book, ask, chat, held, money, policy, post, reserved, spent, why};
 use crate::{
     body::Held,
     budget::{
-        Budget, BudgetLayer, Ledger, Period, Policy, Rate, Reserve, Terms, Unpriced, Usd, Waste,
+        Budget, BudgetLayer, Ledger, Offer, Period, Policy, Rate, Reserve, Terms, Unpriced, Usd,
+        Waste,
     },
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
@@ -101,8 +102,16 @@ async fn the_dearest_target_is_reserved() {
             Some(Reason::InsufficientQuota),
         ),
         (vec![Some(Price::default())], None),
-        (vec![Some(dear), None], Some(Reason::ModelUnpriced)),
+        // What has no price is left out, and refused only where nothing else is there.
+        (vec![Some(dear), None], Some(Reason::InsufficientQuota)),
+        (vec![None, Some(Price::default())], None),
+        (vec![None, None], Some(Reason::ModelUnpriced)),
+        (vec![], Some(Reason::ModelUnpriced)),
     ] {
+        let offers: Vec<_> = offers
+            .into_iter()
+            .map(|price| Offer { model: None, price })
+            .collect();
         let policy = Policy {
             offers: Some(Arc::new(move |_| offers.clone())),
             ..policy(money(3.0))
@@ -191,9 +200,9 @@ async fn tokens_wait_as_long_as_is_told() {
     let error = refused.err().unwrap();
     let rejection = Rejection::find(&*error).unwrap();
     assert_eq!(rejection.reason(), Reason::RateLimit);
-    // 29 bytes are 10 tokens and a quarter more; 33 are asked for, and 10 are there.
+    // 29 bytes are 7 tokens and a quarter more; 29 are asked for, and 10 are there.
     let wait = rejection.wait().unwrap();
-    assert_eq!(wait, Duration::from_secs(23));
+    assert_eq!(wait, Duration::from_secs(19));
     tokio::time::advance(wait).await;
     let req = post("/v1/chat/completions", r#"{"model":"m","max_tokens":20}"#);
     let record = req.extensions().get::<Record>().unwrap().clone();

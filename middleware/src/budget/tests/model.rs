@@ -189,6 +189,35 @@ proptest! {
     }
 }
 
+proptest! {
+    /// B01, B04: no more is spent than agreed, but for what requests used beyond what was reserved for them.
+    #[test]
+    fn a_budget_is_over_by_the_sum_of_the_excesses_at_most(
+        steps in prop::collection::vec((1..40_u64, any::<bool>(), any::<usize>(), 0..60_u64), 0..80)
+    ) {
+        let ledger = Ledger::new(0);
+        let amount = 100;
+        let money = Some(Budget { amount: Usd::from_units(amount), per: Period::Ever });
+        let agreed = Agreed { own: Terms { money, ..Terms::default() }, global: None };
+        let owner = Owner { name: "a".into(), else_of: None };
+        let (mut open, mut excess) = (Vec::new(), 0);
+        for (cost, settles, at, used) in steps {
+            if settles && !open.is_empty() {
+                let at = at % open.len();
+                let (reserved, cost): (super::super::ledger::Open, u64) = open.remove(at);
+                reserved.settle(&agreed, 0, Usd::from_units(used));
+                excess += used.saturating_sub(cost);
+            } else {
+                let worst = Worst { tokens: 1, cost: Usd::from_units(cost) };
+                let got = ledger.reserve(&owner, &agreed, &worst, 0, Dates::default());
+                open.extend(got.ok().map(|got| (got, cost)));
+            }
+            let spent = ledger.read("a", |account| account.sums().spent(Period::Ever).units());
+            prop_assert!(spent.unwrap_or_default() <= amount + excess);
+        }
+    }
+}
+
 /// B01: threads that reserve, settle and let go at once never have more reserved than there is.
 #[test]
 fn sixteen_threads_reserve_no_more_than_there_is() {

@@ -15,7 +15,11 @@ const ERROR: &str = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"ser
 const DONE: &str = "data: [DONE]\n\n";
 
 fn streaming() -> Sent {
-    let mut req = post(r#"{"model":"m","stream":true}"#);
+    asking(r#"{"model":"m","stream":true}"#)
+}
+
+fn asking(body: &'static str) -> Sent {
+    let mut req = post(body);
     let surface: Surface = dialect::surface_of(&req).unwrap();
     let text = req.body().text().into_owned();
     let root = json::Value::parse(&text).unwrap();
@@ -86,6 +90,53 @@ async fn s24_an_error_behind_output_is_passed_on() {
 async fn after_the_last_attempt_the_failed_stream_itself_is_the_answer() {
     let (body, calls) = told(Commit::FirstEvent, vec![stream(&[ROLE, ERROR])]).await;
     assert_eq!((body, calls), ([ROLE, ERROR].concat().into_bytes(), 3));
+}
+
+fn document(kind: &'static str, text: &'static str) -> Act {
+    match kind {
+        "sse" => Act::Status(200, &[("content-type", "text/event-stream")], text),
+        _ => Act::Status(200, &[("content-type", "application/json")], text),
+    }
+}
+
+/// An error document that is labelled 200 is no answer, whatever was asked for and however it is labelled.
+#[tokio::test(start_paused = true)]
+async fn an_error_document_inside_a_200_is_a_failed_attempt() {
+    const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"content":"hi"}}]}"#;
+    const REFUSED: &str = r#"{"error":{"message":"overloaded","code":503}}"#;
+    let tried = async |body, commit, first: Act, second: Act| {
+        let stage = Stage::of([first, second]);
+        let service = layer(policy(commit)).layer(stage.clone());
+        let answer = service.oneshot(asking(body)).await.unwrap();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        (String::from_utf8(text.to_vec()).unwrap(), stage.calls())
+    };
+    for (body, kind) in [
+        (r#"{"model":"m","stream":true}"#, "json"),
+        (r#"{"model":"m","stream":true}"#, "sse"),
+        (r#"{"model":"m"}"#, "json"),
+    ] {
+        let good = || document("json", ANSWER);
+        for bad in [REFUSED, r#"{"error":"model is loading"}"#, ""] {
+            let got = tried(body, Commit::FirstEvent, document(kind, bad), good()).await;
+            assert_eq!(got, (ANSWER.to_owned(), 2), "{body} {kind} {bad}");
+            let got = tried(body, Commit::Head, document(kind, bad), good()).await;
+            assert_eq!(got, (bad.to_owned(), 1), "{body} {kind} {bad}");
+        }
+        // What is an answer is passed on as it came, and so is what is no JSON.
+        for fine in [ANSWER, "{\"id\":", "<html>"] {
+            let got = tried(body, Commit::FirstEvent, document("json", fine), good()).await;
+            assert_eq!(got, (fine.to_owned(), 1), "{body} {kind} {fine}");
+        }
+    }
+    // Longer than any error is: passed on when so much of it is there.
+    let long = format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(70 << 10));
+    let long: &'static str = Box::leak(long.into_boxed_str());
+    for body in [r#"{"model":"m","stream":true}"#, r#"{"model":"m"}"#] {
+        let first = document("json", long);
+        let got = tried(body, Commit::FirstEvent, first, document("json", ANSWER)).await;
+        assert_eq!((got.0.len(), got.1), (long.len(), 1), "{body}");
+    }
 }
 
 /// What cannot be read is not held: a document, an error, a stream of a kind that nobody describes.

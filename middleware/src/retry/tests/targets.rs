@@ -85,23 +85,50 @@ async fn saturation_and_an_open_circuit_go_on_at_once_and_never_come_back() {
     assert_eq!((status, first, second), (Some(500), 1, 2));
 }
 
-/// What a provider said is better than that nobody else could be asked.
+/// What a provider said is better than that nobody else could be asked, or has answered; where it said to wait, so is that.
 #[tokio::test(start_paused = true)]
 async fn the_last_real_answer_is_the_one_that_is_passed_on() {
-    let first = Act::Status(500, &[], "the first one's words");
-    let stages = [
-        Stage::of([first]),
-        Stage::of([Act::Fail(Reason::Overloaded)]),
-    ];
+    let first = Act::Status(429, &[("retry-after", "50")], "the first one's words");
+    let on = On {
+        closed: true,
+        first_byte_timeout: true,
+        ..On::default()
+    };
+    for (reason, calls) in [
+        (Reason::Overloaded, 1),
+        (Reason::NoTarget, 1),
+        (Reason::Tls, 1),
+        (Reason::Connect, 2),
+        (Reason::Closed, 2),
+        (Reason::UpstreamTimeout, 2),
+    ] {
+        let stages = [Stage::of([first.clone()]), Stage::of([Act::Fail(reason)])];
+        let policy = Policy {
+            on: on.clone(),
+            ..Policy::default()
+        };
+        let answer = two(policy, &stages[0], &stages[1])
+            .oneshot(post("hello"))
+            .await
+            .unwrap();
+        assert_eq!(
+            (stages[0].calls(), stages[1].calls()),
+            (1, calls),
+            "{reason}"
+        );
+        assert_eq!(answer.status(), 429, "{reason}");
+        assert_eq!(answer.headers()["retry-after"], "50", "{reason}");
+        assert_eq!(
+            answer.into_body().collect().await.unwrap().to_bytes(),
+            "the first one's words"
+        );
+    }
+    // What may have been served is told as it is.
+    let stages = [Stage::of([first]), Stage::of([Act::Fail(Reason::Closed)])];
     let answer = two(Policy::default(), &stages[0], &stages[1])
         .oneshot(post("hello"))
-        .await
-        .unwrap();
-    assert_eq!(answer.status(), 500);
-    assert_eq!(
-        answer.into_body().collect().await.unwrap().to_bytes(),
-        "the first one's words"
-    );
+        .await;
+    assert_eq!(reason(answer), Reason::Closed);
 }
 
 /// U01: a certificate that is no good is never tried again at its target; others are.

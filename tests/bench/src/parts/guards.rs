@@ -13,9 +13,11 @@ use http::{HeaderValue, Request};
 use http_body_util::Full;
 use tollgate_middleware::{
     auth::{AuthLayer, Digest, Grant, Keys},
+    body::Held,
+    budget::{self, BudgetLayer, Ledger, Period, Policy, Rate, Usd},
     concurrency::{ConcurrencyLayer, Limits, Permits},
     cors::CorsLayer,
-    facts::{Caller, ClientAddress, Terms},
+    facts::{Caller, ClientAddress, Route, Terms},
     models::{Listed, ModelsLayer},
     origin::OriginPattern,
     peek::PeekLayer,
@@ -25,7 +27,7 @@ use tollgate_middleware::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Inside, added, head};
+use super::{Inside, OneEvent, added, head};
 
 /// Callers of the gateway that is measured.
 const CALLERS: usize = 1000;
@@ -46,6 +48,8 @@ pub(super) fn each(mut tell: impl FnMut(&str, f64)) {
     tell("token_cap, a number clamped", token_cap(10));
     tell("token_cap, a number that fits", token_cap(1_000_000));
     tell("token_cap without a cap", token_cap(0));
+    tell("budget, tokens and money in memory", budget(true));
+    tell("budget without one", budget(false));
     tell("models, another question", models());
     tell("cors without pages", cost(CorsLayer::default()));
     tell("cors, no page asks", cors());
@@ -153,6 +157,46 @@ fn cors() -> f64 {
     cost(CorsLayer::new([page]))
 }
 
+/// What is reserved for a request and settled when its answer is dropped, or nothing.
+fn budget(limited: bool) -> f64 {
+    let money = |usd| budget::Budget {
+        amount: Usd::new(usd),
+        per: Period::Month,
+    };
+    let terms = budget::Terms {
+        tokens: Rate::new(u32::MAX, Duration::from_secs(1)),
+        money: Some(money(1e8)),
+        ..budget::Terms::default()
+    };
+    let policy = Policy {
+        callers: [("team-500".into(), terms)].into(),
+        global: Some(money(1e8)),
+        ..Policy::off()
+    };
+    let policy = if limited { policy } else { Policy::off() };
+    let layer = BudgetLayer::new(policy, Ledger::new(0));
+    let (made, caller) = (head(), Caller::new("team-500", Terms::default()));
+    let routed = Route {
+        name: None,
+        model: Some("gpt-4o-mini".into()),
+        pin: None,
+    };
+    let make = || {
+        let mut request = request(&made, None, Some(&caller)).map(Held::unread);
+        request.extensions_mut().insert(routed.clone());
+        request
+    };
+    let (mut bare, mut guarded) = (OneEvent::new(), layer.layer(OneEvent::new()));
+    added(
+        || drop(black_box(at_once(bare.call(make())))),
+        || {
+            let answer = at_once(guarded.call(make()));
+            assert!(answer.is_ok(), "the request is let in");
+            drop(black_box(answer));
+        },
+    )
+}
+
 /// What a cap adds to reading the body, which somebody has to do anyway; 0 is no cap.
 fn token_cap(most: u64) -> f64 {
     let caps = match most {
@@ -192,6 +236,6 @@ mod tests {
             assert!(cost.is_finite(), "{part}");
             parts.push(part.to_owned());
         });
-        assert_eq!(parts.len(), 11);
+        assert_eq!(parts.len(), 13);
     }
 }

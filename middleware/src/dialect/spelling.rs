@@ -1,16 +1,19 @@
-//! How an output limit is spelled.
+//! How an output limit is spelled, and the edit that sets an absent one.
 
-use crate::dialect::{Dialect, Operation, Surface};
+use std::ops::Range;
+
+use super::{Dialect, Operation, Surface};
+use crate::json::{Kind, Value};
 
 /// Where an absent limit goes: a member, or one of an object that may be absent itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The outer member.
-    pub(super) outer: &'static str,
+    pub(crate) outer: &'static str,
     /// Another spelling of the outer member.
-    pub(super) also: Option<&'static str>,
+    pub(crate) also: Option<&'static str>,
     /// The member inside.
-    pub(super) inner: Option<&'static str>,
+    pub(crate) inner: Option<&'static str>,
 }
 
 impl Place {
@@ -22,8 +25,8 @@ impl Place {
         }
     }
 
-    pub(super) const MAX_TOKENS: Self = Self::member("max_tokens");
-    pub(super) const MAX_COMPLETION_TOKENS: Self = Self::member("max_completion_tokens");
+    pub(crate) const MAX_TOKENS: Self = Self::member("max_tokens");
+    pub(crate) const MAX_COMPLETION_TOKENS: Self = Self::member("max_completion_tokens");
     const MAX_OUTPUT_TOKENS: Self = Self::member("max_output_tokens");
     const GEMINI: Self = Self {
         outer: "generationConfig",
@@ -40,11 +43,62 @@ impl Place {
         also: None,
         inner: Some("maxTokens"),
     };
+
+    /// In OpenAI's chat, where a model that thinks takes another member.
+    pub(crate) fn in_chat(model: Option<&str>) -> Self {
+        if model.is_some_and(is_reasoning) {
+            Self::MAX_COMPLETION_TOKENS
+        } else {
+            Self::MAX_TOKENS
+        }
+    }
+
+    /// The edit that sets an absent limit. What is there as `null` is replaced, so that no member comes twice.
+    pub(crate) fn insertion(self, root: Value<'_>, limit: u64) -> (Range<usize>, String) {
+        let Some(inner) = self.inner else {
+            return member(root, self.outer, &limit.to_string());
+        };
+        let spelled = [Some(self.outer), self.also].into_iter().flatten();
+        let there: Vec<_> = spelled.filter_map(|name| root.get(name)).collect();
+        let object = there.iter().find(|it| it.kind() == Kind::Object);
+        match object.or_else(|| there.first()).copied() {
+            Some(object) if object.kind() == Kind::Object => {
+                member(object, inner, &limit.to_string())
+            }
+            // Null, or what the provider refuses.
+            Some(other) => (other.span(), format!("{{\"{inner}\":{limit}}}")),
+            None => member(root, self.outer, &format!("{{\"{inner}\":{limit}}}")),
+        }
+    }
+}
+
+/// Sets a member of an object.
+fn member(object: Value<'_>, name: &str, value: &str) -> (Range<usize>, String) {
+    if let Some(null) = object.get(name) {
+        return (null.span(), value.to_owned());
+    }
+    let at = object.span().end - 1;
+    let comma = if object.members().next().is_none() {
+        ""
+    } else {
+        ","
+    };
+    (at..at, format!("{comma}\"{name}\":{value}"))
+}
+
+/// The tokens that a model may think, if the body says: its output limit is to be above them.
+pub(crate) fn thoughts(root: Value<'_>) -> Option<u64> {
+    root.get("thinking")?.get("budget_tokens")?.as_u64()
+}
+
+/// Whether a limit means without end: Ollama's `-1`, and `-2` for what fits into the context.
+pub(crate) fn is_endless(name: &str, raw: &[u8]) -> bool {
+    name == "options.num_predict" && matches!(raw, b"-1" | b"-2")
 }
 
 /// How a surface spells its output limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(crate) enum Spelling {
     /// It generates no text, or no limit is known that would count.
     None,
     /// In words that nobody here knows.
@@ -56,10 +110,10 @@ pub(super) enum Spelling {
 }
 
 /// What binds at OpenAI's chat.
-pub(super) const CHAT: &[&str] = &["max_tokens", "max_completion_tokens"];
+pub(crate) const CHAT: &[&str] = &["max_tokens", "max_completion_tokens"];
 
 impl Spelling {
-    pub(super) fn of(surface: &Surface, model: Option<&str>) -> Self {
+    pub(crate) fn of(surface: &Surface, model: Option<&str>) -> Self {
         use Operation as O;
         match (surface.operation, surface.dialect) {
             (O::Chat | O::Generate, Dialect::Ollama) => {
@@ -83,7 +137,7 @@ fn is_anthropic(model: &str) -> bool {
 }
 
 /// Whether a model takes `max_completion_tokens` only: `o1` and its kin, `gpt-5` and later.
-pub(super) fn is_reasoning(model: &str) -> bool {
+fn is_reasoning(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     if let Some(rest) = name.strip_prefix('o') {
         return rest.starts_with(|it: char| it.is_ascii_digit());
@@ -101,7 +155,7 @@ pub(super) fn is_reasoning(model: &str) -> bool {
 
 /// Whether a member differs in its case only from one that holds a limit. Readers that do not mind the case (Go's, which
 /// also take `ſ` for `s` and `K` for `k`) would take it for that one.
-pub(super) fn is_case_of_another(name: &str) -> bool {
+pub(crate) fn is_case_of_another(name: &str) -> bool {
     const NAMES: &[&str] = &[
         "max_tokens",
         "max_completion_tokens",

@@ -1,27 +1,49 @@
-//! How many tokens a text is, without its tokenizer.
+//! How many tokens a text is, without its tokenizer: a guess, corrected by what providers report.
+//!
+//! Whoever reads the reports [learns](Estimator::learn), and whoever has to reckon beforehand [asks](Estimator::prompt): two layers
+//! that share one [`Estimator`] need to know nothing else of each other.
+//!
+//! ```
+//! use tollgate_middleware::estimate::{Estimator, Family, Side};
+//!
+//! let estimator = Estimator::default();
+//! assert_eq!(estimator.prompt(Some("llama-3.1-8b"), (4300, 0)), 1000);
+//! for _ in 0..100 {
+//!     estimator.learn(Family::of("llama-3.1-8b"), Side::Prompt, 4300, 2000);
+//! }
+//! assert!(estimator.prompt(Some("llama-3.1-8b"), (4300, 0)) > 1900);
+//! ```
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use super::answer::Found;
-use crate::dialect::ending::output::Length;
-
 /// Models that share a tokenizer, or nearly so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+#[non_exhaustive]
+pub enum Family {
+    /// OpenAI's.
     OpenAi,
+    /// Anthropic's.
     Claude,
+    /// Google's, Gemma among them.
     Gemini,
+    /// Meta's.
     Llama,
+    /// Mistral's.
     Mistral,
+    /// Alibaba's.
     Qwen,
+    /// DeepSeek's.
     DeepSeek,
+    /// xAI's.
     Grok,
+    /// Cohere's.
     Cohere,
     /// The open weights of OpenAI's.
     Harmony,
+    /// Any other.
     Other,
 }
 
@@ -29,7 +51,7 @@ pub(super) enum Family {
 ///
 /// Clones share what they learn. It is a fixed number of words, and each is a sum that forgets.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Estimator(Arc<Learnt>);
+pub struct Estimator(Arc<Learnt>);
 
 #[derive(Debug, Default)]
 struct Learnt {
@@ -50,8 +72,10 @@ struct Sum(AtomicU64);
 
 /// Which direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub enum Side {
+    /// What is asked, in bytes.
     Prompt,
+    /// What is generated, in units of text.
     Completion,
 }
 
@@ -61,7 +85,7 @@ impl Family {
     const COUNT: usize = 11;
 
     /// By the name of a model, whoever serves it.
-    pub(super) fn of(model: &str) -> Self {
+    pub fn of(model: &str) -> Self {
         /// Names are short; what is longer is nobody's.
         const LONGEST: usize = 128;
         let name = model.get(..model.len().min(LONGEST)).unwrap_or_default();
@@ -116,64 +140,13 @@ impl Family {
             (Side::Completion, _) => 1.0,
         }
     }
-
-    /// Tokens of an answer that are in none of its texts: marks that open it, that lead from thoughts to a text, that stand around
-    /// calls and citations. They are generated and billed, and only some of them are a family's secret.
-    pub(super) fn around(self, found: &Found) -> u64 {
-        if found.outputs == 0 {
-            return 0;
-        }
-        let (opening, a_turn) = match self {
-            // `<|channel|>analysis<|message|>`, then `<|end|><|start|>assistant<|channel|>final<|message|>`.
-            Self::Harmony => (3, 6),
-            // What it bills leaves these out, what it counts does not.
-            Self::Cohere => (8, 0),
-            _ => (0, 0),
-        };
-        // A call is a turn of its own.
-        let turns = found.turns.min(u64::from(found.tools.is_empty()));
-        opening
-            + turns * a_turn
-            + found.tools.len() as u64 * self.around_a_call()
-            + found.citations * A_CITATION
-    }
-
-    /// Tokens that several calls at once have beside those around each: one call of a tool that calls others, with the names of
-    /// its members. The units of arguments, which are a little too many, make up for them; the count of a tokenizer does not.
-    pub(super) fn between_calls(self, found: &Found) -> u64 {
-        match self {
-            Self::OpenAi if found.tools.len() > 1 => found.tools.len() as u64 * 8,
-            _ => 0,
-        }
-    }
-
-    /// How long a text is to this family: some keep up to three digits of a number together, others none.
-    pub(super) const fn units(self, of: Length) -> u64 {
-        match self {
-            Self::Gemini | Self::Mistral | Self::Qwen => of.units + of.digits,
-            _ => of.units,
-        }
-    }
-
-    /// Tokens around a tool call that are not in its name and arguments.
-    const fn around_a_call(self) -> u64 {
-        match self {
-            Self::OpenAi => 7,
-            Self::Gemini | Self::Llama | Self::Mistral => 10,
-            Self::Harmony => 14,
-            Self::Cohere => 17,
-            Self::Claude => 30,
-            Self::DeepSeek => 40,
-            Self::Qwen | Self::Grok | Self::Other => 20,
-        }
-    }
 }
 
 // ===== impl Estimator =====
 
 impl Estimator {
     /// The tokens of so many bytes or units; at least one for any.
-    pub(super) fn tokens(&self, family: Family, side: Side, amount: u64) -> u64 {
+    pub fn tokens(&self, family: Family, side: Side, amount: u64) -> u64 {
         if amount == 0 {
             return 0;
         }
@@ -183,15 +156,22 @@ impl Estimator {
         ((amount as f64 / ratio).round() as u64).max(1)
     }
 
+    /// The tokens of a prompt for a model: so many bytes of text, and so many images and files.
+    pub fn prompt(&self, model: Option<&str>, (bytes, media): (u64, u64)) -> u64 {
+        let family = model.map_or(Family::Other, Family::of);
+        let text = self.tokens(family, Side::Prompt, bytes);
+        text.saturating_add(media.saturating_mul(MEDIA))
+    }
+
     /// Whether the next answer is one to learn from: each of the first, then some. Nothing but that needs the size of what
     /// was asked, and of an answer whose usage is told.
-    pub(super) fn is_curious(&self) -> bool {
+    pub fn is_curious(&self) -> bool {
         let before = self.0.answers.fetch_add(1, Ordering::Relaxed);
         before < EAGER || before.is_multiple_of(ONE_OF)
     }
 
     /// Learns from a report: so many bytes or units were so many tokens. What no text can be is not learnt from.
-    pub(super) fn learn(&self, family: Family, side: Side, amount: u64, tokens: u64) {
+    pub fn learn(&self, family: Family, side: Side, amount: u64, tokens: u64) {
         let (least, most) = match side {
             Side::Prompt => (tokens, tokens.saturating_mul(12)),
             Side::Completion => (tokens / 3, tokens.saturating_mul(3)),
@@ -235,8 +215,8 @@ impl Sum {
     }
 }
 
-/// Tokens of a citation: the tag around what is cited.
-const A_CITATION: u64 = 22;
+/// Tokens of an image or a file, where they have to be guessed: what a picture of a megapixel costs with most providers.
+pub const MEDIA: u64 = 1000;
 
 /// How names of OpenAI's begin that have no `gpt` in front.
 const OPENAI: [&str; 8] = [
