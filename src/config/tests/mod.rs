@@ -239,6 +239,57 @@ fn what_is_probably_not_meant_is_a_warning() {
     }
 }
 
+/// Rules that can find nothing are told of, and no others.
+#[test]
+fn what_the_word_filter_would_never_find_is_a_warning() {
+    let filter = |keys: &str| format!("{BASE}layers: {{ word_filter: {{ {keys} }} }}\n");
+    for (keys, path, words) in [
+        ("action: mask", "layers.word_filter", "looks for nothing"),
+        ("words: []", "layers.word_filter", "looks for nothing"),
+        (
+            "words: [a], rules: [{ id: b, action: log }]",
+            "layers.word_filter.rules[0]",
+            "`b` looks for nothing",
+        ),
+        (
+            "words: [a], apply_to: []",
+            "layers.word_filter.apply_to",
+            "neither at requests nor",
+        ),
+        (
+            "words: [a], action: log, rules: [{ id: b, words: [a], action: mask }]",
+            "layers.word_filter",
+            "`default` finds nothing: `b`",
+        ),
+        (
+            "words: [a, b], rules: [{ id: c, words: [B], action: log }]",
+            "layers.word_filter.rules[0]",
+            "`default` finds all",
+        ),
+    ] {
+        let warnings = good(&filter(keys)).warnings;
+        let mut told = warnings.iter();
+        assert!(
+            told.any(|it| it.path == path && it.message.contains(words)),
+            "{keys}: {warnings}"
+        );
+    }
+    for keys in [
+        "words: [a], rules: [{ id: b, words: [a], action: log, whole_word: false }]",
+        "words: [a], apply_to: [request], rules: [{ id: b, words: [a], action: log }]",
+        "rules: [{ id: b, entities: [email], action: log }]",
+    ] {
+        let warnings = good(&filter(keys)).warnings;
+        assert!(
+            !warnings.iter().any(|it| it.path.contains("word_filter")),
+            "{keys}: {warnings}"
+        );
+    }
+    let nothing = filter("words: [\"\\u200b\"], normalize: nfkc");
+    let told = bad(&nothing);
+    assert!(told.to_string().contains("to be seen"), "{told}");
+}
+
 /// What is shown can be read again, and means the same: of all that stands in front of a target, too.
 #[test]
 fn what_is_set_for_a_target_wins_over_its_route_and_is_shown() {
