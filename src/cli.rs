@@ -242,7 +242,7 @@ pub fn completions(shell: Shell, output: &mut dyn Write) -> ExitCode {
 
 /// Runs `version`.
 pub fn version(output: &mut dyn Write) -> ExitCode {
-    match writeln!(output, "tollgate {}", env!("CARGO_PKG_VERSION")) {
+    match writeln!(output, "{}", crate::built()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

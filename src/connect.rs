@@ -11,7 +11,10 @@ use std::{
     mem::MaybeUninit,
     path::Path,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -43,17 +46,33 @@ use crate::{
 ///
 /// The state of TLS lies behind a pointer: a plain connection does not keep a kilobyte for it.
 #[derive(Debug)]
-pub enum Io {
+pub struct Io {
+    kind: Kind,
+    // As long as it is open.
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+enum Kind {
     /// TCP.
     Plain(TokioIo<TcpStream>),
     /// TLS over TCP.
     Tls(Box<MaybeHttpsStream<TokioIo<TcpStream>>>),
 }
 
+/// How many connections to providers are open. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Open(Arc<AtomicU64>);
+
+/// One of them.
+#[derive(Debug)]
+struct Counted(Open);
+
 /// Makes connections to one provider. Clones share their TLS sessions, and what they know of names.
 #[derive(Clone)]
 pub struct Connector {
     inner: HttpsConnector<Dial>,
+    open: Open,
 }
 
 impl Connector {
@@ -88,7 +107,35 @@ impl Connector {
         };
         Ok(Self {
             inner: builder.wrap_connector(Dial::new(Names::of_system())),
+            open: Open::default(),
         })
+    }
+
+    /// Counts its connections among these.
+    #[must_use]
+    pub fn counted_in(mut self, open: Open) -> Self {
+        self.open = open;
+        self
+    }
+}
+
+impl Open {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn one(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Open(count) = &self.0;
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -196,9 +243,9 @@ impl Io {
     /// Whether nothing waits to be read, by what the system knows.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp.inner(),
-            Self::Tls(tls) => match &**tls {
+        let tcp = match &self.kind {
+            Kind::Plain(tcp) => tcp.inner(),
+            Kind::Tls(tls) => match &**tls {
                 MaybeHttpsStream::Http(tcp) => tcp.inner(),
                 MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
             },
@@ -214,10 +261,10 @@ impl Read for Io {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             // A provider judges our certificate when the handshake is over for us.
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf).map_err(explained),
+            Kind::Tls(tls) => Pin::new(tls).poll_read(cx, buf).map_err(explained),
         }
     }
 }
@@ -228,30 +275,30 @@ impl Write for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Kind::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        match &mut self.get_mut().kind {
+            Kind::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Kind::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        match &mut self.get_mut().kind {
+            Kind::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Kind::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(tcp) => tcp.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
+        match &self.kind {
+            Kind::Plain(tcp) => tcp.is_write_vectored(),
+            Kind::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
@@ -260,9 +307,9 @@ impl Write for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => pieces::poll_write(tcp.inner_mut(), cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().kind {
+            Kind::Plain(tcp) => pieces::poll_write(tcp.inner_mut(), cx, bufs),
+            Kind::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 }
@@ -279,6 +326,7 @@ impl Service<Uri> for Connector {
     fn call(&mut self, origin: Uri) -> Connecting {
         Connecting {
             inner: self.inner.call(origin),
+            open: self.open.clone(),
         }
     }
 }
@@ -288,6 +336,7 @@ pin_project! {
     pub struct Connecting {
         #[pin]
         inner: <HttpsConnector<Dial> as Service<Uri>>::Future,
+        open: Open,
     }
 }
 
@@ -295,9 +344,13 @@ impl Future for Connecting {
     type Output = Result<Io, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let connected = self.project().inner.poll(cx).map_ok(|io| match io {
-            MaybeHttpsStream::Http(tcp) => Io::Plain(tcp),
-            tls => Io::Tls(Box::new(tls)),
+        let this = self.project();
+        let connected = this.inner.poll(cx).map_ok(|io| Io {
+            kind: match io {
+                MaybeHttpsStream::Http(tcp) => Kind::Plain(tcp),
+                tls => Kind::Tls(Box::new(tls)),
+            },
+            _counted: this.open.one(),
         });
         connected.map_err(|error| {
             if is_tls(&*error) {
@@ -357,9 +410,12 @@ mod tests {
             .await
             .unwrap();
         let io = connector.call(origin.parse().unwrap()).await.unwrap();
-        let Io::Plain(stream) = io else {
+        let Kind::Plain(stream) = &io.kind else {
             panic!("a plain address gave a connection with TLS")
         };
         assert!(stream.inner().nodelay().unwrap());
+        assert_eq!(connector.open.count(), 1);
+        drop(io);
+        assert_eq!(connector.open.count(), 0);
     }
 }

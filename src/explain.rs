@@ -2,6 +2,7 @@
 
 mod budget;
 mod caller;
+mod words;
 
 use std::fmt::Write as _;
 
@@ -278,6 +279,7 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     if way.caps != Caps::off() {
         say(out, "", format_args!("{}", show::caps(&way.caps)));
     }
+    words::told(&way.filter, req, surface, intent.is_some(), out)?;
     let routed = Route {
         name: chosen.name.clone(),
         model: chosen.model.clone(),
@@ -510,6 +512,66 @@ layers: { rate_limit: { per_ip: 9/s, global: 8/s, per_model: { \"x*\": 5/s, y: 6
         let (text, served) = called(&asks("x1").by("ops"));
         assert!(served && text.contains("ops, the first"), "{text}");
         assert!(text.contains("the caller's own credential"), "{text}");
+    }
+
+    /// The word filter says what it would find, where, and what would come of it.
+    #[test]
+    fn what_the_word_filter_finds_is_told_with_its_place() {
+        let file = "
+providers: { m: { dialect: mock, credentials: [] } }
+routes:
+  - { name: free, match: { model: free }, targets: [m], layers: { word_filter: off } }
+  - { name: rest, match: {}, targets: [m] }
+layers: { word_filter: { words: [forbidden], apply_to: [request], rules: [{ id: mail, entities: [email], action: mask }] } }
+";
+        let inputs = Inputs {
+            env: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            listen: None,
+            admin: None,
+        };
+        let loaded = load(file, "test.yaml", &inputs).unwrap();
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        let told = |model: &str, text: &str| {
+            let body = format!(
+                r#"{{"model":"{model}","messages":[{{"role":"system","content":"ok"}},{{"role":"user","content":[{{"type":"text","text":"{text}"}}]}}]}}"#
+            );
+            let question = Question::of_file(body.as_bytes(), "/v1/chat/completions").unwrap();
+            explain(&loaded.config, &question)
+        };
+        let (text, served) = told("m", "a@b.example and c@d.example");
+        assert!(served, "{text}");
+        for part in [
+            "word_filter: of requests default (reject), mail (mask); of answers mail (mask)",
+            "mail (mask) finds something in messages[1].content[0].text, 2 times",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        let (text, served) = told("m", "so Forbidden");
+        assert!(
+            !served && text.contains("by word_filter, content_blocked"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "default (reject) finds something in messages[1].content[0].text, 1 time\n"
+            ),
+            "{text}"
+        );
+        let (text, served) = told("m", "clean");
+        assert!(
+            served && text.contains("nothing is found in 2 texts"),
+            "{text}"
+        );
+        let (text, served) = told("free", "forbidden");
+        assert!(served && !text.contains("word_filter:"), "{text}");
+        let coded =
+            b"POST /v1/chat/completions HTTP/1.1\nhost: x\ncontent-encoding: gzip\n\n\x1f\x8b";
+        let (text, served) = explain(&loaded.config, &Question::of_text(coded).unwrap());
+        assert!(
+            !served && text.contains("by word_filter, unsupported"),
+            "{text}"
+        );
     }
 
     #[test]

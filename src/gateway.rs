@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use aws_lc_rs::digest;
 use tollgate_middleware::{
     attempt::TARGETS,
     body::Room,
@@ -35,8 +36,8 @@ use crate::{
         line,
         log::{LogWriter, Sink},
         metrics::{LedgerFigures, Metrics, Others},
-        series::Place,
-        sink::{OUTCOMES, Told},
+        series::{Place, View},
+        sink::Told,
         webhook::{self, Hook, Poster},
     },
 };
@@ -116,13 +117,7 @@ impl Gateway {
         let webhook = config.telemetry.webhook.as_ref();
         let poster = webhook.map(Poster::start).transpose();
         let poster = poster.map_err(StartError::Webhook)?;
-        let routes = routes(config);
-        let metrics = Metrics::new(
-            workers,
-            &routes,
-            config.telemetry.metrics.label_values,
-            &OUTCOMES,
-        );
+        let metrics = Metrics::new(workers);
         let tell = || {
             poster.as_ref().map(|poster| {
                 let hook = poster.hook().clone();
@@ -147,8 +142,8 @@ impl Gateway {
             config: config.clone(),
             connectors,
             log: log.clone(),
+            view: view(&metrics, config),
             metrics: metrics.clone(),
-            routes,
             rooms: Room::divided(held_bodies(config), workers),
             hook: poster.as_ref().map(|poster| poster.hook().clone()),
             counts: counts.clone(),
@@ -263,7 +258,7 @@ struct First {
     connectors: Connectors,
     log: Arc<LogWriter>,
     metrics: Metrics,
-    routes: Arc<[String]>,
+    view: View,
     rooms: Vec<Room>,
     hook: Option<Hook>,
     counts: Counts,
@@ -339,13 +334,10 @@ const GENERATION: u64 = 1;
 
 impl First {
     fn told(&self, worker: usize) -> Told {
-        let (lines, counters) = (self.log.lines(worker), self.metrics.counters(worker));
-        let (prices, view) = (
-            prices(&self.config),
-            self.metrics.view(places(&self.config)),
-        );
-        Told::new(lines, counters, self.routes.clone(), GENERATION)
-            .of(prices, view)
+        let lines = self.log.lines(worker);
+        let counters = self.metrics.counters(worker, &self.view);
+        Told::new(lines, counters, GENERATION)
+            .at(prices(&self.config))
             .telling(self.hook.clone())
     }
 }
@@ -401,7 +393,7 @@ fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
         metrics: Box::new(move || scrape(&figures, &tally)),
         config: Box::new(move || {
             let config = shown.config().clone();
-            config::redacted(&config)
+            format!("# {}\n{}", crate::built(), config::redacted(&config))
         }),
         reload: Box::new(move || reloads.asked()),
         drain: Box::new(move || control.begin()),
@@ -409,31 +401,43 @@ fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
 }
 
 fn scrape(live: &Live, tally: &Tally) -> String {
+    let config = live.config().clone();
     live.metrics.scrape(Others {
         log_lines_dropped: live.log.dropped(),
         webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
+        connections_accepted: tally.accepted(),
+        connections_open: tally.open(),
+        tasks: tally.tasks() as u64,
+        accept_failures: tally.failed(),
+        upstream_connections: live.counts.upstream().count(),
+        generation: live.renewer.generation(),
+        config_hash: hash(&config),
+        reload_failed: live.failures.count(),
+        last_reload_failed: live.failures.last(),
+        reloaded: Some(live.failures.changed()),
+        left: live.counts.left(&config),
         ledger: live.counts.spool().map(|spool| LedgerFigures {
             degraded: spool.is_failing(),
             dropped: spool.dropped(),
             queue: spool.queued() as u64,
         }),
-        connections_accepted: tally.accepted(),
-        connections_open: tally.open(),
-        tasks: tally.tasks() as u64,
-        accept_failures: tally.failed(),
-        generation: live.renewer.generation(),
-        reload_failed: live.failures.count(),
-        last_reload_failed: live.failures.last(),
         permits_held: live.counts.permits().held() as u64,
         permits_awaited: live.counts.permits().queued() as u64,
         circuits: {
-            let config = live.config().clone();
             let board = live.counts.targets().board();
             Circuits::of(board, places(&config), SystemClock.now())
         },
         store: live.counts.store(),
         accounts: live.counts.accounts().map(Accounts::of),
     })
+}
+
+/// What tells a configuration from others: the beginning of the SHA-256 of what `/config` shows.
+fn hash(config: &Config) -> String {
+    let text = config::redacted(config);
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let begin = digest.as_ref().iter().take(8);
+    begin.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A circuit has changed: for whoever watches standard error, and for the webhook.
@@ -451,10 +455,16 @@ fn told(change: &Change, hook: Option<&Hook>) {
     }
 }
 
-/// The names of the routes, as the metrics know them.
-pub(crate) fn routes(config: &Config) -> Arc<[String]> {
+/// The series of a configuration.
+pub(crate) fn view(metrics: &Metrics, config: &Config) -> View {
     let names = config.routes.iter().map(|route| route.name.clone());
-    names.collect()
+    let (names, most): (Vec<_>, _) = (names.collect(), config.telemetry.metrics.label_values);
+    let view = metrics.view(&names, most, places(config));
+    if !config.telemetry.metrics.label_callers {
+        return view;
+    }
+    let callers = config.callers.iter().map(|caller| &*caller.name);
+    metrics.with_callers(&view, callers, most)
 }
 
 /// The token of the admin listener.

@@ -11,7 +11,8 @@ use tollgate_middleware::{
         AuthLayer, Digest, Grant, Keys,
         jwt::{Issuer, KeysOrTokens},
     },
-    budget::{self, BudgetLayer, Journal, Ledger, Policy},
+    budget::{self, BudgetLayer, Dates, Journal, Ledger, Policy},
+    clock::{Clock, SystemClock},
     concurrency::{Limits, Permits},
     estimate::Estimator,
     facts::{Caller, Terms},
@@ -25,12 +26,13 @@ use tollgate_middleware::{
 use crate::{
     accounts::Keeper,
     config::{self, CallerKey, Config, Jwt},
+    connect::Open,
     jwks::{KeySets, StartError},
     routing::{self, Way},
     shared::{Link, Shared},
     spool::{self, Spool},
     targets::Targets,
-    telemetry::store::Figures,
+    telemetry::{limited::Left, store::Figures},
 };
 
 /// So many addresses, and so many end users, have a cell of their own.
@@ -63,6 +65,7 @@ struct Inner {
     accounts: Option<budget::Shared>,
     // Taught by the meters, asked by the budgets.
     estimator: Estimator,
+    upstream: Open,
 }
 
 impl fmt::Debug for Counts {
@@ -117,6 +120,7 @@ impl Counts {
             shared,
             accounts,
             estimator: Estimator::default(),
+            upstream: Open::default(),
         };
         Self {
             all: Arc::new(all),
@@ -270,6 +274,38 @@ impl Counts {
     /// What is known of how long tokens are.
     pub(crate) fn estimator(&self) -> &Estimator {
         &self.all.estimator
+    }
+
+    /// The connections to providers.
+    pub(crate) fn upstream(&self) -> &Open {
+        &self.all.upstream
+    }
+
+    /// What is left of the limits that all share, as this configuration has them.
+    pub(crate) fn left(&self, config: &Config) -> Vec<Left> {
+        let left = |kind: &str, held: usize, most: usize| Left {
+            limit: "concurrency",
+            kind: kind.to_owned(),
+            ratio: most.saturating_sub(held) as f64 / most.max(1) as f64,
+        };
+        let money = config.layers.budget.global.map(|budget| {
+            let mut sums = self.all.ledger.read_global(|account| *account.sums());
+            // Nobody may have asked since the window began.
+            sums.open(Dates::at(SystemClock.wall()));
+            Left {
+                limit: "budget",
+                kind: "global".to_owned(),
+                ratio: (sums.left(budget).usd() / budget.amount.usd()).clamp(0.0, 1.0),
+            }
+        });
+        let most = limits(config).most;
+        let all = (most != usize::MAX).then(|| left("global", self.all.permits.held(), most));
+        let providers = config.providers.iter();
+        let shares = providers.filter_map(|provider| {
+            let (held, most) = self.all.targets.held(provider)?;
+            Some(left(&provider.name, held, most))
+        });
+        all.into_iter().chain(shares).chain(money).collect()
     }
 
     pub(crate) fn permits(&self) -> Permits {

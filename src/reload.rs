@@ -15,9 +15,11 @@ use std::{
         mpsc,
     },
     thread,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::oneshot;
+use tollgate_middleware::clock::{Clock, SystemClock};
 
 use crate::{
     admin::Token,
@@ -81,11 +83,13 @@ pub(crate) struct Live {
     pub(crate) hook: Option<Hook>,
 }
 
-/// Reloads that changed nothing.
-#[derive(Debug, Default)]
+/// Reloads that changed nothing, and when one did.
+#[derive(Debug)]
 pub(crate) struct Failures {
     count: AtomicU64,
     last: AtomicBool,
+    /// Milliseconds since 1970.
+    changed: AtomicU64,
 }
 
 /// Starts the thread that reloads. It ends when nobody can ask any more.
@@ -185,17 +189,13 @@ impl Live {
             None => None,
         };
         self.counts.prepare(&config).map_err(ReloadError::Keys)?;
-        let routes: Arc<[String]> = gateway::routes(&config);
-        let metrics = self
-            .metrics
-            .with_routes(&routes, config.telemetry.metrics.label_values);
         let generation = self.renewer.generation() + 1;
         let prices = gateway::prices(&config);
-        let view = metrics.view(gateway::places(&config));
+        let view = gateway::view(&self.metrics, &config);
         let next = |worker| {
-            let (lines, counters) = (self.log.lines(worker), metrics.counters(worker));
-            let told = Told::new(lines, counters, routes.clone(), generation)
-                .of(prices.clone(), view.clone())
+            let lines = self.log.lines(worker);
+            let told = Told::new(lines, self.metrics.counters(worker, &view), generation)
+                .at(prices.clone())
                 .telling(self.hook.clone());
             match self.renewer.stack(worker) {
                 Some(before) => before.successor(&config, &connectors, told),
@@ -236,10 +236,28 @@ impl Live {
 
 // ===== impl Failures =====
 
+impl Default for Failures {
+    /// The first configuration is put into force now.
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            last: AtomicBool::new(false),
+            changed: AtomicU64::new(now()),
+        }
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemClock.wall().duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Failures {
     pub(crate) fn note<T, E>(&self, outcome: &Result<T, E>) {
         if outcome.is_err() {
             self.count.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.changed.store(now(), Ordering::Relaxed);
         }
         self.last.store(outcome.is_err(), Ordering::Relaxed);
     }
@@ -247,6 +265,11 @@ impl Failures {
     /// Reloads since the start that changed nothing.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// When the configuration in force was put there.
+    pub(crate) fn changed(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
     /// Whether the last one was one of them.

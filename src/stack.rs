@@ -322,7 +322,14 @@ impl<K: Sink> Stack<K> {
         let event = usize::try_from(config.server.limits.event).unwrap_or(usize::MAX);
         let providers = config.providers.iter().zip(&connectors.0);
         let leaves: Vec<_> = providers
-            .map(|(provider, connector)| leaf(provider, connector.as_ref(), clocks, heads, before))
+            .map(|(provider, connector)| {
+                let counted = |connector: &Connector| {
+                    let open = counts.upstream().clone();
+                    connector.clone().counted_in(open)
+                };
+                let connector = connector.as_ref().map(counted);
+                leaf(provider, connector, clocks, heads, before)
+            })
             .collect();
         let clients = config.providers.iter().zip(&leaves);
         let clients = clients.filter_map(|(provider, leaf)| match leaf {
@@ -363,7 +370,7 @@ impl<K: Sink> Stack<K> {
                 targets,
             )
         };
-        let table = routing::table(config);
+        let table = routing::table(config).counted_in(|place| sink.running(place));
         let ways = routing::ways(config, counts.wallet());
         let mut stacks: Vec<_> = ways.iter().map(stack).collect();
         // The implicit routes lead to one way.
@@ -462,7 +469,7 @@ impl Connectors {
 
 fn leaf(
     provider: &Provider,
-    connector: Option<&Connector>,
+    connector: Option<Connector>,
     limits: config::Timeout,
     heads: Heads,
     before: &[Kept],
@@ -492,7 +499,7 @@ fn leaf(
     origin.path_and_query = Some(PathAndQuery::from_static("/"));
     let origin = Uri::from_parts(origin).expect("a scheme, an authority and a path are a URI");
     let client = Client::new(
-        connector.clone(),
+        connector,
         origin,
         Pool {
             idle,
@@ -536,7 +543,8 @@ mod tests {
             size_of::<Body<Told>>()
         );
         assert!(size_of::<Whole>() <= 920, "{}", size_of::<Whole>());
-        assert!(size_of::<Io>() <= 40);
+        // A word of it is the count of those that are open.
+        assert!(size_of::<Io>() <= 48, "{}", size_of::<Io>());
         assert_eq!(size_of::<RequestStream>(), size_of::<usize>());
     }
 }

@@ -61,6 +61,13 @@ impl Targets {
         })
     }
 
+    /// How many requests a provider runs, and may run, where that is bounded.
+    pub(crate) fn held(&self, provider: &Provider) -> Option<(usize, usize)> {
+        let share = provider.concurrency.as_ref()?;
+        let permits = self.permits(&provider.name, share);
+        Some((permits.held(), limits(share).most))
+    }
+
     fn permits(&self, provider: &str, share: &Share) -> Permits {
         let shares = self.shares.lock();
         let mut shares = shares.unwrap_or_else(PoisonError::into_inner);

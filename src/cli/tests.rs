@@ -108,10 +108,14 @@ fn help_and_version_are_no_errors() {
     assert_eq!(parsed("--help").unwrap_err().kind(), ErrorKind::DisplayHelp);
     let version = parsed("--version").unwrap_err();
     assert_eq!(version.exit_code(), 0);
+    assert_eq!(version.to_string(), "tollgate 0.1.0\n");
     let mut output = Vec::new();
     super::version(&mut output);
-    assert_eq!(output, b"tollgate 0.1.0\n");
-    assert_eq!(version.to_string().as_bytes(), output);
+    // The command says what it was built with, too.
+    let output = String::from_utf8(output).unwrap();
+    assert_eq!(output, format!("{}\n", crate::built()));
+    assert!(output.starts_with("tollgate 0.1.0 ("), "{output}");
+    assert!(output.contains("tokenizer"), "{output}");
 }
 
 #[test]

@@ -399,7 +399,9 @@ pub(crate) fn is_word(node: Option<&Node>, word: &str) -> bool {
 fn metrics(root: &Node) -> Metrics {
     let metrics = root.member("telemetry").and_then(|t| t.member("metrics"));
     let default = Metrics::default();
+    let callers = metrics.and_then(|metrics| metrics.member("label_callers"));
     Metrics {
+        label_callers: is_word(callers, "true"),
         label_values: parsed(metrics, "label_values", number).unwrap_or(default.label_values),
     }
 }

@@ -1,8 +1,10 @@
 //! The word filter of all routes, and of each.
 
+mod idle;
+
 use std::collections::HashSet;
 
-use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Unfit};
+use tollgate_middleware::word_filter::{Action, ApplyTo, Filter, Normalize, Unfit};
 
 use super::decode::{Decoder, is_word, reason};
 use super::tree::Node;
@@ -20,6 +22,9 @@ pub(crate) fn decode(
         .and_then(|layers| layers.member("word_filter"));
     let usual = word_filter(decoder, node, "layers.word_filter");
     let usual = ready(decoder, node, "layers.word_filter", usual);
+    if let Some(node) = node {
+        idle::warn(decoder, node, "layers.word_filter", &usual, &usual.ready());
+    }
     let items = root.member("routes").map_or(&[][..], Node::items);
     for (i, (route, item)) in routes.iter_mut().zip(items).enumerate() {
         let node = item
@@ -32,6 +37,9 @@ pub(crate) fn decode(
         }
         let own = word_filter(decoder, node, &path);
         let all = ready(decoder, node, &path, own.over(&usual));
+        if let Some(node) = node {
+            idle::warn(decoder, node, &path, &own, &all.ready());
+        }
         route.word_filter = WordFilter {
             filter: all.filter,
             ..own
@@ -165,6 +173,11 @@ fn rule(decoder: &mut Decoder<'_, '_, '_>, node: &Node, path: &str) -> FilterRul
         max_match: max_match(decoder, node, path),
         case_sensitive: truth("case_sensitive"),
         whole_word: truth("whole_word"),
+        normalize: match text("normalize") {
+            Some("none") => Some(Normalize::None),
+            Some("nfkc") => Some(Normalize::Nfkc),
+            _ => None,
+        },
         apply_to: node.member("apply_to").map(|list| {
             let names = |side| list.one_or_many().iter().any(|it| is_word(Some(it), side));
             ApplyTo {

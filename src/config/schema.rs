@@ -393,7 +393,7 @@ const WORD_FILTER: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    later("normalize", Kind::Text),
+    key("normalize", Kind::Word(&["none", "nfkc"])),
     key("max_match", COUNT),
     key("rules", Kind::List(&Kind::Map(FILTER_RULE))),
 ];
@@ -413,7 +413,7 @@ const FILTER_RULE: &[Key] = &[
     key("action", Kind::Word(&["reject", "mask", "log"])),
     key("mask", Kind::Text),
     key("uninspected", Kind::Word(&["reject", "pass"])),
-    later("normalize", Kind::Text),
+    key("normalize", Kind::Word(&["none", "nfkc"])),
     key("max_match", COUNT),
 ];
 
@@ -566,7 +566,7 @@ const TELEMETRY: &[Key] = &[
     key(
         "metrics",
         Kind::Map(&[
-            later_but("label_callers", Kind::Bool, "false"),
+            key("label_callers", Kind::Bool),
             key("label_values", LABELS),
         ]),
     ),

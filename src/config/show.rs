@@ -10,8 +10,8 @@ use super::mask::{MASK, is_secret_key, looks_secret};
 use super::secret::{Secret, SecretSource};
 use super::types::{
     Admin, Clock, Config, Connections, Credential, End, Expose, ExtraMember, HeldBodies, Limits,
-    LogTo, Match, Meter, MeterOverride, Model, Models, Pattern, Provider, Route, Runtime, Server,
-    Shared, Speed, State, Timeout, TimeoutOverride, Webhook, Workers,
+    LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Pattern, Provider, Route, Runtime,
+    Server, Shared, Speed, State, Timeout, TimeoutOverride, Webhook, Workers,
 };
 
 mod callers;
@@ -106,11 +106,14 @@ pub fn redacted(config: &Config) -> String {
     };
     line(&mut out, 0, "telemetry:");
     line(&mut out, 1, &format!("log: {{ format: json, to: {to} }}"));
-    let labels = config.telemetry.metrics.label_values;
+    let Metrics {
+        label_callers,
+        label_values,
+    } = config.telemetry.metrics;
     line(
         &mut out,
         1,
-        &format!("metrics: {{ label_values: {labels} }}"),
+        &format!("metrics: {{ label_callers: {label_callers}, label_values: {label_values} }}"),
     );
     if let Some(webhook) = &config.telemetry.webhook {
         line(&mut out, 1, &webhook_of(webhook));

@@ -17,21 +17,31 @@ use super::{line, series::Place};
 /// The label of the models that no configuration and no price names: callers made them up.
 const OTHER: &str = "other";
 
-/// The state of each circuit at one moment, by provider and model.
+/// The state of each circuit at one moment, by provider and model; and which providers may be asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Circuits(BTreeMap<(String, String), i64>);
+pub struct Circuits {
+    states: BTreeMap<(String, String), i64>,
+    healthy: BTreeMap<String, bool>,
+}
 
 impl Circuits {
-    /// What stands on the board now. Models that `places` do not name are one, in the worst of their states.
+    /// What stands on the board now. Models that `places` do not name are one, in the worst of their states. A provider is healthy
+    /// if one of its models may be asked, or none was.
     pub fn of(board: &Board, places: impl Iterator<Item = Place>, now: Instant) -> Self {
-        let named = |place: Place| {
+        let mut named = HashSet::new();
+        let mut known = BTreeMap::new();
+        for place in places {
             let provider = place.provider;
-            let pair = move |model| (provider.clone(), model);
-            place.models.into_iter().map(pair)
-        };
-        let named: HashSet<(String, String)> = places.flat_map(named).collect();
+            let pair = |model| (provider.clone(), model);
+            named.extend(place.models.into_iter().map(pair));
+            known.insert(provider, None);
+        }
         let mut all = BTreeMap::new();
         for health in board.all() {
+            if let Some(healthy) = known.get_mut(&**health.provider()) {
+                let asked = health.admits(now) && health.pulse().parked(now).is_none();
+                *healthy = Some(healthy.unwrap_or(false) || asked);
+            }
             let model = health.model().map_or("", |model| &**model);
             let mut key = (health.provider().to_string(), model.to_owned());
             if !model.is_empty() && !named.contains(&key) {
@@ -41,18 +51,34 @@ impl Circuits {
             let shown = all.entry(key).or_insert(state);
             *shown = state.max(*shown);
         }
-        Self(all)
+        let healthy = known.into_iter();
+        Self {
+            states: all,
+            healthy: healthy
+                .map(|(provider, healthy)| (provider, healthy.unwrap_or(true)))
+                .collect(),
+        }
     }
 
-    /// As a family of gauges; nothing where there is none.
+    /// As families of gauges; nothing where there is none.
     pub(crate) fn encode(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if !self.healthy.is_empty() {
+            let help = "1 if one of a provider's models may be asked: its circuit is not open, nor has it said when to come again";
+            let name = "tollgate_endpoint_healthy";
+            let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (provider, healthy) in &self.healthy {
+                family
+                    .encode_family(&[("provider", provider.as_str())])?
+                    .encode_gauge(&i64::from(*healthy))?;
+            }
+        }
+        if self.states.is_empty() {
             return Ok(());
         }
         let help = "0: requests pass; 1: some try whether they can; 2: none is let in";
         let mut family =
             to.encode_descriptor("tollgate_circuit_state", help, None, MetricType::Gauge)?;
-        for ((provider, model), state) in &self.0 {
+        for ((provider, model), state) in &self.states {
             let labels = [("provider", provider.as_str()), ("model", model.as_str())];
             family.encode_family(&labels)?.encode_gauge(state)?;
         }
@@ -173,6 +199,31 @@ mod tests {
         let circuits = Circuits::of(&board, std::iter::once(place), now);
         let key = |model: &str| ("p".to_owned(), model.to_owned());
         let expected = [(key(""), 0), (key("known"), 2), (key(OTHER), 2)];
-        assert_eq!(circuits.0, BTreeMap::from(expected));
+        assert_eq!(circuits.states, BTreeMap::from(expected));
+        // One of its models may be asked.
+        assert_eq!(circuits.healthy, BTreeMap::from([("p".to_owned(), true)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_of_which_nothing_may_be_asked_is_not_healthy() {
+        let now = SystemClock.now();
+        let place = || Place {
+            label: None,
+            route: None,
+            provider: "p".into(),
+            models: Vec::new(),
+        };
+        let healthy = |board: &Board| {
+            let circuits = Circuits::of(board, std::iter::once(place()), now);
+            circuits.healthy["p"]
+        };
+        let board = Board::new(now);
+        assert!(healthy(&board), "nothing is known");
+        fail(&board, Some("m"), now);
+        assert!(!healthy(&board), "its only circuit is open");
+        let other = board.health("p", Some("n"));
+        assert!(healthy(&board));
+        other.pulse().park(now + Duration::from_secs(9), true);
+        assert!(!healthy(&board), "it has said when to come again");
     }
 }

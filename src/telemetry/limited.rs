@@ -12,13 +12,44 @@ use prometheus_client::{
 use tollgate_middleware::record::Refused;
 
 /// The layers that bound what comes, each with its reasons.
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 6] = [
+    // Money, and tokens.
+    ("budget", "insufficient_quota"),
+    ("budget", "rate_limit_exceeded"),
     ("concurrency", "overloaded"),
     // A caller's own cap.
     ("concurrency", "rate_limit_exceeded"),
     ("rate_limit", "rate_limit_exceeded"),
     ("token_cap", "token_cap"),
 ];
+
+/// What is left of a limit that all share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Left {
+    /// The layer.
+    pub limit: &'static str,
+    /// Which of its limits.
+    pub kind: String,
+    /// From 0, nothing, to 1, all.
+    pub ratio: f64,
+}
+
+impl Left {
+    /// As a family of gauges; nothing where there is none.
+    pub(crate) fn encode(all: &[Self], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let help = "What is left of a limit that all share, from 0 to 1";
+        let name = "tollgate_limit_remaining_ratio";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for left in all {
+            let labels = [("limit", left.limit), ("kind", left.kind.as_str())];
+            family.encode_family(&labels)?.encode_gauge(&left.ratio)?;
+        }
+        Ok(())
+    }
+}
 
 /// The counts, shared by all workers: only a refusal touches them.
 #[derive(Debug, Default)]

@@ -59,7 +59,7 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, generation: u64, usd: Op
     let waste = record.waste();
     record.with_metered(|metered| {
         let Some(metered) = metered else {
-            return unmetered(&mut line, record);
+            return unmetered(&mut line, record, waste);
         };
         cost(&mut line, metered, waste, usd);
     });
@@ -127,13 +127,14 @@ const UNMETERED: &str = concat!(
 );
 
 /// What is told where nobody metered: nothing, unless a provider was asked and its head never came.
-fn unmetered(line: &mut Line<'_>, record: &Record) {
-    let answered = record.at(Mark::UpstreamHead).is_some();
+fn unmetered(line: &mut Line<'_>, record: &Record, waste: Option<Waste>) {
+    let answered = record.at(Mark::UpstreamHead).is_some() && waste.is_none();
     if answered || record.with_attempts(<[_]>::is_empty) {
-        line.raw(UNMETERED);
-    } else {
-        line.raw(UNANSWERED);
+        return line.raw(UNMETERED);
     }
+    line.raw(r#","usage":null,"charged":{"prompt":0,"completion":0,"source":"none"}"#);
+    wasted(line, waste);
+    line.raw(r#","cost_usd":null,"finish_reasons":[],"tool_calls":[],"events":null"#);
 }
 
 /// What an answer cost.
@@ -155,6 +156,16 @@ fn cost(line: &mut Line<'_>, metered: &Metered, waste: Option<Waste>, usd: Optio
     line.number(r#","completion":"#, Some(charge.completion));
     line.word(r#","source":"#, Some(charge.source.as_str()));
     line.raw("}");
+    wasted(line, waste);
+    self::usd(line, usd);
+    let reasons = metered.finish_reasons.iter();
+    line.texts(r#","finish_reasons":"#, reasons.map(|reason| &**reason));
+    let tools = metered.tool_calls.iter();
+    line.texts(r#","tool_calls":"#, tools.map(|name| &**name));
+    line.number(r#","events":"#, metered.events);
+}
+
+fn wasted(line: &mut Line<'_>, waste: Option<Waste>) {
     match waste {
         None => line.raw(r#","waste":null"#),
         Some(waste) => {
@@ -163,12 +174,6 @@ fn cost(line: &mut Line<'_>, metered: &Metered, waste: Option<Waste>, usd: Optio
             line.raw("}");
         }
     }
-    self::usd(line, usd);
-    let reasons = metered.finish_reasons.iter();
-    line.texts(r#","finish_reasons":"#, reasons.map(|reason| &**reason));
-    let tools = metered.tool_calls.iter();
-    line.texts(r#","tool_calls":"#, tools.map(|name| &**name));
-    line.number(r#","events":"#, metered.events);
 }
 
 fn usd(line: &mut Line<'_>, usd: Option<f64>) {
@@ -181,12 +186,6 @@ fn usd(line: &mut Line<'_>, usd: Option<f64>) {
         }
     }
 }
-
-/// The fields of a request whose provider never answered.
-const UNANSWERED: &str = concat!(
-    r#","usage":null,"charged":{"prompt":0,"completion":0,"source":"none"},"waste":null"#,
-    r#","cost_usd":null,"finish_reasons":[],"tool_calls":[],"events":null"#,
-);
 
 fn target(line: &mut Line<'_>, record: &Record, last: Option<&Attempt>) {
     line.text(r#","provider":"#, last.map(|it| &*it.provider));
@@ -503,7 +502,7 @@ mod tests {
     fn a_relayed_answer_is_told_with_its_attempt_and_digest() {
         let start = start();
         let record = record("/v1/chat/completions?key=secret", start);
-        record.set_route("all".into());
+        record.set_route("all".into(), 0);
         record.begin_attempt(Attempt {
             provider: "p".into(),
             target: "p/m".into(),

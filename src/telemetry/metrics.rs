@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
@@ -15,43 +16,31 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use tollgate_middleware::record::{Found, Refused};
+use tollgate_middleware::record::{Attempt, Found, Refused, Running};
 
-use super::{accounts::Accounts, circuits::Circuits, limited::Limited, series, store::Figures};
+use super::{
+    accounts::Accounts,
+    circuits::Circuits,
+    limited::{Left, Limited},
+    process,
+    series::{self, At, Histogram, OVERHEAD, Totals, Wasted, observed},
+    store::Figures,
+};
 
-/// All counters, as the routes of one configuration see them. Clones are the same.
+/// All counters. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    table: Arc<Table>,
-    /// By route of this configuration, then none.
-    blocks: Arc<[Arc<Block>]>,
-}
+pub struct Metrics(Arc<Table>);
 
-/// The counters of one worker. Clones are the same.
+/// The counters of one worker, as one configuration names them. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Counters {
     table: Arc<Table>,
-    blocks: Arc<[Arc<Block>]>,
+    view: series::View,
     worker: usize,
 }
 
-/// A request that has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// Index of its route in the list that [`Metrics::new`] was given, if it met one.
-    pub route: Option<usize>,
-    /// Status of the answer; 0 if none was sent.
-    pub status: u16,
-    /// Index of its ending in the list that [`Metrics::new`] was given.
-    pub outcome: usize,
-    /// Body bytes from the client.
-    pub bytes_in: u64,
-    /// Body bytes to the client.
-    pub bytes_out: u64,
-}
-
 /// What others count, for one scrape.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Others {
     /// Lines of the request log that were not written.
     pub log_lines_dropped: u64,
@@ -61,31 +50,39 @@ pub struct Others {
     pub connections_accepted: u64,
     /// Client connections open now.
     pub connections_open: u64,
+    /// Connections to providers open now.
+    pub upstream_connections: u64,
     /// Tasks that run on the workers.
     pub tasks: u64,
     /// Failed attempts to accept.
     pub accept_failures: u64,
     /// Number of the configuration in force.
     pub generation: u64,
+    /// What tells the configuration in force from others.
+    pub config_hash: String,
     /// Reloads that changed nothing, because something was wrong.
     pub reload_failed: u64,
     /// Whether the last reload was one of them.
     pub last_reload_failed: bool,
+    /// When the configuration in force was put there.
+    pub reloaded: Option<SystemTime>,
     /// Requests that hold a permit now.
     pub permits_held: u64,
     /// Requests that wait for one now.
     pub permits_awaited: u64,
+    /// What is left of limits that all share.
+    pub left: Vec<Left>,
     /// The states of the circuits.
     pub circuits: Circuits,
     /// What the shared store did, if there is one.
     pub store: Option<Figures>,
     /// What became of budgets in it, if there is one.
     pub accounts: Option<Accounts>,
-    /// What keeps what was spent, if anything does.
+    /// What keeps what was spent, where there is such a thing.
     pub ledger: Option<LedgerFigures>,
 }
 
-/// How what keeps what was spent does.
+/// What keeps what was spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LedgerFigures {
     /// It takes nothing at the moment.
@@ -100,80 +97,62 @@ pub struct LedgerFigures {
 struct Table {
     series: series::Registry,
     limited: Limited,
-    outcomes: &'static [&'static str],
     workers: Vec<Worker>,
-    // Locked when a configuration begins and when somebody looks: a request has its blocks at hand.
-    blocks: Mutex<Vec<Arc<Block>>>,
     // By rule and what it does. Locked only by what has found something.
     found: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
 }
 
-/// What is counted for one value of the label `route`.
-#[derive(Debug)]
-struct Block {
-    route: String,
-    /// By worker, status class, outcome.
-    requests: Box<[AtomicU64]>,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Worker {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     // A request may end on another thread than it began on: only the sum is never negative.
     in_flight: AtomicI64,
+    /// Of requests and of answers.
+    overhead: [Histogram<13>; 2],
 }
 
 impl Metrics {
-    /// Counters for `workers` workers (at least one). `routes` are the values of the label
-    /// `route`, of which the first `label_values` are told apart; `outcomes` those of `outcome`.
-    pub fn new(
-        workers: usize,
+    /// Counters for `workers` workers (at least one).
+    pub fn new(workers: usize) -> Self {
+        let series = series::Registry::new(workers);
+        let workers = (0..series.workers()).map(|_| Worker::default());
+        Self(Arc::new(Table {
+            limited: Limited::default(),
+            workers: workers.collect(),
+            series,
+            found: Mutex::default(),
+        }))
+    }
+
+    /// The series of a configuration with these routes, of which the first `label_values` are told apart, and these targets: what has
+    /// the same names counts on, and nothing that was counted is lost.
+    pub fn view(
+        &self,
         routes: &[String],
         label_values: usize,
-        outcomes: &'static [&'static str],
-    ) -> Self {
-        let workers = (0..workers.max(1)).map(|_| Worker {
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            in_flight: AtomicI64::new(0),
-        });
-        let workers: Vec<_> = workers.collect();
-        let table = Arc::new(Table {
-            series: series::Registry::new(workers.len(), &series::OPERATIONS),
-            limited: Limited::default(),
-            outcomes,
-            workers,
-            blocks: Mutex::default(),
-            found: Mutex::default(),
-        });
-        Self {
-            blocks: table.blocks_of(routes, label_values),
-            table,
-        }
+        places: impl IntoIterator<Item = series::Place>,
+    ) -> series::View {
+        self.0.series.view(routes, label_values, places)
     }
 
-    /// The same counters for a configuration with other routes: what has the same name counts on,
-    /// and nothing that was counted is lost. What is told apart already stays so.
+    /// The same, where these callers are told apart, the first `label_values` of all that there have been.
     #[must_use]
-    pub fn with_routes(&self, routes: &[String], label_values: usize) -> Self {
-        Self {
-            blocks: self.table.blocks_of(routes, label_values),
-            table: self.table.clone(),
-        }
-    }
-
-    /// The series of a configuration's targets; those of the same names count on.
-    pub fn view(&self, places: impl IntoIterator<Item = series::Place>) -> series::View {
-        self.table.series.view(places)
+    pub fn with_callers<'n>(
+        &self,
+        view: &series::View,
+        callers: impl IntoIterator<Item = &'n str>,
+        label_values: usize,
+    ) -> series::View {
+        self.0.series.with_callers(view, callers, label_values)
     }
 
     /// The counters of worker number `worker`; a number too great shares some.
-    pub fn counters(&self, worker: usize) -> Counters {
+    pub fn counters(&self, worker: usize, view: &series::View) -> Counters {
         Counters {
-            worker: worker % self.table.workers.len(),
-            blocks: self.blocks.clone(),
-            table: self.table.clone(),
+            worker: worker % self.0.workers.len(),
+            view: view.clone(),
+            table: self.0.clone(),
         }
     }
 
@@ -181,7 +160,7 @@ impl Metrics {
     pub fn scrape(&self, others: Others) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scraped {
-            table: self.table.clone(),
+            table: self.0.clone(),
             others,
         }));
         let mut text = String::new();
@@ -198,18 +177,38 @@ impl Counters {
         self.worker().in_flight.fetch_add(1, Relaxed);
     }
 
-    /// The body of its answer has ended.
-    pub fn ended(&self, ended: Ended) {
+    /// Where requests are counted while they run on this route, by its place.
+    pub fn running(&self, route: Option<usize>) -> Arc<Running> {
+        self.view.running(self.worker, route).clone()
+    }
+
+    /// The body of its answer has ended, after these calls to providers; body bytes from and to the client.
+    pub fn ended(
+        &self,
+        at: &At<'_>,
+        attempts: &[Attempt],
+        ended: &series::Ended,
+        (bytes_in, bytes_out): (u64, u64),
+    ) {
         let worker = self.worker();
         worker.in_flight.fetch_sub(1, Relaxed);
-        worker.bytes_in.fetch_add(ended.bytes_in, Relaxed);
-        worker.bytes_out.fetch_add(ended.bytes_out, Relaxed);
-        // The last block is that of no route.
-        let none = self.blocks.len() - 1;
-        let route = ended.route.map_or(none, |route| route.min(none));
-        let cell = self.table.cell(self.worker, &ended);
-        if let Some(count) = self.blocks[route].requests.get(cell) {
-            count.fetch_add(1, Relaxed);
+        worker.bytes_in.fetch_add(bytes_in, Relaxed);
+        worker.bytes_out.fetch_add(bytes_out, Relaxed);
+        self.view.ended(self.worker, at, attempts, ended);
+    }
+
+    /// An answer to this attempt was thrown away.
+    pub fn wasted(&self, at: &At<'_>, operation: usize, attempt: &Attempt, wasted: &Wasted) {
+        self.view
+            .wasted(self.worker, at, operation, attempt, wasted);
+    }
+
+    /// So long a request was inside the gateway, and its answer, where it was a provider's.
+    pub fn overhead(&self, request: Duration, answer: Option<Duration>) {
+        let [of_request, of_answer] = &self.worker().overhead;
+        of_request.observe(request.as_secs_f64(), &OVERHEAD);
+        if let Some(answer) = answer {
+            of_answer.observe(answer.as_secs_f64(), &OVERHEAD);
         }
     }
 
@@ -231,11 +230,6 @@ impl Counters {
         self.table.limited.note(refused);
     }
 
-    /// A provider was asked, and its answer has ended.
-    pub fn asked(&self, view: &series::View, met: &series::Met<'_>, ended: &series::Ended) {
-        self.table.series.ended(view, self.worker, met, ended);
-    }
-
     fn worker(&self) -> &Worker {
         &self.table.workers[self.worker]
     }
@@ -244,57 +238,13 @@ impl Counters {
 // ===== impl Table =====
 
 impl Table {
-    /// The blocks of these routes, in their order, and then that of no route. What is missing is made.
-    fn blocks_of(&self, routes: &[String], most: usize) -> Arc<[Arc<Block>]> {
-        let mut blocks = self.blocks();
-        let named = routes
-            .iter()
-            .map(|route| self.block(&mut blocks, route, most));
-        let mut found: Vec<_> = named.collect();
-        found.push(self.block(&mut blocks, NO_ROUTE, most));
-        found.into()
-    }
-
-    fn block(&self, blocks: &mut Vec<Arc<Block>>, route: &str, most: usize) -> Arc<Block> {
-        let known = |route: &str| blocks.iter().find(|block| block.route == route).cloned();
-        let full = blocks.len() >= most && route != NO_ROUTE;
-        let label = if full { OTHER } else { route };
-        if let Some(block) = known(route).or_else(|| known(label)) {
-            return block;
-        }
-        let cells = self.workers.len() * CLASSES.len() * self.outcomes.len();
-        let block = Arc::new(Block {
-            route: label.to_owned(),
-            requests: (0..cells).map(|_| AtomicU64::new(0)).collect(),
-        });
-        blocks.push(block.clone());
-        block
-    }
-
-    fn blocks(&self) -> MutexGuard<'_, Vec<Arc<Block>>> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The place of a request among the counts of its route; beyond them all if its outcome is
-    /// unknown.
-    fn cell(&self, worker: usize, ended: &Ended) -> usize {
-        let class = match ended.status / 100 {
-            class @ 1..=5 => usize::from(class),
-            _ => 0,
-        };
-        if ended.outcome >= self.outcomes.len() {
-            return usize::MAX;
-        }
-        (worker * CLASSES.len() + class) * self.outcomes.len() + ended.outcome
-    }
-
     fn sum(&self, of: impl Fn(&Worker) -> u64) -> u64 {
         self.workers.iter().map(of).sum()
     }
 
     fn in_flight(&self) -> i64 {
         let each = self.workers.iter().map(|worker| &worker.in_flight);
-        each.map(|count| count.load(Relaxed)).sum::<i64>().max(0)
+        each.map(|count| count.load(Relaxed)).sum()
     }
 }
 
@@ -308,116 +258,26 @@ struct Scraped {
 impl Collector for Scraped {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
-        self.requests(to)?;
         self.bytes(to)?;
         self.found(to)?;
-        self.table.series.encode(to)?;
-        self.table.limited.encode(to)?;
-        let others = &self.others;
-        gauge(
-            to,
-            "tollgate_concurrency_held",
-            "Requests that hold a permit",
-            i64::try_from(others.permits_held).unwrap_or(i64::MAX),
-        )?;
-        gauge(
-            to,
-            "tollgate_concurrency_queued",
-            "Requests that wait for a permit",
-            i64::try_from(others.permits_awaited).unwrap_or(i64::MAX),
-        )?;
-        gauge(
-            to,
-            "tollgate_requests_in_flight",
-            "Requests whose answer has not ended",
-            self.table.in_flight(),
-        )?;
-        counter(
-            to,
-            "tollgate_connections",
-            "Client connections accepted",
-            others.connections_accepted,
-        )?;
-        gauge(
-            to,
-            "tollgate_connections_open",
-            "Client connections open now",
-            i64::try_from(others.connections_open).unwrap_or(i64::MAX),
-        )?;
-        gauge(
-            to,
-            "tollgate_tasks",
-            "Tasks that run on the workers: one for each connection, and a few for each worker",
-            i64::try_from(others.tasks).unwrap_or(i64::MAX),
-        )?;
-        counter(
-            to,
-            "tollgate_accept_failures",
-            "Failed attempts to accept a connection",
-            others.accept_failures,
-        )?;
-        counter(
-            to,
-            "tollgate_log_lines_dropped",
-            "Lines of the request log that were not written",
-            others.log_lines_dropped,
-        )?;
-        counter(
-            to,
-            "tollgate_webhook_events_dropped",
-            "Events that the webhook's receiver was not told",
-            others.webhook_events_dropped,
-        )?;
-        let spool = others.ledger.as_ref().map(|it| ("spool", it.degraded));
-        let redis = others.store.as_ref().map(|it| ("redis", it.degraded));
-        if spool.or(redis).is_some() {
-            let help = "1 while what was spent cannot be written down, or Redis is away for a worker or was never reached";
-            let mut degraded =
-                to.encode_descriptor("tollgate_store_degraded", help, None, MetricType::Gauge)?;
-            for (store, is) in spool.into_iter().chain(redis) {
-                degraded
-                    .encode_family(&[("store", store)])?
-                    .encode_gauge(&i64::from(is))?;
-            }
-        }
-        if let Some(ledger) = &others.ledger {
-            let store = [("store", "spool")];
-            let help = "Requests that are not in the ledger: the disk or the queue was full";
-            to.encode_descriptor("tollgate_ledger_dropped", help, None, MetricType::Counter)?
-                .encode_family(&store)?
-                .encode_counter::<NoLabelSet, _, u64>(&ledger.dropped, None)?;
-            let help = "What waits to be written to the ledger";
-            let queue = i64::try_from(ledger.queue).unwrap_or(i64::MAX);
-            to.encode_descriptor("tollgate_ledger_queue", help, None, MetricType::Gauge)?
-                .encode_family(&store)?
-                .encode_gauge(&queue)?;
-        }
-        gauge(
-            to,
-            "tollgate_generation",
-            "Number of the configuration in force, 1 at the start",
-            i64::try_from(others.generation).unwrap_or(i64::MAX),
-        )?;
-        counter(
-            to,
-            "tollgate_reload_failed",
-            "Reloads that were refused; the configuration before stayed in force",
-            others.reload_failed,
-        )?;
-        gauge(
-            to,
-            "tollgate_last_reload_successful",
-            "1 unless the last reload was refused",
-            i64::from(!others.last_reload_failed),
-        )?;
-        others.circuits.encode(to)?;
-        if let Some(store) = &others.store {
+        self.table.series.encode(to, self.table.in_flight())?;
+        self.overhead(to)?;
+        self.limits(to)?;
+        self.connections(to)?;
+        self.lost(to)?;
+        self.configuration(to)?;
+        self.others.circuits.encode(to)?;
+        if let Some(store) = &self.others.store {
             store.encode(to)?;
         }
-        if let Some(accounts) = &others.accounts {
+        if let Some(accounts) = &self.others.accounts {
             accounts.encode(to)?;
         }
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        process::encode(to)?;
+        let version = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", crate::REVISION),
+        ];
         // A gauge and not an info: the older text format knows no such type.
         to.encode_descriptor(
             "tollgate_build_info",
@@ -445,33 +305,6 @@ impl Scraped {
         Ok(())
     }
 
-    fn requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Requests whose answer has ended";
-        let mut family =
-            to.encode_descriptor("tollgate_requests", help, None, MetricType::Counter)?;
-        let (classes, outcomes) = (CLASSES.len(), self.table.outcomes);
-        for block in &*self.table.blocks() {
-            for cell in 0..classes * outcomes.len() {
-                let each = block.requests[cell..]
-                    .iter()
-                    .step_by(classes * outcomes.len());
-                let count = each.map(|count| count.load(Relaxed)).sum::<u64>();
-                if count == 0 {
-                    continue;
-                }
-                let labels = [
-                    ("route", block.route.as_str()),
-                    ("status_class", CLASSES[cell / outcomes.len()]),
-                    ("outcome", outcomes[cell % outcomes.len()]),
-                ];
-                family
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-            }
-        }
-        Ok(())
-    }
-
     fn bytes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Body bytes from and to clients";
         let mut family =
@@ -485,6 +318,148 @@ impl Scraped {
         }
         Ok(())
     }
+
+    fn overhead(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "tollgate_overhead_seconds";
+        let help = "Time inside the gateway: without waits for the provider and the client";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (at, phase) in ["request", "response"].into_iter().enumerate() {
+            let mut totals = Totals::default();
+            for worker in &self.table.workers {
+                totals.take(&worker.overhead[at]);
+            }
+            let labels = [("phase", phase)];
+            observed(&mut family.encode_family(&labels)?, &totals, &OVERHEAD)?;
+        }
+        Ok(())
+    }
+
+    fn limits(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let others = &self.others;
+        self.table.limited.encode(to)?;
+        Left::encode(&others.left, to)?;
+        gauge(
+            to,
+            "tollgate_concurrency_held",
+            "Requests that hold a permit",
+            others.permits_held,
+        )?;
+        gauge(
+            to,
+            "tollgate_concurrency_queued",
+            "Requests that wait for a permit",
+            others.permits_awaited,
+        )
+    }
+
+    fn connections(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let others = &self.others;
+        let (name, help) = ("tollgate_connections", "Connections that are open");
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (side, count) in [
+            ("client", others.connections_open),
+            ("upstream", others.upstream_connections),
+        ] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            family
+                .encode_family(&[("side", side)])?
+                .encode_gauge(&count)?;
+        }
+        gauge(
+            to,
+            "tollgate_tasks",
+            "Tasks that run on the workers: one for each connection, and a few for each worker",
+            others.tasks,
+        )?;
+        counter(
+            to,
+            "tollgate_connections_accepted",
+            "Client connections accepted",
+            others.connections_accepted,
+        )?;
+        counter(
+            to,
+            "tollgate_accept_failures",
+            "Failed attempts to accept a connection",
+            others.accept_failures,
+        )
+    }
+
+    fn lost(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let others = &self.others;
+        counter(
+            to,
+            "tollgate_log_lines_dropped",
+            "Lines of the request log that were not written",
+            others.log_lines_dropped,
+        )?;
+        counter(
+            to,
+            "tollgate_webhook_events_dropped",
+            "Events that the webhook's receiver was not told",
+            others.webhook_events_dropped,
+        )?;
+        let spool = others.ledger.as_ref().map(|it| ("spool", it.degraded));
+        let redis = others.store.as_ref().map(|it| ("redis", it.degraded));
+        if spool.or(redis).is_some() {
+            let help = "1 while what was spent cannot be written down, or Redis is away for a worker or was never reached";
+            let mut degraded =
+                to.encode_descriptor("tollgate_store_degraded", help, None, MetricType::Gauge)?;
+            for (store, is) in spool.into_iter().chain(redis) {
+                degraded
+                    .encode_family(&[("store", store)])?
+                    .encode_gauge(&i64::from(is))?;
+            }
+        }
+        let Some(ledger) = &others.ledger else {
+            return Ok(());
+        };
+        let store = [("store", "spool")];
+        let help = "Requests that are not in the ledger: the disk or the queue was full";
+        to.encode_descriptor("tollgate_ledger_dropped", help, None, MetricType::Counter)?
+            .encode_family(&store)?
+            .encode_counter::<NoLabelSet, _, u64>(&ledger.dropped, None)?;
+        let help = "What waits to be written to the ledger";
+        let queue = i64::try_from(ledger.queue).unwrap_or(i64::MAX);
+        to.encode_descriptor("tollgate_ledger_queue", help, None, MetricType::Gauge)?
+            .encode_family(&store)?
+            .encode_gauge(&queue)
+    }
+
+    fn configuration(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let others = &self.others;
+        gauge(
+            to,
+            "tollgate_generation",
+            "Number of the configuration in force, 1 at the start",
+            others.generation,
+        )?;
+        counter(
+            to,
+            "tollgate_reload_failed",
+            "Reloads that were refused; the configuration before stayed in force",
+            others.reload_failed,
+        )?;
+        gauge(
+            to,
+            "tollgate_config_last_reload_successful",
+            "1 unless the last reload was refused",
+            u64::from(!others.last_reload_failed),
+        )?;
+        let since = others
+            .reloaded
+            .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        if let Some(since) = since {
+            let name = "tollgate_config_last_reload_timestamp_seconds";
+            let help = "When the configuration in force was put there";
+            to.encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&since.as_secs_f64())?;
+        }
+        let (name, help) = ("tollgate_config_info", "The configuration in force");
+        to.encode_descriptor(name, help, None, MetricType::Gauge)?
+            .encode_family(&[("hash", others.config_hash.as_str())])?
+            .encode_gauge(&1_i64)
+    }
 }
 
 fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
@@ -492,64 +467,66 @@ fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -
         .encode_counter::<NoLabelSet, _, u64>(&count, None)
 }
 
-fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     to.encode_descriptor(name, help, None, MetricType::Gauge)?
-        .encode_gauge(&value)
+        .encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
 }
-
-/// Values of the label `status_class`, by hundreds.
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-/// The label of those requests that met no route.
-const NO_ROUTE: &str = "";
-/// The label of the routes beyond.
-const OTHER: &str = "other";
 
 #[cfg(test)]
 mod tests {
+    use tollgate_middleware::{
+        clock::{Clock, SystemClock},
+        record::Ended,
+    };
+
     use super::*;
 
-    const OUTCOMES: &[&str] = &["complete", "refused"];
+    const ROUTES: [&str; 2] = ["fast", "de\"fault"];
 
-    fn metrics() -> Metrics {
-        Metrics::new(2, &["fast".into(), "de\"fault".into()], 1000, OUTCOMES)
+    fn view(metrics: &Metrics, routes: &[&str]) -> series::View {
+        let routes: Vec<_> = routes.iter().map(|&route| route.to_owned()).collect();
+        metrics.view(&routes, 1000, [])
     }
 
     fn has(text: &str, line: &str) {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 
+    /// A request that no provider was asked for.
+    fn end(counters: &Counters, route: Option<usize>, status: u16, outcome: Ended) {
+        let at = At {
+            route,
+            ..At::default()
+        };
+        let ended = series::Ended {
+            status,
+            outcome,
+            ..series::Ended::of(outcome)
+        };
+        counters.ended(&at, &[], &ended, (10, 100));
+    }
+
     #[test]
     fn workers_are_summed_and_zeroes_left_out() {
-        let metrics = metrics();
+        let metrics = Metrics::new(2);
+        let view = view(&metrics, &ROUTES);
         for worker in [0, 1] {
-            let counters = metrics.counters(worker);
+            let counters = metrics.counters(worker, &view);
             counters.began();
-            counters.ended(Ended {
-                route: Some(0),
-                status: 200,
-                outcome: 0,
-                bytes_in: 10,
-                bytes_out: 100,
-            });
+            end(&counters, Some(0), 200, Ended::Complete);
+            counters.overhead(Duration::from_micros(30), Some(Duration::from_micros(9)));
         }
-        metrics.counters(1).began();
+        metrics.counters(1, &view).began();
         let text = metrics.scrape(Others {
             log_lines_dropped: 3,
-            ledger: Some(LedgerFigures {
-                degraded: true,
-                dropped: 4,
-                queue: 5,
-            }),
             ..Others::default()
         });
-        has(
-            &text,
-            r#"tollgate_requests_total{route="fast",status_class="2xx",outcome="complete"} 2"#,
-        );
+        let labels = r#"route="fast",provider="",operation="other",model="",status_class="2xx",outcome="complete""#;
+        has(&text, &format!("tollgate_requests_total{{{labels}}} 2"));
         assert_eq!(text.matches("tollgate_requests_total").count(), 1);
         has(&text, r#"tollgate_body_bytes_total{direction="in"} 20"#);
         has(&text, r#"tollgate_body_bytes_total{direction="out"} 200"#);
-        has(&text, "tollgate_requests_in_flight 1");
+        has(&text, r#"tollgate_requests_in_flight{route=""} 1"#);
         has(&text, "tollgate_log_lines_dropped_total 3");
         has(&text, r#"tollgate_store_degraded{store="spool"} 1"#);
         has(&text, r#"tollgate_ledger_dropped_total{store="spool"} 4"#);
@@ -570,51 +547,65 @@ mod tests {
             with_both.matches("# TYPE tollgate_store_degraded ").count(),
             1
         );
-        has(&text, r#"tollgate_build_info{version="0.1.0"} 1"#);
+        for (phase, bound) in [("request", "0.00005"), ("response", "0.00001")] {
+            let labels = format!(r#"le="{bound}",phase="{phase}""#);
+            has(
+                &text,
+                &format!("tollgate_overhead_seconds_bucket{{{labels}}} 2"),
+            );
+        }
+        assert!(text.contains("\ntollgate_build_info{version=\"0.1.0\",revision=\""));
         assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]
     fn each_place_has_its_own_labels() {
-        let metrics = metrics();
-        let counters = metrics.counters(0);
-        for (route, status, outcome) in [(None, 401, 1), (Some(1), 503, 0), (Some(0), 0, 1)] {
-            counters.ended(Ended {
-                route,
-                status,
-                outcome,
-                ..Ended::default()
-            });
+        let metrics = Metrics::new(2);
+        let counters = metrics.counters(0, &view(&metrics, &ROUTES));
+        for (route, status, outcome) in [
+            (None, 401, Ended::Refused),
+            (Some(1), 503, Ended::Complete),
+            (Some(0), 0, Ended::ClientGone),
+            // Beyond all.
+            (Some(99), 999, Ended::Drain),
+        ] {
+            end(&counters, route, status, outcome);
         }
         let text = metrics.scrape(Others::default());
-        for labels in [
-            r#"route="",status_class="4xx",outcome="refused""#,
-            r#"route="de\"fault",status_class="5xx",outcome="complete""#,
-            r#"route="fast",status_class="none",outcome="refused""#,
+        for (route, class, outcome) in [
+            ("", "4xx", "refused"),
+            ("de\\\"fault", "5xx", "complete"),
+            ("fast", "none", "client_gone"),
+            ("", "none", "drain"),
         ] {
+            let labels = format!(
+                r#"route="{route}",provider="",operation="other",model="",status_class="{class}",outcome="{outcome}""#
+            );
             has(&text, &format!("tollgate_requests_total{{{labels}}} 1"));
         }
     }
 
     #[test]
     fn another_configuration_counts_on_under_the_same_names() {
-        let metrics = metrics();
-        let later = metrics.with_routes(&["new".into(), "fast".into()], 1000);
-        let ended = |route| Ended {
-            route: Some(route),
-            status: 200,
-            ..Ended::default()
-        };
-        metrics.counters(0).ended(ended(0));
-        metrics.counters(1).ended(ended(1));
-        later.counters(1).ended(ended(1));
-        later.counters(0).ended(ended(0));
-        let text = later.scrape(Others::default());
-        assert_eq!(text, metrics.scrape(Others::default()));
-        for (route, count) in [("fast", 2), ("de\"fault", 1), ("new", 1)] {
+        let metrics = Metrics::new(2);
+        let (before, later) = (view(&metrics, &ROUTES), view(&metrics, &["new", "fast"]));
+        for (worker, view, route) in [
+            (0, &before, 0),
+            (1, &before, 1),
+            (1, &later, 1),
+            (0, &later, 0),
+        ] {
+            end(
+                &metrics.counters(worker, view),
+                Some(route),
+                200,
+                Ended::Complete,
+            );
+        }
+        let text = metrics.scrape(Others::default());
+        for (route, count) in [("fast", 2), ("de\\\"fault", 1), ("new", 1)] {
             let labels = format!(
-                r#"route="{}",status_class="2xx",outcome="complete""#,
-                route.replace('"', "\\\"")
+                r#"route="{route}",provider="",operation="other",model="",status_class="2xx",outcome="complete""#
             );
             has(
                 &text,
@@ -624,52 +615,93 @@ mod tests {
     }
 
     #[test]
-    fn a_request_may_end_at_another_worker() {
-        let metrics = metrics();
-        metrics.counters(0).began();
-        metrics.counters(1).ended(Ended::default());
-        has(
-            &metrics.scrape(Others::default()),
-            "tollgate_requests_in_flight 0",
+    fn what_runs_is_told_by_route_and_may_end_at_another_worker() {
+        let metrics = Metrics::new(2);
+        let view = view(&metrics, &ROUTES);
+        let (here, there) = (metrics.counters(0, &view), metrics.counters(1, &view));
+        let uri = http::Uri::from_static("/v1beta/models/m:streamGenerateContent");
+        let headers = http::HeaderMap::new();
+        let record = tollgate_middleware::record::Record::new(
+            http::HeaderValue::from_static("-"),
+            (&http::Method::POST, &uri, &headers),
+            SystemClock.now(),
+            SystemClock.wall(),
         );
-    }
-
-    #[test]
-    fn what_is_beyond_the_tables_is_no_panic() {
-        let metrics = Metrics::new(0, &[], 1000, OUTCOMES);
-        let counters = metrics.counters(17);
-        counters.ended(Ended {
-            outcome: 99,
-            status: 999,
-            ..Ended::default()
-        });
-        counters.ended(Ended {
-            status: 999,
-            ..Ended::default()
-        });
+        here.began();
+        here.began();
+        record.set_running(&here.running(Some(0)));
         let text = metrics.scrape(Others::default());
-        assert_eq!(text.matches("tollgate_requests_total").count(), 1);
+        for line in [
+            r#"tollgate_requests_in_flight{route="fast"} 1"#,
+            r#"tollgate_requests_in_flight{route=""} 1"#,
+            r#"tollgate_streams_in_flight{route="fast"} 1"#,
+            r#"tollgate_streams_in_flight{route=""} 0"#,
+        ] {
+            has(&text, line);
+        }
+        assert!(record.settle());
+        end(&there, Some(0), 200, Ended::Complete);
+        end(&there, None, 200, Ended::Complete);
+        let text = metrics.scrape(Others::default());
+        for line in [
+            r#"tollgate_requests_in_flight{route="fast"} 0"#,
+            r#"tollgate_requests_in_flight{route=""} 0"#,
+            r#"tollgate_streams_in_flight{route="fast"} 0"#,
+        ] {
+            has(&text, line);
+        }
     }
 
     #[test]
     fn routes_beyond_the_most_share_one_label() {
         let routes: Vec<_> = (0..1500).map(|count| format!("r{count}")).collect();
-        let metrics = Metrics::new(1, &routes, 1000, OUTCOMES);
+        let metrics = Metrics::new(1);
+        let counters = metrics.counters(0, &metrics.view(&routes, 1000, []));
         for route in [999, 1000, 1499] {
-            metrics.counters(0).ended(Ended {
-                route: Some(route),
-                status: 200,
-                ..Ended::default()
-            });
+            end(&counters, Some(route), 200, Ended::Complete);
         }
         let text = metrics.scrape(Others::default());
-        has(
-            &text,
-            r#"tollgate_requests_total{route="r999",status_class="2xx",outcome="complete"} 1"#,
-        );
-        has(
-            &text,
-            r#"tollgate_requests_total{route="other",status_class="2xx",outcome="complete"} 2"#,
-        );
+        for (route, count) in [("r999", 1), ("other", 2)] {
+            let labels = format!(
+                r#"route="{route}",provider="",operation="other",model="",status_class="2xx",outcome="complete""#
+            );
+            has(
+                &text,
+                &format!("tollgate_requests_total{{{labels}}} {count}"),
+            );
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_money_and_the_configuration_are_told() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let text = Metrics::new(1).scrape(Others {
+            config_hash: "abc".into(),
+            reloaded: Some(at),
+            upstream_connections: 7,
+            ledger: Some(LedgerFigures {
+                degraded: true,
+                dropped: 3,
+                queue: 5,
+            }),
+            left: vec![Left {
+                limit: "concurrency",
+                kind: "global".into(),
+                ratio: 0.25,
+            }],
+            ..Others::default()
+        });
+        for line in [
+            r#"tollgate_config_info{hash="abc"} 1"#,
+            "tollgate_config_last_reload_successful 1",
+            "tollgate_config_last_reload_timestamp_seconds 1700000000.0",
+            r#"tollgate_connections{side="upstream"} 7"#,
+            r#"tollgate_store_degraded{store="spool"} 1"#,
+            r#"tollgate_ledger_dropped_total{store="spool"} 3"#,
+            r#"tollgate_ledger_queue{store="spool"} 5"#,
+            r#"tollgate_limit_remaining_ratio{limit="concurrency",kind="global"} 0.25"#,
+        ] {
+            has(&text, line);
+        }
     }
 }

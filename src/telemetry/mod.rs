@@ -7,10 +7,11 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub mod accounts;
 pub mod circuits;
-mod limited;
+pub mod limited;
 pub(crate) mod line;
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod series;
 pub mod sink;
 pub mod store;

@@ -4,125 +4,113 @@ use std::sync::Arc;
 
 use tollgate_middleware::{
     clock::Clock,
+    dialect::Dialect,
     prices::Prices,
-    record::{self, Ended, Mark, Record, Sink, Source},
+    record::{self, Charge, Ended, Mark, Record, Running, Sink, Source},
     wire::Refusal,
 };
 
 use super::{
     line,
     log::Lines,
-    metrics::{self, Counters},
-    series::{self, View},
+    metrics::Counters,
+    series::{self, At, Wasted},
     webhook::Hook,
-};
-
-/// The words of the metrics' label `outcome`, in the order of [`Ended::ALL`].
-pub const OUTCOMES: [&str; Ended::ALL.len()] = {
-    let mut words = [""; Ended::ALL.len()];
-    let mut at = 0;
-    while at < words.len() {
-        words[at] = Ended::ALL[at].as_str();
-        at += 1;
-    }
-    words
 };
 
 /// Counts and logs the requests of one worker. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Told(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     lines: Lines,
     counters: Counters,
-    routes: Arc<[String]>,
     generation: u64,
     prices: Prices,
-    view: View,
     hook: Option<Hook>,
 }
 
 impl Told {
-    /// `routes` are the names in the order in which the metrics know them; `generation` is the
-    /// number of the configuration.
-    pub fn new(lines: Lines, counters: Counters, routes: Arc<[String]>, generation: u64) -> Self {
+    /// `generation` is the number of the configuration, whose names `counters` know. At the built-in prices.
+    pub fn new(lines: Lines, counters: Counters, generation: u64) -> Self {
         Self(Arc::new(Inner {
             lines,
             counters,
-            routes,
             generation,
             prices: Prices::built_in(),
-            view: View::default(),
             hook: None,
         }))
     }
 
-    /// The same, at these prices, and with these series to count in.
+    /// The same, at these prices.
     #[must_use]
-    pub fn of(&self, prices: Prices, view: View) -> Self {
-        let inner = &*self.0;
-        Self(Arc::new(Inner {
-            lines: inner.lines.clone(),
-            counters: inner.counters.clone(),
-            routes: inner.routes.clone(),
-            generation: inner.generation,
-            prices,
-            view,
-            hook: inner.hook.clone(),
-        }))
+    pub fn at(&self, prices: Prices) -> Self {
+        let inner = Inner::clone(&self.0);
+        Self(Arc::new(Inner { prices, ..inner }))
     }
-}
 
-impl Told {
-    /// Counts what was asked of a provider.
-    fn asked(&self, record: &Record, cost: Option<f64>) {
-        let charge = record.with_metered(|metered| metered.map(|metered| metered.charge));
-        let charge = charge.unwrap_or_default();
-        let operation = record
-            .surface()
-            .map(|surface| series::operation(surface.operation));
-        let ended = series::Ended {
-            operation: operation.unwrap_or(usize::MAX),
-            duration: record.at(Mark::End).unwrap_or_default(),
-            first_byte: record.at(Mark::FirstByte),
-            first_token: record.at(Mark::FirstToken),
-            tokens: [charge.prompt, charge.completion],
-            reported: matches!(charge.source, Source::Provider | Source::Drained),
-            cost,
-            overhead: record.gateway_time(),
-            cut: record
-                .at(Mark::FirstByte)
-                .and_then(|_| cause(record.ended()?)),
-        };
-        record.with_answered(|answered| {
-            let Some(last) = answered else { return };
-            let met = series::Met {
-                route: record.route().map(|name| &**name),
-                provider: &last.provider,
-                label: last.label.as_deref(),
-                upstream_model: last.model.as_deref(),
-                model: record.intent().and_then(|intent| intent.model()),
-            };
-            self.0.counters.asked(&self.0.view, &met, &ended);
-        });
-    }
-}
-
-impl Told {
     /// The same, and `hook` is told too.
     #[must_use]
     pub fn telling(&self, hook: Option<Hook>) -> Self {
-        let inner = &*self.0;
-        Self(Arc::new(Inner {
-            lines: inner.lines.clone(),
-            counters: inner.counters.clone(),
-            routes: inner.routes.clone(),
-            generation: inner.generation,
-            prices: inner.prices.clone(),
-            view: inner.view.clone(),
-            hook,
-        }))
+        let inner = Inner::clone(&self.0);
+        Self(Arc::new(Inner { hook, ..inner }))
+    }
+
+    /// Counts a request that has ended so; returns what it cost.
+    fn count(&self, record: &Record, outcome: Ended) -> Option<f64> {
+        let Inner {
+            counters, prices, ..
+        } = &*self.0;
+        let cost = prices.charged(record);
+        let metered = record.with_metered(|metered| Some((metered?.charge, metered?.usage)));
+        let (charge, usage) = metered.unwrap_or_default();
+        let (surface, intent) = (record.surface(), record.intent());
+        let dialect = surface.map_or(Dialect::Raw, |surface| surface.dialect);
+        let usage = usage.map(|usage| series::Usage::of(dialect, &usage));
+        let operation = surface.map(|surface| series::operation(surface.operation));
+        let first_byte = record.at(Mark::FirstByte);
+        let asked = || surface.and_then(|surface| surface.stream) == Some(true);
+        let ended = series::Ended {
+            status: record.status().unwrap_or(0),
+            operation: operation.unwrap_or(usize::MAX),
+            duration: record.at(Mark::End).unwrap_or_default(),
+            sent: record.at(Mark::Sent),
+            first_byte,
+            first_token: record.at(Mark::FirstToken),
+            stream: intent.map_or_else(asked, |intent| intent.stream()),
+            tokens: [charge.prompt, charge.completion],
+            reported: matches!(charge.source, Source::Provider | Source::Drained),
+            usage,
+            cost,
+            cut: first_byte.and_then(|_| cause(outcome)),
+            outcome,
+        };
+        let at = At {
+            route: record.route_place(),
+            model: intent.and_then(|intent| intent.model()),
+            caller: record.caller().map(|name| &**name),
+            answered: None,
+        };
+        let bytes = (record.bytes_in(), record.bytes_out());
+        record.with_calls(|attempts, answered| {
+            counters.ended(&At { answered, ..at }, attempts, &ended, bytes);
+        });
+        prices.wasted(record, |attempt, metered, cost| {
+            let Charge {
+                prompt, completion, ..
+            } = metered.charge;
+            let tokens = [prompt, completion];
+            counters.wasted(&at, ended.operation, attempt, &Wasted { tokens, cost });
+        });
+        if let Some((request, answer)) = record.gateway_times() {
+            counters.overhead(request, answer);
+        }
+        record.with_found(|found| counters.found(found));
+        if let Some(refused) = record.refused() {
+            counters.refused(&refused);
+        }
+        cost
     }
 }
 
@@ -149,11 +137,11 @@ impl Told {
         let id = record::new_request_id(arrived);
         let id = id.to_str().unwrap_or_default();
         counters.began();
-        counters.ended(metrics::Ended {
+        let ended = series::Ended {
             status: refusal.status(),
-            outcome: Ended::Refused as usize,
-            ..metrics::Ended::default()
-        });
+            ..series::Ended::of(Ended::Refused)
+        };
+        counters.ended(&At::default(), &[], &ended, (0, 0));
         lines.line(|out| line::refused(out, arrived, id, generation, refusal));
         refusal.answer(Some(id))
     }
@@ -164,30 +152,19 @@ impl Sink for Told {
         self.0.counters.began();
     }
 
+    fn running(&self, route: Option<usize>) -> Option<Arc<Running>> {
+        Some(self.0.counters.running(route))
+    }
+
     fn ended(&self, record: &Record) {
         let ended = record.ended().unwrap_or(Ended::Internal);
-        let name = record.route();
-        let route = name.and_then(|name| self.0.routes.iter().position(|route| **route == **name));
-        self.0.counters.ended(metrics::Ended {
-            route,
-            status: record.status().unwrap_or(0),
-            outcome: ended as usize,
-            bytes_in: record.bytes_in(),
-            bytes_out: record.bytes_out(),
-        });
-        record.with_found(|found| self.0.counters.found(found));
-        if let Some(refused) = record.refused() {
-            self.0.counters.refused(&refused);
-        }
+        let cost = self.count(record, ended);
         let Inner {
             lines,
             generation,
-            prices,
             hook,
             ..
         } = &*self.0;
-        let cost = prices.charged(record);
-        self.asked(record, cost);
         let Some(hook) = hook else {
             return lines.line(|out| line::write(out, record, *generation, cost));
         };

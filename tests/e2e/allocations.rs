@@ -31,7 +31,7 @@ use tollgate::{
     telemetry::{
         log::{LogWriter, Sink},
         metrics::Metrics,
-        sink::{OUTCOMES, Told},
+        sink::Told,
     },
 };
 use tollgate_middleware::{
@@ -161,8 +161,9 @@ fn whole(runtime: &Runtime, listener: &TcpListener, provider: SocketAddr) -> All
         "version: 1\nproviders:\n  p: {{ dialect: openai, base_url: \"http://{provider}/v1\", credentials: [{KEY}], models: {{ m: own }} }}\n"
     ));
     let log = LogWriter::new(Sink::writer(io::sink()), 1).expect("a log");
-    let counters = Metrics::new(1, &[], 1000, &OUTCOMES).counters(0);
-    let told = Told::new(log.lines(0), counters, [].into(), 1);
+    let metrics = Metrics::new(1);
+    let counters = metrics.counters(0, &metrics.view(&[], 1000, []));
+    let told = Told::new(log.lines(0), counters, 1);
     let connectors = Connectors::new(&config).expect("no certificates to read");
     let stack: Stack<Told> = Stack::new(
         &config,

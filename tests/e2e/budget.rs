@@ -130,6 +130,16 @@ async fn all_callers_together_have_a_budget_too() {
         seen.push(ask(&stage, &format!("g-{at}"), BODY).await.status());
     }
     assert_eq!(seen, [200, 200, 200, 429, 429]);
+    let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+    let page = page.text();
+    for line in [
+        r#"tollgate_limit_remaining_ratio{limit="budget",kind="global"} 0.0"#,
+        r#"tollgate_limited_total{limit="budget",kind="insufficient_quota"} 2"#,
+        r#"tollgate_store_degraded{store="spool"} 0"#,
+        r#"tollgate_ledger_dropped_total{store="spool"} 0"#,
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line} is not in {page}");
+    }
     stage.stop().await;
 }
 

@@ -478,3 +478,34 @@ async fn a_reload_keeps_what_was_counted() {
     let stopped = tokio::task::spawn_blocking(|| gateway.stop());
     assert_eq!(stopped.await.unwrap().lost, 0);
 }
+
+/// Callers are in the metrics only where the file says so, and only those of the file.
+#[tokio::test]
+async fn callers_are_told_apart_in_the_metrics_where_that_is_asked_for() {
+    for label in [false, true] {
+        let upstream = Upstream::start().await;
+        let answer = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+        upstream.serve_default(Script::answer(200, "application/json", answer));
+        let provider = provider("acme", "openai", &upstream, "/v1", "");
+        let stage = Stage::start(&format!(
+            "providers:\n{provider}callers:\n  a: {{ key: {CALLER} }}\n  b: {{ key: {OTHER} }}\n\
+             telemetry: {{ metrics: {{ label_callers: {label} }} }}\n"
+        ));
+        for (id, key, status) in [("one", CALLER, 200), ("two", "sk-nobodys-key-1f2e3d", 401)] {
+            assert_eq!(ask(&stage, id, key, BODY).await.status(), status);
+            stage.line(id).await;
+        }
+        let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+        let page = page.text();
+        for line in [
+            r#"tollgate_caller_requests_total{caller="a",outcome="complete"} 1"#,
+            r#"tollgate_caller_requests_total{caller="",outcome="refused"} 1"#,
+            r#"tollgate_caller_tokens_total{caller="a",direction="input",source="reported"} 7"#,
+        ] {
+            let told = page.lines().any(|it| it == line);
+            assert_eq!(told, label, "{line} in {page}");
+        }
+        assert_eq!(page.contains("tollgate_caller"), label, "{page}");
+        stage.stop().await;
+    }
+}

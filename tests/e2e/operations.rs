@@ -133,17 +133,19 @@ async fn requests_are_counted_by_route_class_and_outcome_and_bytes_both_ways() {
     })
     .await;
     for line in [
-        r#"tollgate_requests_total{route="all",status_class="2xx",outcome="complete"} 2"#
+        r#"tollgate_requests_total{route="all",provider="one",operation="chat",model="other",status_class="2xx",outcome="complete"} 2"#
             .to_owned(),
-        r#"tollgate_requests_total{route="all",status_class="5xx",outcome="complete"} 1"#
+        r#"tollgate_requests_total{route="all",provider="one",operation="chat",model="other",status_class="5xx",outcome="complete"} 1"#
             .to_owned(),
-        r#"tollgate_requests_total{route="all",status_class="2xx",outcome="upstream_truncated"} 1"#
+        r#"tollgate_requests_total{route="all",provider="one",operation="chat",model="other",status_class="2xx",outcome="upstream_truncated"} 1"#
             .to_owned(),
-        r#"tollgate_requests_total{route="",status_class="4xx",outcome="refused"} 1"#.to_owned(),
+        r#"tollgate_requests_total{route="",provider="",operation="chat",model="",status_class="4xx",outcome="refused"} 1"#.to_owned(),
         format!(r#"tollgate_body_bytes_total{{direction="in"}} {bytes_in}"#),
         format!(r#"tollgate_body_bytes_total{{direction="out"}} {bytes_out}"#),
-        "tollgate_requests_in_flight 0".to_owned(),
-        "tollgate_connections_total 5".to_owned(),
+        r#"tollgate_requests_in_flight{route="all"} 0"#.to_owned(),
+        r#"tollgate_streams_in_flight{route="all"} 0"#.to_owned(),
+        r#"tollgate_upstream_attempts_total{provider="one",reason="5xx"} 3"#.to_owned(),
+        "tollgate_connections_accepted_total 5".to_owned(),
         "tollgate_log_lines_dropped_total 0".to_owned(),
         "# EOF".to_owned(),
     ] {

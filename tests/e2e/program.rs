@@ -46,7 +46,10 @@ async fn the_version_is_told() {
     assert_eq!(ended.code, Some(0));
     assert_eq!(
         ended.out,
-        format!("tollgate {}\n", env!("CARGO_PKG_VERSION"))
+        format!(
+            "tollgate {} (without tokenizer)\n",
+            env!("CARGO_PKG_VERSION")
+        )
     );
     let ended = tollgate(["--version"]).run().await;
     assert_eq!(

@@ -183,7 +183,7 @@ async fn both_ways_of_asking_put_the_file_into_force() {
     let metrics = call(admin, "GET", "/metrics", &[], "").await.text();
     for (route, count) in [(1, 2), (2, 1), (3, 1)] {
         let line = format!(
-            r#"tollgate_requests_total{{route="route-gen{route}",status_class="2xx",outcome="complete"}} {count}"#
+            r#"tollgate_requests_total{{route="route-gen{route}",provider="one",operation="chat",model="model-gen{route}",status_class="2xx",outcome="complete"}} {count}"#
         );
         assert!(metrics.lines().any(|it| it == line), "{line}\n{metrics}");
     }

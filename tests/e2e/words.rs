@@ -69,6 +69,25 @@ async fn what_is_asked_is_refused_masked_or_counted_as_each_rule_says() {
     stage.stop().await;
 }
 
+/// D08: what is written in full width, with characters that nobody sees or with accents that stand apart, both ways.
+#[tokio::test]
+async fn words_in_another_normal_form_are_masked_as_they_are_written() {
+    let rules = "words: [forbidden, café, blocked], normalize: nfkc, action: mask";
+    let (stage, upstream) = stage(rules).await;
+    let text = r"a Ｆｏｒｂｉｄｄｅｎ for\u200bbid\u00adden cafe\u0301 CAFÉ cafe";
+    let answer = stage.ask(&Ask::post("form", CHAT, &body("m", text))).await;
+    assert_eq!(answer.status(), 200);
+    let seen = upstream.finished("form", 1).await;
+    let expected = body("m", "a *** *** *** *** cafe");
+    assert_eq!(String::from_utf8(seen.body), String::from_utf8(expected));
+    assert!(
+        answer.text().contains(r#""content":"a *** b""#),
+        "{}",
+        answer.text()
+    );
+    stage.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_answered_is_refused_before_its_head() {
     let (stage, _upstream) = stage("words: [blocked], apply_to: [response]").await;

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Room for the bytes that requests hold in memory.
+/// Room for the bytes that requests, and answers, hold in memory.
 ///
 /// Divided among workers, each of which counts for itself: as long as one is within its share it looks at
 /// no other. So the sum may be over the limit by what workers take in the same moment.
@@ -90,6 +90,17 @@ impl Taken {
         }
         fits
     }
+
+    /// Bytes that are taken.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives back all that was taken.
+    pub fn give_back(&mut self) {
+        self.room.mine().fetch_sub(self.bytes, Relaxed);
+        self.bytes = 0;
+    }
 }
 
 impl Clone for Taken {
@@ -105,7 +116,7 @@ impl Clone for Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.room.mine().fetch_sub(self.bytes, Relaxed);
+        self.give_back();
     }
 }
 
@@ -127,6 +138,9 @@ mod tests {
         assert!(!most.more(1));
         drop(other);
         assert!(most.more(10));
+        assert_eq!(most.bytes(), 100);
+        most.give_back();
+        assert_eq!((most.bytes(), rooms[2].used()), (0, 0));
     }
 
     proptest! {

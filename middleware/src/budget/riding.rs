@@ -172,6 +172,21 @@ impl<C: Clock> Inside<C> {
             .as_ref()
             .and_then(Record::waste)
             .unwrap_or_default();
+        let mut used = self.delivered(metered);
+        used.waste = waste;
+        if self.policy.waste == Waste::Charge && waste != Wasted::default() {
+            used.tokens = used
+                .tokens
+                .saturating_add(waste.prompt)
+                .saturating_add(waste.completion);
+            let thrown = self.policy.wasted(&self.question(), &waste);
+            used.cost = used.cost.map(|cost| cost.plus(thrown));
+        }
+        used
+    }
+
+    /// The same, of the answer that was delivered.
+    fn delivered(&self, metered: Option<Charge>) -> Used {
         let Some(charge) = metered else {
             let Worst { tokens, cost } = if self.served {
                 self.worst
@@ -184,7 +199,6 @@ impl<C: Clock> Inside<C> {
                 ..Used::default()
             };
         };
-        let mut tokens = charge.prompt.saturating_add(charge.completion);
         let priced = self
             .record
             .as_ref()
@@ -196,21 +210,12 @@ impl<C: Clock> Inside<C> {
             (_, None) if self.worst.cost > Usd::ZERO => Some(self.worst.cost),
             (_, None) => None,
         };
-        let mut used = Used {
+        Used {
             charge,
-            waste,
-            tokens,
+            tokens: charge.prompt.saturating_add(charge.completion),
             cost,
-        };
-        if self.policy.waste == Waste::Charge && waste != Wasted::default() {
-            tokens = tokens
-                .saturating_add(waste.prompt)
-                .saturating_add(waste.completion);
-            let thrown = self.policy.wasted(&self.question(), &waste);
-            used.cost = used.cost.map(|cost| cost.plus(thrown));
-            used.tokens = tokens;
+            ..Used::default()
         }
-        used
     }
 
     /// Which targets may have been asked: by the model that was reserved for.

@@ -27,6 +27,39 @@ pub struct Usage {
     pub reasoning: Option<u64>,
 }
 
+impl Usage {
+    /// Tokens of the whole input, those that went through a cache included.
+    pub fn input(&self, dialect: Dialect) -> u64 {
+        let prompt = self.prompt.unwrap_or(0);
+        match dialect {
+            // Theirs leaves out what went through a cache; elsewhere that is part of it.
+            Dialect::Anthropic | Dialect::Bedrock => prompt
+                .saturating_add(self.cached.unwrap_or(0))
+                .saturating_add(self.cache_write.unwrap_or(0)),
+            _ => prompt,
+        }
+    }
+
+    /// Tokens of the whole output, thoughts included.
+    pub fn output(&self, dialect: Dialect) -> u64 {
+        let completion = self.completion.unwrap_or(0);
+        if self.thinks_apart(dialect) {
+            completion.saturating_add(self.reasoning.unwrap_or(0))
+        } else {
+            completion
+        }
+    }
+
+    /// Whether thoughts come on top of the output: Gemini's do, and where the provider's numbers add up only so.
+    pub(crate) fn thinks_apart(&self, dialect: Dialect) -> bool {
+        let (thoughts, completion) = (self.reasoning.unwrap_or(0), self.completion.unwrap_or(0));
+        let sum = self.prompt.unwrap_or(0).saturating_add(completion);
+        dialect == Dialect::Gemini
+            || thoughts > completion
+            || thoughts > 0 && self.total == sum.checked_add(thoughts)
+    }
+}
+
 /// The usage that a whole document or one event of a stream reports, if it does.
 ///
 /// An event that cannot report any costs one search for a word.

@@ -44,15 +44,9 @@ pub(super) fn charge(facts: &Facts, estimate: &impl Estimate) -> Charge {
     let known = facts.is_final || facts.unmarked && facts.end == End::Clean;
     let flawed = facts.flawed && (usage.completion.is_none() || usage.prompt.is_none());
     if reported && known && !flawed {
-        return Charge {
-            prompt: usage.prompt.unwrap_or(0),
-            completion: usage.completion.unwrap_or_else(|| estimate.completion()),
-            source: if facts.gone {
-                Source::Drained
-            } else {
-                Source::Provider
-            },
-        };
+        let mut charge = as_reported(&usage, facts.gone);
+        charge.completion = usage.completion.unwrap_or_else(|| estimate.completion());
+        return charge;
     }
     let completion = estimate.completion();
     if !(facts.generates || reported || completion > 0) {
@@ -67,6 +61,19 @@ pub(super) fn charge(facts: &Facts, estimate: &impl Estimate) -> Charge {
             Source::None
         } else {
             Source::Estimated
+        },
+    }
+}
+
+/// The provider's last word, as it is; what it leaves out is nothing.
+pub(super) fn as_reported(usage: &Usage, gone: bool) -> Charge {
+    Charge {
+        prompt: usage.prompt.unwrap_or(0),
+        completion: usage.completion.unwrap_or(0),
+        source: if gone {
+            Source::Drained
+        } else {
+            Source::Provider
         },
     }
 }

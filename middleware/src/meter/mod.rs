@@ -20,7 +20,8 @@
 //! | the provider's last report | as reported | `provider`; `drained` if the client had left |
 //! | a report on the way, or none, and then the end | the greater of the last report and an estimate of what was sent and delivered | `estimated` |
 //! | a report that cannot be: negative, a fraction, a text | an estimate | `estimated` |
-//! | an answer of another status than 2xx, no answer | nothing | `none` |
+//! | an answer of another status than 2xx | what it reports, if it does, else nothing | `provider`, `none` |
+//! | no answer | nothing | `none` |
 //!
 //! An estimate goes by bytes, per family of models, corrected by what providers report. It is never zero for text that was
 //! delivered. With the feature `tokenizer` what is asked and said of OpenAI's models is counted, on another thread, and only what
@@ -29,6 +30,8 @@
 //! An event costs the search for a few words (`examples/meter_cost.rs` prints how long that takes). It is parsed if one of them is there, or if its text is not where the text of
 //! the event before was. Nothing is allocated per chunk, nothing of the body is kept but an event that is not whole yet, 1 MiB
 //! at most. What is larger, compressed or unknown passes as it is and is said to be [unread](crate::record::Metered::blind).
+//!
+//! `examples/metered.rs` is a whole program: this layer around a bare hyper client, in somebody's own service. In short:
 //!
 //! ```
 //! use bytes::Bytes;

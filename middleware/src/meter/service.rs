@@ -266,7 +266,7 @@ where
         let (status, headers) = (response.status(), response.headers());
         let (surface, stream) = (asked.surface(), asked.stream);
         let framing = dialect::framing_of(surface, stream, status, headers);
-        // A refusal of the provider's generated nothing. What nobody knows is only looked at where it may be read.
+        // What nobody knows is only looked at where it may be read.
         let unknown = surface.is_none();
         let watched = status.is_success() && !(unknown && framing == Framing::Opaque);
         let edits = asked.injected && watched && framing == Framing::Sse;
@@ -276,12 +276,15 @@ where
         if watched && this.policy.drains {
             record.set_drains();
         }
-        let watch = if watched {
-            let curious = this.estimates.guess.is_curious();
+        // A refusal may say what it used all the same.
+        let refused = !status.is_success() && !unknown && framing == Framing::Document;
+        let watch = if watched || refused {
+            let curious = !refused && this.estimates.guess.is_curious();
             Watch::new(Metering {
+                refused,
                 answer: Answer::new(asked.surface(), framing, curious).with_cap(this.policy.event),
                 curious,
-                document: is_document(framing, stream),
+                document: refused || is_document(framing, stream),
                 asked,
                 estimator: this.estimates.guess.clone(),
                 clock: this.clock.clone(),

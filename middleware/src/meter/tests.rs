@@ -282,17 +282,44 @@ async fn what_an_earlier_attempt_cost_is_waste() {
 
 /// The scripted client of the laws has no numbers of its own: what is charged for nothing is nothing.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_the_provider_costs_nothing() {
+async fn a_refusal_of_the_provider_costs_what_it_says_it_did() {
     let refused = Case {
         status: StatusCode::TOO_MANY_REQUESTS,
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
         ..Case::default()
     };
-    let told = refused
-        .told(&[r#"{"error":{"message":"slow down"},"usage":{"prompt_tokens":9}}"#])
-        .await;
-    assert_eq!(
-        (told.usage, told.charge),
-        (None::<Usage>, Charge::default())
+    let error = r#"{"error":{"message":"slow down"}}"#;
+    for nothing in [
+        error.to_owned(),
+        error.replace("}}", r#"},"usage":null}"#),
+        error.replace(
+            "}}",
+            r#"},"usage":{"prompt_tokens":-9,"completion_tokens":1}}"#,
+        ),
+        error.replace("}}", r#"},"usage":{"prompt_tokens":9}"#),
+    ] {
+        let told = refused.told(&[&*nothing]).await;
+        assert_eq!(
+            (told.usage, told.charge),
+            (None, Charge::default()),
+            "{nothing}"
+        );
+    }
+    let report = error.replace(
+        "}}",
+        r#"},"usage":{"prompt_tokens":9,"completion_tokens":1}}"#,
     );
+    for pieces in [vec![&*report], vec![&report[..40], &report[40..]]] {
+        let told = refused.told(&pieces).await;
+        let usage = told.usage.expect("it was reported");
+        assert_eq!((usage.prompt, usage.completion), (Some(9), Some(1)));
+        let charge = told.charge;
+        assert_eq!(
+            (charge.prompt, charge.completion, charge.source),
+            (9, 1, Source::Provider)
+        );
+        // It is the provider's error, and not one inside an answer.
+        assert!(!told.failed && told.events.is_none());
+        assert_eq!(told.finish_reasons.len(), 0);
+    }
 }

@@ -37,6 +37,8 @@ pub(super) struct Metering<C> {
     /// This answer is one to learn from.
     pub(super) curious: bool,
     pub(super) document: bool,
+    /// This answer is an error: only a report counts.
+    pub(super) refused: bool,
     pub(super) gaps: Gaps,
     /// Bytes of the answer.
     pub(super) bytes: u64,
@@ -160,6 +162,9 @@ impl<C: Clock> Metering<C> {
         if end == End::Clean {
             self.answer.finish();
         }
+        if self.refused {
+            return self.settle_refused(end);
+        }
         self.publish();
         let found = self.answer.found();
         let facts = Facts {
@@ -182,6 +187,19 @@ impl<C: Clock> Metering<C> {
             metered.finish_reasons = reasons;
             metered.tool_calls = tools;
             metered.longest_gap = longest_gap;
+        });
+    }
+
+    /// An error has generated nothing, unless its provider says what it used.
+    fn settle_refused(&self, end: End) {
+        let found = self.answer.found();
+        if end != End::Clean || found.flawed || found.usage == Usage::default() {
+            return;
+        }
+        let (usage, gone) = (found.usage, self.asked.record.is_gone());
+        self.asked.record.update_metered(|metered| {
+            metered.usage = Some(usage);
+            metered.charge = charge::as_reported(&usage, gone);
         });
     }
 

@@ -22,7 +22,7 @@ use std::{
 use crate::{
     dialect::{Dialect, Usage},
     facts::Intent,
-    record::Record,
+    record::{Attempt, Metered, Record},
 };
 
 /// Prices of models by name. Clones share the table.
@@ -77,27 +77,50 @@ impl Prices {
 
     /// What the answer of a record cost, in USD, as it is charged; none if nobody metered it or its model has no price.
     pub fn charged(&self, record: &Record) -> Option<f64> {
-        let asked = record.intent().and_then(Intent::model);
-        let price = record.with_attempts(|attempts| {
-            let own = attempts.last()?.model.as_deref();
-            let price = own.and_then(|own| self.of(own));
-            price.or_else(|| self.of(asked.filter(|asked| Some(*asked) != own)?))
-        })?;
-        let surface = record.surface();
-        let dialect = surface.map_or(Dialect::Raw, |surface| surface.dialect);
-        record.with_metered(|metered| {
-            let metered = metered?;
-            // The parts are the provider's; the sums are what is charged.
-            let usage = Usage {
-                prompt: Some(metered.charge.prompt),
-                completion: Some(metered.charge.completion),
-                ..metered.usage.unwrap_or_default()
-            };
-            let cost = price.cost(dialect, &usage);
-            // Hundred-millionths of a cent are the noise of doubles.
-            Some((cost * 1e10).round() / 1e10)
-        })
+        let price = record.with_attempts(|attempts| self.of_attempt(record, attempts.last()?))?;
+        record.with_metered(|metered| Some(cost(price, record, metered?)))
     }
+
+    /// Tells of each answer of a record that was thrown away, if it is known which attempt it answered: of that attempt, of what
+    /// was found, and of what it cost, in USD, where its model has a price.
+    pub fn wasted(&self, record: &Record, mut tell: impl FnMut(&Attempt, &Metered, Option<f64>)) {
+        record.with_discarded(|all| {
+            if all.is_empty() {
+                return;
+            }
+            record.with_attempts(|attempts| {
+                for one in all {
+                    if let Some(attempt) = one.attempt.and_then(|at| attempts.get(at)) {
+                        let price = self.of_attempt(record, attempt);
+                        let usd = price.map(|price| cost(price, record, &one.metered));
+                        tell(attempt, &one.metered, usd);
+                    }
+                }
+            });
+        });
+    }
+
+    /// By the name that the provider was asked for, else by that of the caller.
+    fn of_attempt(&self, record: &Record, attempt: &Attempt) -> Option<&Price> {
+        let own = attempt.model.as_deref();
+        let asked = || record.intent().and_then(Intent::model);
+        own.and_then(|own| self.of(own))
+            .or_else(|| self.of(asked().filter(|asked| Some(*asked) != own)?))
+    }
+}
+
+/// What was found in an answer, at this price.
+fn cost(price: &Price, record: &Record, metered: &Metered) -> f64 {
+    let surface = record.surface();
+    let dialect = surface.map_or(Dialect::Raw, |surface| surface.dialect);
+    // The parts are the provider's; the sums are what is charged.
+    let usage = Usage {
+        prompt: Some(metered.charge.prompt),
+        completion: Some(metered.charge.completion),
+        ..metered.usage.unwrap_or_default()
+    };
+    // Hundred-millionths of a cent are the noise of doubles.
+    (price.cost(dialect, &usage) * 1e10).round() / 1e10
 }
 
 // ===== impl Price =====
@@ -113,12 +136,12 @@ impl Price {
             Dialect::Anthropic | Dialect::Bedrock => prompt,
             _ => (prompt - cached - written).max(0.0),
         };
-        let said = if thinks_apart(dialect, usage) {
+        let said = if usage.thinks_apart(dialect) {
             completion
         } else {
             (completion - thoughts).max(0.0)
         };
-        let thoughts = if thinks_apart(dialect, usage) {
+        let thoughts = if usage.thinks_apart(dialect) {
             thoughts
         } else {
             thoughts.min(completion)
@@ -130,15 +153,6 @@ impl Price {
             + thoughts * self.reasoning.unwrap_or(self.output);
         sum / 1e6
     }
-}
-
-/// Whether thoughts come on top of the output: Gemini's do, and where the provider's numbers add up only so.
-fn thinks_apart(dialect: Dialect, usage: &Usage) -> bool {
-    let (thoughts, completion) = (usage.reasoning.unwrap_or(0), usage.completion.unwrap_or(0));
-    let sum = usage.prompt.unwrap_or(0).saturating_add(completion);
-    dialect == Dialect::Gemini
-        || thoughts > completion
-        || thoughts > 0 && usage.total == sum.checked_add(thoughts)
 }
 
 /// A name without the version at its end; none if it has none.

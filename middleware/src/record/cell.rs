@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Attempt, Digest, Ended, Found, Mark, Metered, Refused, Standing, Waste};
+use super::{
+    Attempt, Digest, Discarded, Ended, Found, Mark, Metered, Refused, Running, Standing, Waste,
+    running::Runs,
+};
 use crate::{
     dialect::{self, Recognised, Surface},
     error::{Reason, Rejection},
@@ -34,7 +37,8 @@ struct Cell {
     recognised: Recognised,
     intent: OnceLock<Intent>,
     caller: OnceLock<Caller>,
-    route: OnceLock<Arc<str>>,
+    route: OnceLock<(Arc<str>, usize)>,
+    running: OnceLock<Runs>,
     attempts: Mutex<Vec<Attempt>>,
     // Zero is none.
     status: AtomicU16,
@@ -53,6 +57,8 @@ struct Cell {
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
     metering: Mutex<Metering>,
+    // Something was thrown away: who asks for it takes no lock otherwise.
+    wasted: AtomicBool,
     // The client has left, and the answer is read on without it.
     gone: AtomicBool,
     // What is left of the answer is worth reading without a client.
@@ -74,18 +80,7 @@ struct Notes {
 #[derive(Debug, Default)]
 struct Metering {
     current: Option<Metered>,
-    waste: Option<Waste>,
-}
-
-impl Metering {
-    /// Another answer is metered, or none: the one before was thrown away.
-    fn renew(&mut self, current: Option<Metered>) {
-        if let Some(before) = std::mem::replace(&mut self.current, current) {
-            let waste = self.waste.get_or_insert_default();
-            waste.prompt = waste.prompt.saturating_add(before.charge.prompt);
-            waste.completion = waste.completion.saturating_add(before.charge.completion);
-        }
-    }
+    discarded: Vec<Discarded>,
 }
 
 /// Fills an atomic slot, if it is still empty.
@@ -114,6 +109,7 @@ impl Record {
             intent: OnceLock::new(),
             caller: OnceLock::new(),
             route: OnceLock::new(),
+            running: OnceLock::new(),
             attempts: Mutex::default(),
             status: AtomicU16::new(0),
             refused: OnceLock::new(),
@@ -128,6 +124,7 @@ impl Record {
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
             metering: Mutex::default(),
+            wasted: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             drains: AtomicBool::new(false),
             settled: AtomicBool::new(false),
@@ -206,12 +203,27 @@ impl Record {
 
     /// The name of the route that took it; written by `route`.
     pub fn route(&self) -> Option<&Arc<str>> {
-        self.0.route.get()
+        self.0.route.get().map(|(name, _)| name)
     }
 
-    /// Writes the name of the route.
-    pub fn set_route(&self, name: Arc<str>) {
-        let _ = self.0.route.set(name);
+    /// The place of that route in the order of all.
+    pub fn route_place(&self) -> Option<usize> {
+        self.0.route.get().map(|(_, place)| *place)
+    }
+
+    /// Writes the name of the route, and its place.
+    pub fn set_route(&self, name: Arc<str>, place: usize) {
+        let _ = self.0.route.set((name, place));
+    }
+
+    /// Counts the request among those that run there, until it is [settled](Self::settle), or nobody knows of it any more.
+    pub fn set_running(&self, at: &Arc<Running>) {
+        let asked = || self.surface().and_then(|surface| surface.stream);
+        let stream = match self.intent() {
+            Some(intent) => intent.stream(),
+            None => asked().unwrap_or(false),
+        };
+        let _ = self.0.running.set(Runs::begin(at.clone(), stream));
     }
 
     /// Says how one of the caller's limits stands; written by the limits.
@@ -236,11 +248,17 @@ impl Record {
 
     /// Reads the call that the answer is of: where an answer was passed on, the last one that was answered; else the last one.
     pub fn with_answered<R>(&self, read: impl FnOnce(Option<&Attempt>) -> R) -> R {
+        self.with_calls(|attempts, answered| read(answered.map(|at| &attempts[at])))
+    }
+
+    /// Reads the calls to providers, and the place of the one that the answer is of, as [`with_answered`](Self::with_answered).
+    pub fn with_calls<R>(&self, read: impl FnOnce(&[Attempt], Option<usize>) -> R) -> R {
         let passed_on = self.status().is_some() && self.refused().is_none();
         let attempts = self.locked_attempts();
-        let mut answered = attempts.iter().rev().filter(|it| it.status.is_some());
-        let answered = passed_on.then(|| answered.next()).flatten();
-        read(answered.or_else(|| attempts.last()))
+        let last = attempts.len().checked_sub(1);
+        let answered = attempts.iter().rposition(|it| it.status.is_some());
+        let answered = answered.filter(|_| passed_on).or(last);
+        read(&attempts, answered)
     }
 
     /// A call to a provider begins.
@@ -401,22 +419,27 @@ impl Record {
         }
     }
 
+    /// The parts of [`gateway_time`](Self::gateway_time): of the request, and of the answer where a provider's head had come.
+    pub fn gateway_times(&self) -> Option<(Duration, Option<Duration>)> {
+        let head = self.at(Mark::Head)?;
+        let read = self.at(Mark::BodyRead).unwrap_or_default().min(head);
+        let read = read + Duration::from_nanos(self.0.waited.load(Ordering::Relaxed));
+        let Some(sent) = self.at(Mark::Sent) else {
+            return Some((head.saturating_sub(read), None));
+        };
+        let answered = self.at(Mark::UpstreamHead);
+        let answered = answered.map(|answered| head.saturating_sub(answered));
+        Some((sent.saturating_sub(read), answered))
+    }
+
     /// Our own share of the time: from the last byte of the request to our last pass over it, and
     /// from the upstream's head to ours. What was answered by us is ours whole.
     ///
     /// Known once there is a head. Waits for permits, connections, the provider and the client are
     /// not in it.
     pub fn gateway_time(&self) -> Option<Duration> {
-        let head = self.at(Mark::Head)?;
-        let read = self.at(Mark::BodyRead).unwrap_or_default().min(head);
-        let read = read + Duration::from_nanos(self.0.waited.load(Ordering::Relaxed));
-        match (self.at(Mark::Sent), self.at(Mark::UpstreamHead)) {
-            (Some(sent), Some(answered)) => {
-                Some(sent.saturating_sub(read) + head.saturating_sub(answered))
-            }
-            (Some(sent), None) => Some(sent.saturating_sub(read)),
-            (None, _) => Some(head.saturating_sub(read)),
-        }
+        let (request, answer) = self.gateway_times()?;
+        Some(request + answer.unwrap_or_default())
     }
 
     /// Adds time in which a request whose body had been read waited for somebody else before it went to the client: it is no
@@ -514,13 +537,17 @@ impl Record {
 
     /// A meter begins to read an answer. What was found in an earlier attempt's is waste from now on.
     pub fn begin_metering(&self) {
-        self.metering().renew(Some(Metered::default()));
+        // The attempt at hand has begun, too.
+        self.renew(Some(Metered::default()), 2);
     }
 
     /// The answer at hand is thrown away, and another one is to come in its stead: what was found in it is waste, and neither how it
-    /// ended nor what was edited in it says anything of the request. To be called once its body is gone.
-    pub fn discard_answer(&self) {
-        self.metering().renew(None);
+    /// ended nor what was edited in it says anything of the request. To be called once its body is gone, or nobody meters it any more.
+    ///
+    /// Returns its number among the [metered](Self::with_metered) ones that were thrown away, by which it can be
+    /// [taken back](Self::take_back_answer).
+    pub fn discard_answer(&self) -> Option<usize> {
+        let number = self.renew(None, 1);
         self.0.ended.store(0, Ordering::Release);
         self.0.marks[Mark::FirstToken as usize].store(0, Ordering::Relaxed);
         self.0.drains.store(false, Ordering::Relaxed);
@@ -530,6 +557,26 @@ impl Record {
             notes.upstream_digest = None;
             notes.original = None;
         }
+        number
+    }
+
+    /// The answer that was thrown away with this number is the answer after all: what was found in it is no waste.
+    pub fn take_back_answer(&self, number: usize) {
+        let mut metering = self.metering();
+        if number < metering.discarded.len() {
+            metering.current = Some(metering.discarded.remove(number).metered);
+        }
+    }
+
+    /// Another answer is metered, or none: the one before was thrown away. It was that of the attempt so many from the end.
+    fn renew(&self, current: Option<Metered>, back: usize) -> Option<usize> {
+        let mut metering = self.metering();
+        let metered = std::mem::replace(&mut metering.current, current)?;
+        let attempts = self.locked_attempts().len();
+        let attempt = attempts.checked_sub(back);
+        metering.discarded.push(Discarded { attempt, metered });
+        self.0.wasted.store(true, Ordering::Release);
+        Some(metering.discarded.len() - 1)
     }
 
     /// Changes what is found in the answer at hand; does nothing before [`begin_metering`](Self::begin_metering).
@@ -545,9 +592,27 @@ impl Record {
         read(self.metering().current.as_ref())
     }
 
+    /// Reads what was found in answers that were thrown away, in their order. `read` must not ask this record for anything
+    /// metered.
+    pub fn with_discarded<R>(&self, read: impl FnOnce(&[Discarded]) -> R) -> R {
+        if !self.0.wasted.load(Ordering::Acquire) {
+            return read(&[]);
+        }
+        read(&self.metering().discarded)
+    }
+
     /// The tokens of attempts that were thrown away; none if none was.
     pub fn waste(&self) -> Option<Waste> {
-        self.metering().waste
+        self.with_discarded(|all| {
+            let charges = all.iter().map(|it| it.metered.charge);
+            charges.fold(None, |sum: Option<Waste>, charge| {
+                let sum = sum.unwrap_or_default();
+                Some(Waste {
+                    prompt: sum.prompt.saturating_add(charge.prompt),
+                    completion: sum.completion.saturating_add(charge.completion),
+                })
+            })
+        })
     }
 
     fn metering(&self) -> MutexGuard<'_, Metering> {
@@ -580,6 +645,10 @@ impl Record {
 
     /// True for the first one who asks: whoever gets it tells the world that the request has ended.
     pub fn settle(&self) -> bool {
-        !self.0.settled.swap(true, Ordering::AcqRel)
+        let first = !self.0.settled.swap(true, Ordering::AcqRel);
+        if first && let Some(running) = self.0.running.get() {
+            running.end();
+        }
+        first
     }
 }

@@ -57,6 +57,15 @@ pub enum Source {
     Estimated,
 }
 
+/// An answer that was thrown away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Discarded {
+    /// Which of the [attempts](super::Record::attempts) it answered, where that is known.
+    pub attempt: Option<usize>,
+    /// What was found in it.
+    pub metered: Metered,
+}
+
 /// Tokens of attempts that were thrown away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waste {

@@ -64,13 +64,15 @@ mod metered;
 mod outcome;
 #[cfg(feature = "record")]
 mod queue;
+mod running;
 #[cfg(feature = "record")]
 mod watch;
 
 pub use self::{
     cell::Record,
-    metered::{Charge, Metered, Source, Waste},
+    metered::{Charge, Discarded, Metered, Source, Waste},
     outcome::{Attempt, Digest, Ended, Found, Mark, Refused, Standing, Unit},
+    running::Running,
 };
 #[cfg(feature = "record")]
 pub use self::{

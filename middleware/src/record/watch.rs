@@ -1,5 +1,6 @@
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -9,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::{Digest, Ended, Mark, Record};
+use super::{Digest, Ended, Mark, Record, Running};
 use crate::{
     body::{Ending, Guard, Guarded},
     clock::Clock,
@@ -21,6 +22,12 @@ use crate::{
 pub trait Sink: Clone + Send + Sync + 'static {
     /// A request has arrived.
     fn began(&self) {}
+
+    /// Where requests are counted while they run on this route, by its place in the order of all; none: on implicit routes.
+    /// For whoever builds the routes; the layer does not ask.
+    fn running(&self, _route: Option<usize>) -> Option<Arc<Running>> {
+        None
+    }
 
     /// The request is over; [`Record::ended`] says how. Runs where the body ended, or where it was
     /// dropped: it must be quick and must not panic.

@@ -28,6 +28,9 @@
 //! [`ratio`](Policy::ratio) bounds what all of this costs a target that is down. Another try at the same target always takes from its
 //! budget; going on to another one only while more than half of that one's late answers were failures.
 //!
+//! An error that is thrown away is read to its end first, if that is within 64 KiB and 20 milliseconds: a meter inside learns what it
+//! used, and its connection can serve the next attempt.
+//!
 //! When nothing is tried any more, the last answer that a provider gave is passed on, as it is: also where those that were asked behind
 //! it could not be reached or did not answer in time. What may have been served without an answer, and is not tried again for that, is
 //! told as it is.
@@ -62,6 +65,7 @@
 
 mod body;
 mod course;
+mod leaving;
 mod policy;
 mod reading;
 mod service;

@@ -15,7 +15,8 @@ use tower_service::Service;
 
 use super::{
     body::ResponseBody,
-    course::{Answer, Course, Verdict},
+    course::{Again, Answer, Course, Verdict},
+    leaving::Leaving,
     policy::Policy,
     reading::Reading,
 };
@@ -25,6 +26,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
     health::Pulse,
+    record::Record,
 };
 
 /// Tries requests again.
@@ -146,29 +148,41 @@ pin_project! {
         C: Clock,
     {
         #[pin]
-        step: Step<S::Future, R, C::Sleep>,
+        step: Step<S::Future, R, C>,
         // None: nothing is tried again.
         again: Option<(S, Course<C>)>,
-        // What the provider before said, and its place, until another one has said something. Boxed: it is rare.
-        last: Option<Box<(usize, Response<ResponseBody<R>>)>>,
+        // What the provider before said, until another one has said something.
+        last: Option<Box<Last<R>>>,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<F, R, Z>
+    enum Step<F, R, C>
     where
         R: Body,
+        C: Clock,
     {
-        // → Reading, Waiting, Readying, or the end
+        // → Reading, Leaving, Waiting, Readying, or the end
         Called { #[pin] inner: F },
-        // → Waiting, Readying, or the end. Boxed: it is rare, and each future would be as large.
+        // → Leaving, Waiting, Readying, or the end. Boxed: it is rare, and each future would be as large.
         Reading { reading: Box<Reading<R>> },
+        // → Waiting, Readying. Boxed likewise.
+        Leaving { leaving: Pin<Box<Leaving<R, C>>> },
         // → Readying
-        Waiting { #[pin] timer: Z },
+        Waiting { #[pin] timer: C::Sleep },
         // → Called
         Readying,
     }
+}
+
+/// An answer that was thrown away, but may still be the last word. Boxed: it is rare.
+struct Last<R: Body> {
+    response: Response<ResponseBody<R>>,
+    /// By which the record takes it back.
+    number: Option<usize>,
+    /// Where it runs.
+    place: usize,
 }
 
 impl<S, B, R, C> Future for ResponseFuture<S, Held<B>, R, C>
@@ -200,6 +214,13 @@ where
                     let (_, course) = this.again.as_ref().expect("only then is anything read");
                     let verdict = course.read(read, &response);
                     (Ok(response), verdict)
+                }
+                StepProj::Leaving { leaving } => {
+                    let (response, again) = ready!(leaving.as_mut().poll(cx));
+                    let (_, course) = this.again.as_ref().expect("only then is anything left");
+                    this.step
+                        .set(course.go_on(Some(response), this.last, again));
+                    continue;
                 }
                 StepProj::Waiting { timer } => {
                     ready!(timer.poll(cx));
@@ -236,38 +257,84 @@ where
             };
             let Some(again) = course.plan(failure, &answer) else {
                 course.attempt.forget();
-                // What a provider said is better than that nobody else could be asked, or has answered.
-                let answer = match (answer, this.last.take()) {
-                    (Err(error), Some(last)) if course.is_unanswered(&error) => Ok(last.1),
-                    (answer, _) => answer,
-                };
-                return Poll::Ready(course.exhausted(answer));
+                return Poll::Ready(course.last_word(answer, this.last.take()));
             };
-            // The place where an answer runs may be wanted for the next attempt.
-            let is_wanted = |place| again.repeats && place == again.index;
-            let place = course.place();
-            match answer {
-                // Another target may have no room, or not be there: then this is what is answered.
-                Ok(response) if !is_wanted(place) && !response.status().is_success() => {
-                    *this.last = Some(Box::new((place, response)));
+            let answer = match answer.map(|response| course.leave(response, again)) {
+                Ok(Ok(leaving)) => {
+                    let leaving = Box::pin(leaving);
+                    this.step.set(Step::Leaving { leaving });
+                    continue;
                 }
-                answer => {
-                    drop(answer);
-                    if this.last.as_ref().is_some_and(|last| is_wanted(last.0)) {
-                        *this.last = None;
-                    }
-                }
-            }
-            if let Some(record) = &course.record {
-                record.discard_answer();
-            }
-            this.step.set(match again.at {
-                Some(at) => Step::Waiting {
-                    timer: course.layer.clock.sleep_until(at),
-                },
-                None => Step::Readying,
-            });
+                Ok(Err(response)) => Some(response),
+                Err(_) => None,
+            };
+            this.step.set(course.go_on(answer, this.last, again));
         }
+    }
+}
+
+impl<C: Clock> Course<C> {
+    /// An answer that another one is to come for: read on, if that is worth it.
+    fn leave<R>(
+        &self,
+        response: Response<ResponseBody<R>>,
+        again: Again,
+    ) -> Result<Leaving<R, C>, Response<ResponseBody<R>>>
+    where
+        R: Body<Data = Bytes>,
+    {
+        Leaving::new(response, again, &self.layer.clock)
+    }
+
+    /// The answer is thrown away: the step that leads to the next one.
+    fn go_on<F, R>(
+        &self,
+        answer: Option<Response<ResponseBody<R>>>,
+        last: &mut Option<Box<Last<R>>>,
+        again: Again,
+    ) -> Step<F, R, C>
+    where
+        R: Body,
+    {
+        // The place where an answer runs may be wanted for the next attempt.
+        let is_wanted = |place| again.repeats && place == again.index;
+        let place = self.place();
+        // Another target may have no room, or not be there: then this is what is answered.
+        let kept = answer.filter(|response| !is_wanted(place) && !response.status().is_success());
+        if last.as_ref().is_some_and(|last| is_wanted(last.place)) {
+            *last = None;
+        }
+        let number = self.record.as_ref().and_then(Record::discard_answer);
+        if let Some(response) = kept {
+            *last = Some(Box::new(Last {
+                response,
+                number,
+                place,
+            }));
+        }
+        match again.at {
+            Some(at) => Step::Waiting {
+                timer: self.layer.clock.sleep_until(at),
+            },
+            None => Step::Readying,
+        }
+    }
+
+    /// No further attempt is made. What a provider said is better than that nobody else could be asked, or has answered.
+    fn last_word<R>(&self, answer: Answer<R>, last: Option<Box<Last<R>>>) -> Answer<R>
+    where
+        R: Body,
+    {
+        let answer = match (answer, last) {
+            (Err(error), Some(last)) if self.is_unanswered(&error) => {
+                if let (Some(record), Some(number)) = (&self.record, last.number) {
+                    record.take_back_answer(number);
+                }
+                Ok(last.response)
+            }
+            (answer, _) => answer,
+        };
+        self.exhausted(answer)
     }
 }
 

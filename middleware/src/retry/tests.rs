@@ -3,6 +3,7 @@
 mod credentials;
 mod first_event;
 mod held;
+mod leaving;
 mod targets;
 
 use std::{

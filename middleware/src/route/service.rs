@@ -96,8 +96,13 @@ where
                 };
             }
         };
-        if let (Some(record), Some(name)) = (req.extensions().get::<Record>(), &choice.name) {
-            record.set_route(name.clone());
+        if let Some(record) = req.extensions().get::<Record>() {
+            if let Some(name) = &choice.name {
+                record.set_route(name.clone(), choice.index);
+            }
+            if let Some(running) = self.0.table.running(choice.index) {
+                record.set_running(running);
+            }
         }
         req.extensions_mut().insert(Route {
             name: choice.name,

@@ -7,6 +7,7 @@ use crate::{
     dialect::{Dialect, Operation, Recognised, Surface},
     error::{Reason, Rejection},
     facts::{Caller, Intent},
+    record::Running,
 };
 
 const LAYER: &str = "route";
@@ -153,6 +154,8 @@ pub struct Table {
     providers: Vec<Catalogue>,
     aliases: HashMap<String, String>,
     rules: Vec<Rule>,
+    /// By rule, or of all without rules.
+    running: Box<[Option<Arc<Running>>]>,
 }
 
 impl Table {
@@ -166,7 +169,19 @@ impl Table {
             providers: providers.into_iter().collect(),
             aliases: aliases.into_iter().collect(),
             rules: rules.into_iter().collect(),
+            running: Box::default(),
         }
+    }
+
+    /// Counts what runs on each rule, by its place, or on all implicit routes, where `of` says: requests that have a
+    /// [`Record`](crate::record::Record), while they run.
+    #[must_use]
+    pub fn counted_in(mut self, of: impl Fn(Option<usize>) -> Option<Arc<Running>>) -> Self {
+        self.running = match self.rules.len() {
+            0 => [of(None)].into(),
+            rules => (0..rules).map(|place| of(Some(place))).collect(),
+        };
+        self
     }
 
     /// How many services the table leads to.
@@ -176,6 +191,12 @@ impl Table {
         } else {
             self.rules.len()
         }
+    }
+
+    /// Where those requests are counted that this service gets.
+    pub(super) fn running(&self, index: usize) -> Option<&Arc<Running>> {
+        let place = if self.rules.is_empty() { 0 } else { index };
+        self.running.get(place)?.as_ref()
     }
 
     /// Whether the table leads nowhere.

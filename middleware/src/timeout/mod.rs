@@ -2,7 +2,7 @@
 //!
 //! Contract
 //! - *Reads*: [`Intent`](crate::facts::Intent): whether a stream was asked for (absent: a document).
-//! - *Writes*: [`Deadline`](crate::facts::Deadline), where the whole has a limit; into the [`Record`] the word `timeout` of the
+//! - *Writes*: [`Deadline`](crate::facts::Deadline), where the whole has a limit; into the [`Record`](crate::record::Record) the word `timeout` of the
 //!   attempt that was running.
 //! - *Refuses*: [`UpstreamTimeout`](crate::error::Reason::UpstreamTimeout), before the head as an error, after it as a
 //!   failure of the body. What was running inside is dropped at once.

@@ -1,6 +1,6 @@
 //! Many words at once: Aho and Corasick's automaton, and a look at what may begin one before it runs.
 
-use std::{fmt, iter};
+use std::{borrow::Cow, cmp::Ordering, collections::HashMap, fmt, iter};
 
 use aho_corasick::{
     Anchored, MatchKind,
@@ -9,8 +9,11 @@ use aho_corasick::{
     nfa::contiguous,
 };
 
+use unicode_normalization::char::canonical_combining_class;
+
 use super::{
     fold::fold,
+    normal::{Grown, reach},
     prefilter::Prefilter,
     rules::RuleIndex,
     text::{Candidate, Text},
@@ -23,10 +26,20 @@ pub(super) struct Literals {
     words: Vec<Word>,
     /// What is not to be seen from outside of the automaton, in the order of the states.
     nodes: Vec<(StateID, Node)>,
+    /// Marks that words go on with, behind each state, and whether the word ends with them.
+    marked: HashMap<StateID, Vec<(Vec<char>, bool)>>,
     folded: bool,
     /// Every word wants an edge on its left.
     left: bool,
     prefilter: Prefilter,
+}
+
+/// The best that was found, where it ends or would end, and whether it wants an edge there.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    found: Candidate,
+    at: usize,
+    right: bool,
 }
 
 /// A word, once it is in the automaton.
@@ -56,9 +69,9 @@ enum Machine {
 }
 
 /// A word to build from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Literal<'a> {
-    pub(super) text: &'a str,
+    pub(super) text: Cow<'a, str>,
     pub(super) right: bool,
     pub(super) rule: RuleIndex,
 }
@@ -78,7 +91,7 @@ impl Literals {
             let text = if folded {
                 text.chars().map(fold).collect()
             } else {
-                text.to_owned()
+                text.into_owned()
             };
             told.push(Word {
                 len: text.len(),
@@ -93,12 +106,21 @@ impl Literals {
             Machine::Few(dfa) => nodes(dfa, start, &texts),
             Machine::Many(nfa) => nodes(nfa, start, &texts),
         };
-        let prefilter = Prefilter::new(&texts, folded, left);
+        let marked = match &automaton {
+            Machine::Few(dfa) => marked(dfa, start, &texts),
+            Machine::Many(nfa) => marked(nfa, start, &texts),
+        };
+        let prefilter = {
+            let each = iter::zip(&texts, &told);
+            let each = each.map(|(text, word)| (text.as_str(), word.right));
+            Prefilter::new(each, folded, left)
+        };
         Ok(Self {
             automaton,
             start,
             words: told,
             nodes,
+            marked,
             folded,
             left,
             prefilter,
@@ -123,13 +145,21 @@ impl Literals {
         let bytes = text.text.as_bytes();
         let mut state = self.start;
         let mut at = from;
-        let mut best: Option<Candidate> = None;
+        let mut best: Option<Best> = None;
+        // Where the text may still change, if it is looked at, and the state there.
+        let grown = text.grown.filter(|grown| grown.at >= from);
+        let (tail, mut there) = (grown.map_or(usize::MAX, |grown| grown.at), self.start);
         loop {
-            if state == self.start {
-                if best.is_some() {
-                    return best;
+            if at <= tail {
+                if state == self.start {
+                    if let Some(best) = best {
+                        return Some(best.found);
+                    }
+                    at = self.prefilter.skip(text, at);
                 }
-                at = self.prefilter.skip(text, at);
+                if at == tail {
+                    there = state;
+                }
             }
             let Some(&byte) = bytes.get(at) else { break };
             if byte.is_ascii() || !self.folded {
@@ -148,28 +178,33 @@ impl Literals {
                     self.take(text, at, word, &mut best);
                 }
             }
-            if let Some(found) = best
+            if let Some(Best { found, .. }) = best
+                && at <= tail
                 && self
                     .node(state)
                     .is_some_and(|node| self.back(text, at, node.depth) > found.start)
             {
-                return best;
+                return Some(found);
             }
         }
-        let open = self.open(text, state).map(Candidate::open);
-        match (best, open) {
+        let grown = grown.and_then(|grown| self.grown(automaton, text, grown, there));
+        let open = self.open(text, state).into_iter().chain(grown).min();
+        let open = open.map(Candidate::open);
+        match (best.map(|best| best.found), open) {
             (Some(best), Some(open)) if open.start <= best.start => Some(open),
             (best, open) => best.or(open),
         }
     }
 
     /// Takes a word that ends at `at`, if its edges are as it wants them.
-    fn take(&self, text: Text<'_>, at: usize, word: Word, best: &mut Option<Candidate>) {
+    fn take(&self, text: Text<'_>, at: usize, word: Word, best: &mut Option<Best>) {
         let start = self.back(text, at, word.len);
         if self.left && text.joined_left(start) {
             return;
         }
-        let right = if word.right {
+        let right = if may_change(text, at) {
+            None
+        } else if word.right {
             text.joined_right(at)
         } else {
             Some(false)
@@ -183,11 +218,15 @@ impl Literals {
             },
             None => Candidate::open(start),
         };
-        // A word that ends later and begins no later is the longer one.
-        if best
-            .is_none_or(|best| start < best.start || start == best.start && best.end != found.end)
-        {
-            *best = Some(found);
+        // A word that ends later and begins no later is the longer one. Of two that are the same, the one that wants no edge is
+        // told of, since it need not wait.
+        let better = |best: &Best| match start.cmp(&best.found.start) {
+            Ordering::Equal => at > best.at || best.right && !word.right,
+            order => order.is_lt(),
+        };
+        if best.as_ref().is_none_or(better) {
+            let right = word.right;
+            *best = Some(Best { found, at, right });
         }
     }
 
@@ -204,6 +243,55 @@ impl Literals {
             state = node.fail;
         }
         None
+    }
+
+    /// Where the earliest word begins that the text may end inside of, or with, once it has grown.
+    fn grown<A: Automaton>(
+        &self,
+        automaton: &A,
+        text: Text<'_>,
+        grown: &Grown,
+        there: StateID,
+    ) -> Option<usize> {
+        let mut first: Option<usize> = None;
+        grown.each(|char, behind| {
+            let mut state = there;
+            let mut end = grown.at;
+            let mut bytes = [0; 4];
+            let bytes = char.map_or("", |char| char.encode_utf8(&mut bytes));
+            for &byte in bytes.as_bytes() {
+                state = automaton.next_state(Anchored::No, state, byte);
+                end += 1;
+            }
+            let mut begins = |start: usize| {
+                if first.is_none_or(|first| start < first)
+                    && !(self.left && text.joined_left(start))
+                {
+                    first = Some(start);
+                }
+            };
+            // What it is now has been searched.
+            if char != grown.now && automaton.is_match(state) {
+                for index in 0..automaton.match_len(state) {
+                    let word = self.words[automaton.match_pattern(state, index).as_usize()];
+                    begins(end - word.len);
+                }
+            }
+            while let Some(node) = self.node(state) {
+                let goes_on = match behind {
+                    [] => node.goes_on,
+                    _ => self.marked.get(&state).is_some_and(|all| {
+                        let mut all = all.iter();
+                        all.any(|(marks, ends)| reach(behind, marks, *ends))
+                    }),
+                };
+                if goes_on {
+                    begins(end - node.depth);
+                }
+                state = node.fail;
+            }
+        });
+        first
     }
 
     /// The place so many folded bytes before `at`.
@@ -267,6 +355,43 @@ impl Machine {
         };
         start.expect("it is built for searches that are not anchored")
     }
+}
+
+/// Whether what ends at `at` may still be something else, once more of the text has come.
+fn may_change(text: Text<'_>, at: usize) -> bool {
+    text.grown.is_some_and(|grown| {
+        let whole = grown.at + grown.now.map_or(0, char::len_utf8);
+        at > whole || at > grown.at && grown.grows()
+    })
+}
+
+/// The marks of words that have some of their own, by the state before them.
+fn marked<A: Automaton>(
+    automaton: &A,
+    start: StateID,
+    texts: &[String],
+) -> HashMap<StateID, Vec<(Vec<char>, bool)>> {
+    let is_mark = |char: &char| canonical_combining_class(*char) > 0;
+    let mut marked = HashMap::<_, Vec<_>>::new();
+    for text in texts.iter().filter(|text| !text.is_ascii()) {
+        let (mut state, mut before) = (start, false);
+        for (at, char) in text.char_indices() {
+            if is_mark(&char) && !before {
+                let marks: Vec<char> = text[at..].chars().take_while(is_mark).collect();
+                let length: usize = marks.iter().copied().map(char::len_utf8).sum();
+                let all = marked.entry(state).or_default();
+                let told = (marks, at + length == text.len());
+                if !all.contains(&told) {
+                    all.push(told);
+                }
+            }
+            before = is_mark(&char);
+            for &byte in char.encode_utf8(&mut [0; 4]).as_bytes() {
+                state = automaton.next_state(Anchored::No, state, byte);
+            }
+        }
+    }
+    marked
 }
 
 /// Follows each word through the automaton.

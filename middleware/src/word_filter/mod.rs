@@ -11,18 +11,28 @@
 //! - *Place*: inside `peek` and `route`, outside whatever pays for a request or asks again.
 //!
 //! Texts are searched as they decode: escapes, surrogates and letters in any case are what they stand for. Adjacent text parts of a message
-//! are one text; of arguments of tools, which are JSON in a string, each string value is one. Names, identifiers, images and files are none.
+//! are one text. In a stream the end of a part ends its text all the same: what is held of it goes before the event that says so. Of
+//! arguments of tools each string value is a text, whether they are JSON in a string or an object; what is no JSON is one text. What reaches
+//! over the end of a value cannot be masked and is refused. Names, identifiers, images and files are no texts.
 //!
 //! | of what was found | |
 //! |---|---|
-//! | which | the leftmost, of those that begin together the longest; where actions overlap the stronger one |
+//! | which | the leftmost, of those that begin together the longest; where actions overlap the stronger one, also where it is shorter |
 //! | [`Action::Reject`] | the request is refused, or the answer; after its head it breaks off |
 //! | [`Action::Mask`] | the mask takes its place inside the JSON string, every other byte stays; under a signature it is only counted |
 //! | [`Action::Log`] | it is counted |
 //!
 //! Of an answer an event waits exactly while some continuation of its text could complete a match that begins in it, and what follows it
-//! waits too. Words that are whole want no letter beside them, where their script has spaces; expressions and [entities](Entity) match at
-//! most so many characters as their rule says.
+//! waits too, whatever the action: what comes in two events is counted as well. What is held of all answers has a
+//! [room](WordFilterLayer::room). Words that are whole want no letter beside them, where their script has spaces; expressions and
+//! [entities](Entity) match at most so many characters as their rule says.
+//!
+//! With [`Normalize::Nfkc`] a rule reads texts in normal form: `ｂａｄ`, `b\u{200b}ad` and `𝐛𝐚𝐝` are `bad`, and `e` with an accent behind it is
+//! `é`. What is masked is all that the match was made of. The last letter of an event waits where an accent that follows would make a
+//! word of it, or none. Behind a letter with marks that may still be put in another order an expression may wait for the next letter
+//! although none of its matches goes on. A word may not begin with a mark, and more than 64 marks on one letter are not one.
+//!
+//! `examples/filtered.rs` has the filter around a client of one's own.
 //!
 //! Without an `Intent` the surface is found in the head; what has no surface passes.
 //!
@@ -65,6 +75,7 @@ mod entities;
 mod filter;
 mod fold;
 mod literals;
+mod normal;
 mod pattern;
 mod patterns;
 mod prefilter;
@@ -81,7 +92,7 @@ mod tests;
 pub use self::{
     answer::ResponseBody,
     entities::{Entity, UnknownEntity},
-    filter::Filter,
-    rules::{Action, ApplyTo, Rule, Unfit},
+    filter::{Filter, Finding, Judged},
+    rules::{Action, ApplyTo, Normalize, Rule, Unfit},
     service::{ResponseFuture, WordFilter, WordFilterLayer},
 };

@@ -37,6 +37,10 @@ impl Patterns {
         let bytes = text.text.as_bytes();
         for (at, byte) in bytes.iter().enumerate().skip(from) {
             let mut left = self.begins[usize::from(*byte)];
+            // It may still become something else.
+            if text.grown.is_some_and(|grown| grown.at == at) {
+                left = u64::MAX >> (Self::MOST - self.all.len());
+            }
             if left == 0 || !text.text.is_char_boundary(at) {
                 continue;
             }

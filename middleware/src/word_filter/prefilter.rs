@@ -10,13 +10,17 @@ use super::text::Text;
 pub(super) struct Prefilter {
     /// Bytes that a word may begin with, in any case.
     starts: [bool; 256],
-    /// A word begins only where no letter stands before it.
+    /// A word begins only where no letter stands before it, and with a letter.
     left: bool,
-    /// The first bytes of words, by how many of them are ASCII: one to four.
-    heads: [Option<Heads>; HEAD],
+    /// The first bytes of words, up to the first that is no ASCII, one to eight; of those with more than four, these four as well.
+    heads: Heads,
+    /// How many of them there are: a bit for each number, one lowest.
+    lengths: u64,
+    /// Those numbers of which all words have no more, and want no letter behind them.
+    closed: u64,
 }
 
-/// The first so many bytes of words, as bits at their hashes.
+/// First bytes of words, as bits at their hashes.
 struct Heads {
     bits: Box<[u64]>,
     shift: u32,
@@ -26,10 +30,16 @@ struct Heads {
 
 impl Prefilter {
     /// A filter for words that were folded if they are to be.
-    pub(super) fn new(words: &[String], folded: bool, left: bool) -> Self {
+    ///
+    /// Each comes with whether it wants an edge on its right.
+    pub(super) fn new<'w>(
+        words: impl Iterator<Item = (&'w str, bool)>,
+        folded: bool,
+        left: bool,
+    ) -> Self {
         let mut starts = [false; 256];
-        let mut heads: [BTreeSet<u32>; HEAD] = Default::default();
-        for word in words {
+        let (mut keys, mut lengths, mut open) = (BTreeSet::new(), 0, 0);
+        for (word, right) in words {
             if let Some(first) = word.chars().next() {
                 for char in alike(first, folded) {
                     starts[usize::from(char.encode_utf8(&mut [0; 4]).as_bytes()[0])] = true;
@@ -39,39 +49,65 @@ impl Prefilter {
             if ascii > 0 {
                 let mut head = [0; HEAD];
                 head[..ascii].copy_from_slice(&word.as_bytes()[..ascii]);
-                heads[ascii - 1].insert(key(u32::from_le_bytes(head), ascii));
+                let head = u64::from_le_bytes(head);
+                keys.insert(key(head, ascii));
+                lengths |= 1 << (ascii - 1);
+                if ascii < word.len() || !right {
+                    open |= 1 << (ascii - 1);
+                }
+                if ascii > HALF {
+                    keys.insert(half(head));
+                }
             }
         }
-        let heads = heads.map(|keys| (!keys.is_empty()).then(|| Heads::new(&keys)));
         Self {
             starts,
             left,
-            heads,
+            heads: Heads::new(&keys),
+            lengths,
+            closed: lengths & !open,
         }
     }
 
     /// The next place from `at` on where a word may begin, or the end of the text.
-    pub(super) fn skip(&self, text: Text<'_>, mut at: usize) -> usize {
+    pub(super) fn skip(&self, text: Text<'_>, at: usize) -> usize {
         let bytes = text.text.as_bytes();
-        let mut letter = match at.checked_sub(1) {
-            Some(before) => CLASS[usize::from(bytes[before])] == LETTER,
-            None => false,
-        };
-        while let Some(&byte) = bytes.get(at) {
-            let class = CLASS[usize::from(byte)];
-            if self.starts[usize::from(byte)] && !(letter && self.left) && self.passes(&bytes[at..])
-            {
-                return at;
-            }
-            letter = class == LETTER;
-            at += 1;
-            if self.left && letter {
-                while let Some(&byte) = bytes.get(at)
-                    && CLASS[usize::from(byte)] == LETTER
-                {
-                    at += 1;
+        if self.left {
+            return self.skip_words(bytes, at);
+        }
+        let begins =
+            |at: &usize| self.starts[usize::from(bytes[*at])] && self.passes(&bytes[*at..]);
+        (at..bytes.len()).find(begins).unwrap_or(bytes.len())
+    }
+
+    /// The same, where words begin with letters behind what is none: eight bytes at a time.
+    fn skip_words(&self, bytes: &[u8], mut at: usize) -> usize {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        // Whether a letter stands before.
+        let mut letter = before.map_or(0, |byte| letters(byte.into()) & 1);
+        let begins = |at: usize| self.starts[usize::from(bytes[at])] && self.passes(&bytes[at..]);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let (eight, length) = match rest.first_chunk::<8>() {
+                Some(eight) => (u64::from_le_bytes(*eight), 8),
+                None => {
+                    let mut eight = [0; 8];
+                    eight[..rest.len()].copy_from_slice(rest);
+                    (u64::from_le_bytes(eight), rest.len())
                 }
+            };
+            let here = letters(eight);
+            let foreign = gathered(eight & HIGH);
+            let mut first = (here | foreign) & !(here << 1 | letter);
+            while first != 0 {
+                let place = at + first.trailing_zeros() as usize;
+                if place < at + length && begins(place) {
+                    return place;
+                }
+                first &= first - 1;
             }
+            letter = here >> 7;
+            at += length;
         }
         at
     }
@@ -81,27 +117,39 @@ impl Prefilter {
         let Some(head) = text.first_chunk::<HEAD>() else {
             return true;
         };
-        let head = u32::from_le_bytes(*head);
-        if head & 0x8080_8080 != 0 {
+        let head = u64::from_le_bytes(*head);
+        if head & (HIGH >> (8 * HALF)) != 0 {
             return true;
         }
-        self.heads.iter().zip(1..).any(|(heads, len)| {
-            heads
-                .as_ref()
-                .is_some_and(|heads| heads.has(key(head, len)))
-        })
+        let has = |mut lengths: u64| {
+            while lengths != 0 {
+                if self
+                    .heads
+                    .has(key(head, lengths.trailing_zeros() as usize + 1))
+                {
+                    return true;
+                }
+                lengths &= lengths - 1;
+            }
+            false
+        };
+        // The bit of a number is that of the byte behind so many, less one.
+        let inside = letters(head) >> 1;
+        let lengths = self.lengths & !(self.closed & inside);
+        let (short, long) = (lengths & SHORT, lengths & !SHORT);
+        has(short) || long != 0 && self.heads.has(half(head)) && (head & HIGH != 0 || has(long))
     }
 }
 
 // ===== impl Heads =====
 
 impl Heads {
-    fn new(keys: &BTreeSet<u32>) -> Self {
+    fn new(keys: &BTreeSet<u64>) -> Self {
         // One in sixteen bits or less.
         let log = (keys.len() * 16).next_power_of_two().ilog2().clamp(10, 20);
         let mut heads = Self {
             bits: vec![0; 1 << (log - 6)].into(),
-            shift: 32 - log,
+            shift: 64 - log,
         };
         for &key in keys {
             let hash = heads.hash(key);
@@ -110,20 +158,44 @@ impl Heads {
         heads
     }
 
-    fn has(&self, key: u32) -> bool {
+    fn has(&self, key: u64) -> bool {
         let hash = self.hash(key);
         self.bits[hash / 64] >> (hash % 64) & 1 == 1
     }
 
-    fn hash(&self, key: u32) -> usize {
+    fn hash(&self, key: u64) -> usize {
         // Knuth's multiplicative hashing, by the golden ratio.
-        (key.wrapping_mul(0x9e37_79b9) >> self.shift) as usize
+        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 }
 
-/// The first `len` bytes, in one case, whatever is no letter.
-fn key(head: u32, len: usize) -> u32 {
-    (head | 0x2020_2020) & (u32::MAX >> (8 * (HEAD - len)))
+/// The first `len` bytes, in one case, whatever is no letter, and how many they are.
+fn key(head: u64, len: usize) -> u64 {
+    let mark = if len < HEAD { (len as u64) << 56 } else { 0 };
+    (head | (EACH * 0x20)) & (u64::MAX >> (8 * (HEAD - len))) | mark
+}
+
+/// The first four of more; no number of bytes is as high as its mark, and no byte in one case as low.
+fn half(head: u64) -> u64 {
+    key(head, HALF) | 1 << 60
+}
+
+/// Which of eight bytes are letters, digits or `_` of ASCII: a bit for each, the first lowest.
+fn letters(eight: u64) -> u64 {
+    let low = eight & !HIGH;
+    // Sums of seven bits, each in its byte, whose high bit says that one is at least so much.
+    let least = |of: u64, least: u8| of + EACH * u64::from(0x80 - least);
+    let small = low | (EACH * 0x20);
+    let letter = least(small, b'a') & !least(small, b'z' + 1);
+    let digit = least(low, b'0') & !least(low, b'9' + 1);
+    let line = !least(low ^ (EACH * u64::from(b'_')), 1);
+    gathered((letter | digit | line) & !eight & HIGH)
+}
+
+/// The high bits of eight bytes, the first lowest.
+fn gathered(high: u64) -> u64 {
+    // Each is moved to its place in the last byte.
+    (high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 /// The characters that fold to this one.
@@ -138,21 +210,70 @@ fn alike(char: char, folded: bool) -> Vec<char> {
         .collect()
 }
 
-/// What a byte is to an edge.
-const CLASS: [u8; 256] = {
-    let mut class = [OTHER; 256];
-    let mut byte = 0;
-    while byte < 0x80 {
-        let it = byte as u8;
-        if it.is_ascii_alphanumeric() || it == b'_' {
-            class[byte] = LETTER;
-        }
-        byte += 1;
-    }
-    class
-};
-const OTHER: u8 = 0;
-const LETTER: u8 = 1;
+/// How many bytes of a word are looked at, and how many of them first.
+const HEAD: usize = 8;
+const HALF: usize = 4;
+/// The bits of as many and fewer.
+const SHORT: u64 = (1 << HALF) - 1;
 
-/// How many bytes of a word are looked at.
-const HEAD: usize = 4;
+/// One, and the high bit, in each of eight bytes.
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x80 * EACH;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::word_filter::text::Before;
+
+    #[test]
+    fn letters_are_told_from_all_other_bytes_wherever_they_stand() {
+        for byte in 0..=u8::MAX {
+            let is = byte.is_ascii_alphanumeric() || byte == b'_';
+            for place in 0..8 {
+                for around in [0, b'a', 0xff] {
+                    let mut eight = [around; 8];
+                    eight[place] = byte;
+                    let told = letters(u64::from_le_bytes(eight)) >> place & 1 == 1;
+                    assert_eq!(told, is, "{byte}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// No place is passed over where a word begins.
+        #[test]
+        fn every_place_where_a_word_begins_is_come_to(
+            words in prop::collection::vec("[abkß\u{212a}]{1,10}", 1..6),
+            text in "[abkKß \u{212a}.]{0,60}",
+            from in 0usize..60,
+            left in any::<bool>(),
+            right in any::<bool>(),
+        ) {
+            let fold = |text: &str| text.chars().map(crate::word_filter::fold::fold).collect::<String>();
+            let words: Vec<String> = words.iter().map(|word| fold(word)).collect();
+            let each = words.iter().map(|word| (word.as_str(), right));
+            let prefilter = Prefilter::new(each, true, left);
+            let from = text.floor_char_boundary(from);
+            let shown = Text { text: &text, before: Before::default(), over: true, grown: None };
+            let letter = |char: char| char.is_ascii_alphanumeric();
+            let begins = |at: &usize| {
+                let (before, behind) = text.split_at(*at);
+                let joined = left && before.chars().next_back().is_some_and(letter);
+                let folded = fold(behind);
+                let ends = |rest: &str| !(right && rest.starts_with(letter));
+                let mut rests = words.iter().filter_map(|word| folded.strip_prefix(word.as_str()));
+                !joined && rests.any(ends)
+            };
+            let mut places = (from..text.len()).filter(|at| text.is_char_boundary(*at));
+            let first = places.find(begins).unwrap_or(text.len());
+            let told = prefilter.skip(shown, from);
+            prop_assert!(told <= first && text.is_char_boundary(told), "{} for {}", told, first);
+            if words.iter().all(|word| word.len() > 8 && word.is_ascii()) && text.is_ascii() && first + 8 < text.len() {
+                prop_assert!(told == first || text.len() - told < 8 || words.iter().any(|word| fold(&text[told..]).starts_with(&word[..8])));
+            }
+        }
+    }
+}

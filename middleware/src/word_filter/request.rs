@@ -7,7 +7,7 @@ use super::{
     search::{Match, Search},
 };
 use crate::{
-    dialect::{self, Spoken, Surface},
+    dialect::{self, Role, Spoken, Surface},
     json::{self, Kind, Value},
 };
 
@@ -22,18 +22,40 @@ pub(super) struct Verdict {
     pub(super) refused: Option<RuleIndex>,
 }
 
+/// Something that was found, for who explains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) rule: RuleIndex,
+    /// What comes of it.
+    pub(super) action: Action,
+    pub(super) role: Role,
+    /// The string that it begins in.
+    pub(super) at: Range<usize>,
+}
+
 /// Searches all texts of a body that was checked.
 pub(super) fn inspect(rules: &Rules, surface: &Surface, root: Value<'_>) -> Verdict {
-    let mut reader = Reader {
-        rules,
-        search: Search::new(rules),
-        parts: Vec::new(),
-        found: Vec::new(),
-        verdict: Verdict::default(),
-    };
+    let mut reader = Reader::new(rules);
     dialect::spoken(surface, root, &mut |said| reader.said(said));
-    reader.finish();
+    reader.end();
     reader.verdict
+}
+
+/// The same, also behind what is refused: everything that is found, and in how many texts it was looked for.
+pub(super) fn explain(
+    rules: &Rules,
+    surface: &Surface,
+    root: Value<'_>,
+) -> (Verdict, Vec<Told>, u64) {
+    let mut reader = Reader::new(rules);
+    reader.told = Some(Vec::new());
+    dialect::spoken(surface, root, &mut |said| reader.said(said));
+    reader.end();
+    (
+        reader.verdict,
+        reader.told.unwrap_or_default(),
+        reader.texts,
+    )
 }
 
 /// Reads one text after the other.
@@ -42,13 +64,40 @@ struct Reader<'r, 'a> {
     search: Search,
     /// The strings of the text at hand, and where each begins in it.
     parts: Vec<(u64, Spoken<'a>)>,
+    /// The values of the arguments at hand.
+    values: Option<Values<'a>>,
     found: Vec<Match>,
     verdict: Verdict,
+    /// Texts that were searched.
+    texts: u64,
+    /// What was found, if somebody asks.
+    told: Option<Vec<Told>>,
 }
 
-impl<'a> Reader<'_, 'a> {
+/// All string values of arguments, one behind the other: what reaches over the end of one is found here.
+struct Values<'a> {
+    /// The arguments.
+    of: Spoken<'a>,
+    joined: String,
+    ends: Vec<u64>,
+}
+
+impl<'r, 'a> Reader<'r, 'a> {
+    fn new(rules: &'r Rules) -> Self {
+        Self {
+            rules,
+            search: Search::new(rules),
+            parts: Vec::new(),
+            values: None,
+            found: Vec::new(),
+            verdict: Verdict::default(),
+            texts: 0,
+            told: None,
+        }
+    }
+
     fn said(&mut self, said: Spoken<'a>) {
-        if self.verdict.refused.is_some() {
+        if self.verdict.refused.is_some() && self.told.is_none() {
             return;
         }
         if !said.continues || said.json {
@@ -60,11 +109,21 @@ impl<'a> Reader<'_, 'a> {
         if said.json {
             // What is no JSON is text.
             if let Ok(root) = json::check(text.as_bytes(), &json::Limits::default()) {
-                return self.arguments(said, root, NESTING);
+                self.begin_values(said, said.value);
+                self.arguments(said, root, NESTING);
+                return self.end_values();
             }
         } else if is_data(&text) {
             return;
         }
+        match said.values {
+            Some(of) => {
+                self.begin_values(said, of);
+                self.value(&text);
+            }
+            None => self.end_values(),
+        }
+        self.texts += u64::from(self.parts.is_empty());
         self.parts.push((self.search.taken(), said));
         self.search.push(self.rules, &text, &mut self.found);
     }
@@ -82,9 +141,19 @@ impl<'a> Reader<'_, 'a> {
         self.found.clear();
     }
 
+    /// No text follows.
+    fn end(&mut self) {
+        self.finish();
+        self.end_values();
+    }
+
     fn judge(&mut self) {
         for found in &self.found {
-            self.verdict.count(self.rules, found.rule);
+            let part = self.parts.iter().rfind(|(start, _)| *start <= found.start);
+            let Some((_, said)) = part else { continue };
+            let action = signed(self.rules.action(found.rule), said.signed);
+            self.verdict.count(found.rule, action);
+            tell(&mut self.told, found.rule, action, said);
         }
         let ends = self.parts.iter().skip(1).map(|(start, _)| *start);
         for ((start, said), end) in self.parts.iter().zip(ends.chain([u64::MAX])) {
@@ -114,12 +183,16 @@ impl<'a> Reader<'_, 'a> {
 
     fn argument(&mut self, said: Spoken<'a>, value: Value<'_>) {
         let Some(text) = value.as_str() else { return };
+        self.value(&text);
+        self.texts += 1;
         let mut found = Vec::new();
         let mut search = Search::new(self.rules);
         search.push(self.rules, &text, &mut found);
         search.finish(self.rules, &mut found);
         for found in &found {
-            self.verdict.count(self.rules, found.rule);
+            let action = signed(self.rules.action(found.rule), said.signed);
+            self.verdict.count(found.rule, action);
+            tell(&mut self.told, found.rule, action, &said);
         }
         let inside = masked(self.rules, &found, 0..u64::MAX);
         if inside.is_empty() || said.signed {
@@ -134,17 +207,78 @@ impl<'a> Reader<'_, 'a> {
             self.verdict.edits.push((places[0]..places[1], with));
         }
     }
+
+    /// What follows are values of these arguments.
+    fn begin_values(&mut self, said: Spoken<'a>, of: Value<'a>) {
+        let known = self.values.as_ref().map(|values| values.of.value.span());
+        if known != Some(of.span()) {
+            self.end_values();
+            self.values = Some(Values {
+                of: Spoken { value: of, ..said },
+                joined: String::new(),
+                ends: Vec::new(),
+            });
+        }
+    }
+
+    fn value(&mut self, text: &str) {
+        if let Some(values) = &mut self.values {
+            values.joined.push_str(text);
+            values.ends.push(values.joined.len() as u64);
+        }
+    }
+
+    /// No value of the arguments follows: what none of them holds alone cannot be masked, and is refused.
+    fn end_values(&mut self) {
+        let Some(values) = self.values.take().filter(|values| values.ends.len() > 1) else {
+            return;
+        };
+        let mut found = Vec::new();
+        let mut search = Search::new(self.rules);
+        search.push(self.rules, &values.joined, &mut found);
+        search.finish(self.rules, &mut found);
+        for found in found {
+            let mut ends = values.ends.iter();
+            if ends.any(|end| found.start < *end && *end < found.end) {
+                let action = match signed(self.rules.action(found.rule), values.of.signed) {
+                    Action::Mask => Action::Reject,
+                    action => action,
+                };
+                self.verdict.count(found.rule, action);
+                tell(&mut self.told, found.rule, action, &values.of);
+            }
+        }
+    }
 }
 
 impl Verdict {
-    fn count(&mut self, rules: &Rules, rule: RuleIndex) {
-        if rules.action(rule) == Action::Reject {
+    fn count(&mut self, rule: RuleIndex, action: Action) {
+        if action == Action::Reject {
             self.refused.get_or_insert(rule);
         }
         match self.found.iter_mut().find(|(it, _)| *it == rule) {
             Some((_, count)) => *count += 1,
             None => self.found.push((rule, 1)),
         }
+    }
+}
+
+/// What comes of a rule in a text that is under a signature, or not.
+fn signed(action: Action, signed: bool) -> Action {
+    match action {
+        Action::Mask if signed => Action::Log,
+        action => action,
+    }
+}
+
+fn tell(told: &mut Option<Vec<Told>>, rule: RuleIndex, action: Action, said: &Spoken<'_>) {
+    if let Some(told) = told {
+        told.push(Told {
+            rule,
+            action,
+            role: said.role,
+            at: said.value.span(),
+        });
     }
 }
 

@@ -1,9 +1,12 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use unicode_normalization::char::canonical_combining_class;
 
 use super::{
     engine::Engine,
     entities::Entity,
     literals::{Literal, Literals},
+    normal::Normal,
     pattern::Pattern,
     patterns::Patterns,
     whole::Edge,
@@ -26,6 +29,8 @@ pub struct Rule {
     pub case_sensitive: bool,
     /// Whether words inside longer words are none.
     pub whole_word: bool,
+    /// What is done to a text before it is searched.
+    pub normalize: Normalize,
     /// What happens to a text that it matches.
     pub action: Action,
     /// What [`Action::Mask`] puts in the place of a match.
@@ -44,6 +49,17 @@ pub enum Action {
     /// The request or the answer is refused.
     #[default]
     Reject,
+}
+
+/// What is done to a text before it is searched; what is found in it is what it was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalize {
+    /// Nothing but that case is folded, where it does not matter.
+    #[default]
+    None,
+    /// Normalization form KC of Unicode, without what is not to be seen (`Default_Ignorable_Code_Point`). Where case does not matter,
+    /// words are compared by full case folding: `STRASSE` is `straße`.
+    Nfkc,
 }
 
 /// Where a rule looks.
@@ -69,11 +85,31 @@ pub(super) struct Rules(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: Vec<Told>,
-    engines: Vec<(Action, Engine)>,
+    tools: Vec<Tool>,
 }
 
-/// Words that are searched for at once: what they do, whether case differs, whether an edge is wanted on their left.
-type Group = (Action, bool, bool);
+/// What searches for one kind of thing, and what it does.
+#[derive(Debug)]
+pub(super) struct Tool {
+    pub(super) action: Action,
+    pub(super) form: Form,
+    pub(super) engine: Engine,
+}
+
+/// The form of a text that is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// As it came.
+    Plain,
+    /// Normalised.
+    Normal,
+    /// Normalised, and in one case.
+    Folded,
+}
+
+/// Words that are searched for at once: what they do, the form of the text, whether case is folded, whether an edge is wanted on
+/// their left.
+type Group = (Action, Form, bool, bool);
 
 /// What is told of a rule.
 #[derive(Debug)]
@@ -108,6 +144,7 @@ impl Rule {
             max_match: 256,
             case_sensitive: false,
             whole_word: true,
+            normalize: Normalize::None,
             action: Action::default(),
             mask: "***".into(),
             apply_to: ApplyTo {
@@ -124,14 +161,57 @@ impl Rule {
 
     /// The words, and the group that each belongs to.
     fn literals(&self, rule: RuleIndex) -> impl Iterator<Item = (Group, Literal<'_>)> {
-        let words = self.words.iter().filter(|word| !word.is_empty());
-        words.map(move |word| {
-            let (left, right) = edges(word);
-            let group = (self.action, !self.case_sensitive, left && self.whole_word);
+        let form = match (self.normalize, self.case_sensitive) {
+            (Normalize::None, _) => Form::Plain,
+            (Normalize::Nfkc, true) => Form::Normal,
+            (Normalize::Nfkc, false) => Form::Folded,
+        };
+        let words = self.words.iter().map(move |word| match form {
+            Form::Plain => Cow::Borrowed(word.as_str()),
+            _ => Cow::Owned(Normal::of(word, form == Form::Folded)),
+        });
+        let words = words.filter(|word| !word.is_empty());
+        words.map(move |text| {
+            let (left, right) = edges(&text);
+            let folds = form == Form::Plain && !self.case_sensitive;
+            let group = (self.action, form, folds, left && self.whole_word);
             let right = right && self.whole_word;
-            let text = word.as_str();
             (group, Literal { text, right, rule })
         })
+    }
+
+    /// A word that nothing is found by: none of it is to be seen, or it begins with what belongs to the letter before it.
+    fn unfit(&self) -> Option<Unfit> {
+        if self.normalize == Normalize::None {
+            return None;
+        }
+        let why = self
+            .words
+            .iter()
+            .filter(|word| !word.is_empty())
+            .find_map(|word| {
+                let why = match Normal::of(word, false).chars().next() {
+                    None => "has nothing that is to be seen",
+                    Some(char) if canonical_combining_class(char) > 0 => {
+                        "begins with a mark, which belongs to the letter before it"
+                    }
+                    Some(_) => return None,
+                };
+                Some(format!("its word {word:?} {why}"))
+            })?;
+        Some(Unfit {
+            rule: self.id.clone(),
+            regex: None,
+            why: why.into(),
+        })
+    }
+
+    /// The form of text that its expressions and entities are searched for in.
+    fn form(&self) -> Form {
+        match self.normalize {
+            Normalize::None => Form::Plain,
+            Normalize::Nfkc => Form::Normal,
+        }
     }
 
     fn patterns(&self) -> impl Iterator<Item = Result<Pattern, Unfit>> {
@@ -180,10 +260,13 @@ impl Rules {
         let mut words = BTreeMap::<_, Vec<Literal<'_>>>::new();
         let mut patterns = BTreeMap::<_, Vec<(Pattern, RuleIndex)>>::new();
         for (rule, index) in here.map(|(rule, index)| (rule, RuleIndex(index))) {
+            if let Some(unfit) = rule.unfit() {
+                return Err(unfit);
+            }
             for (group, literal) in rule.literals(index) {
                 words.entry(group).or_default().push(literal);
             }
-            let found = patterns.entry(rule.action).or_default();
+            let found = patterns.entry((rule.action, rule.form())).or_default();
             for pattern in rule.patterns() {
                 found.push((pattern?, index));
             }
@@ -196,32 +279,42 @@ impl Rules {
                 found.extend(made.into_iter().map(|pattern| (pattern, index)));
             }
         }
-        let mut engines = Vec::new();
-        for ((action, folded, left), words) in words {
+        let mut tools = Vec::new();
+        for ((action, form, folds, left), words) in words {
             let first = words[0].rule;
-            let made = Literals::new(words.into_iter(), folded, left).map_err(|why| Unfit {
+            let made = Literals::new(words.into_iter(), folds, left).map_err(|why| Unfit {
                 rule: rules[first.0 as usize].id.clone(),
                 regex: None,
                 why: why.to_string().into(),
             })?;
-            engines.push((action, Engine::Literals(Box::new(made))));
+            let engine = Engine::Literals(Box::new(made));
+            tools.push(Tool {
+                action,
+                form,
+                engine,
+            });
         }
-        for (action, mut all) in patterns {
+        for ((action, form), mut all) in patterns {
             while !all.is_empty() {
                 let rest = all.split_off(all.len().min(Patterns::MOST));
-                engines.push((action, Engine::Patterns(Patterns::new(all))));
+                let engine = Engine::Patterns(Patterns::new(all));
+                tools.push(Tool {
+                    action,
+                    form,
+                    engine,
+                });
                 all = rest;
             }
         }
         Ok(Self(Arc::new(Inner {
-            engines,
+            tools,
             all: rules.iter().map(told).collect(),
         })))
     }
 
     /// Whether there is nothing to look for.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.engines.is_empty()
+        self.0.tools.is_empty()
     }
 
     /// What the rule is called.
@@ -244,8 +337,13 @@ impl Rules {
         self.0.all.iter().any(|rule| rule.action == Action::Mask)
     }
 
-    pub(super) fn engines(&self) -> &[(Action, Engine)] {
-        &self.0.engines
+    pub(super) fn tools(&self) -> &[Tool] {
+        &self.0.tools
+    }
+
+    /// Whether any of them searches text of this form.
+    pub(super) fn reads(&self, form: Form) -> bool {
+        self.0.tools.iter().any(|tool| tool.form == form)
     }
 
     fn told(&self, rule: RuleIndex) -> &Told {

@@ -15,12 +15,11 @@ use super::{
     answer::{Answering, Asked, Limits, Policy, ResponseBody},
     filter::Filter,
     request::{self, Verdict},
-    rules::Rules,
 };
 use crate::{
     body::{Held, Room},
-    dialect::{self, Surface},
-    error::{BoxError, Reason, Rejection},
+    dialect,
+    error::{BoxError, Rejection},
     facts::Intent,
     json::Value,
     record::Record,
@@ -63,7 +62,8 @@ impl WordFilterLayer {
         self
     }
 
-    /// The documents of all answers together take no more than this room.
+    /// What is held of all answers together takes no more than this room. A document for which there is none is refused before its
+    /// head; a stream is as with [`event`](Self::event).
     #[must_use]
     pub fn room(mut self, room: Room) -> Self {
         self.policy.room = Some(room);
@@ -107,13 +107,13 @@ impl<S> WordFilter<S> {
                     unrecorded.as_ref()
                 }
             };
-            return surface.map_or(Ok(()), |surface| self.unread(surface));
+            return surface.map_or(Ok(()), |surface| self.layer.filter.unread(surface));
         };
         let text = req.body().text();
         // The whole text: spans of what is found here are of the same bytes.
-        let root = intent.object().and_then(|_| Value::parse(&text));
+        let root = intent.object().and_then(|_| Value::object(&text));
         let Some(root) = root else {
-            return self.unread(intent.surface());
+            return self.layer.filter.unread(intent.surface());
         };
         let verdict = request::inspect(rules, intent.surface(), root);
         drop(text);
@@ -123,21 +123,12 @@ impl<S> WordFilter<S> {
                 record.add_found(rules.id(*rule), action, *count);
             }
         }
-        self.apply(rules, verdict, req)
+        self.apply(verdict, req)
     }
 
-    fn apply<B>(
-        &self,
-        rules: &Rules,
-        verdict: Verdict,
-        req: &mut Request<Held<B>>,
-    ) -> Result<(), Rejection> {
+    fn apply<B>(&self, verdict: Verdict, req: &mut Request<Held<B>>) -> Result<(), Rejection> {
         if let Some(rule) = verdict.refused {
-            let told = format!(
-                "the rule {:?} of this gateway's word filter does not let this request pass",
-                rules.id(rule)
-            );
-            return Err(Rejection::new(Reason::ContentBlocked, "word_filter", told));
+            return Err(self.layer.filter.refusal(rule));
         }
         if verdict.edits.is_empty() {
             return Ok(());
@@ -150,19 +141,6 @@ impl<S> WordFilter<S> {
             *announced = HeaderValue::from(length);
         }
         Ok(())
-    }
-
-    /// What is refused because nobody can read it.
-    fn unread(&self, surface: &Surface) -> Result<(), Rejection> {
-        if self.layer.filter.passes_uninspected() || !surface.carries_text() {
-            return Ok(());
-        }
-        let told = "texts are inspected here, and this body cannot be read; send plain JSON in the words of a known API";
-        Err(Rejection::new(
-            Reason::UnsupportedCoding,
-            "word_filter",
-            told,
-        ))
     }
 }
 

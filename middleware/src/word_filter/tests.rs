@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::{
-    rules::{Action, Rule, Rules, Side},
+    Entity,
+    normal::tests::placed,
+    rules::{Action, Normalize, Rule, Rules, Side},
     search::{Match, Search},
 };
 
@@ -250,4 +252,220 @@ fn continuations(alphabet: &str, most: usize) -> Vec<String> {
         from = to;
     }
     all
+}
+
+/// Words and texts of characters that do something to others.
+pub(super) fn odd() -> impl Strategy<Value = char> {
+    prop::sample::select(vec![
+        'a', 'e', 'E', 'é', '\u{301}', '\u{323}', '\u{316}', '\u{200b}', 'ﬁ', 'i', '가',
+        '\u{11a8}', '漢', 'ß', 'ẞ', 'İ', '\u{212a}', '😀', ' ',
+    ])
+}
+
+/// A word that does not begin with a mark.
+pub(super) fn odd_word() -> impl Strategy<Value = String> {
+    let marks = "\u{301}\u{323}\u{316}\u{200b}\u{11a8}";
+    let first = odd().prop_filter("a mark", move |char| !marks.contains(*char));
+    let word = (first, prop::collection::vec(odd(), 0..3));
+    word.prop_map(|(first, rest)| [first].into_iter().chain(rest).collect())
+}
+
+fn odd_rules() -> impl Strategy<Value = Vec<Rule>> {
+    let word = odd_word();
+    let rule = (prop::collection::vec(word, 1..3), any::<[bool; 3]>());
+    let rule = rule.prop_map(|(words, [whole_word, case_sensitive, normalized])| Rule {
+        words,
+        whole_word,
+        case_sensitive,
+        normalize: if normalized {
+            Normalize::Nfkc
+        } else {
+            Normalize::None
+        },
+        action: Action::Mask,
+        ..Rule::new("r")
+    });
+    prop::collection::vec(rule, 1..3)
+}
+
+/// The text with `***` for every word in normal form: of all words at once, character by character.
+pub(super) fn masked_normal(text: &str, words: &[String], folded: bool) -> String {
+    let form = |text: &str| placed(text, folded);
+    let words: Vec<Vec<char>> = words
+        .iter()
+        .map(|word| form(word).iter().map(|it| it.0).collect())
+        .collect();
+    let chars = form(text);
+    let (mut out, mut done, mut at) = (String::new(), 0, 0);
+    while at < chars.len() {
+        let here = words.iter().filter(|word| {
+            let there = chars[at..].iter().take(word.len());
+            !word.is_empty() && there.map(|it| it.0).eq(word.iter().copied())
+        });
+        // Marks may stand in another order than they came in: none of them was found before.
+        let longest = here.map(Vec::len).max();
+        let longest = longest.filter(|length| chars[at..at + length].iter().all(|it| it.1 >= done));
+        let Some(longest) = longest else {
+            at += 1;
+            continue;
+        };
+        let found = &chars[at..at + longest];
+        let start = found.iter().map(|it| it.1).min().unwrap();
+        out += &text[done..start];
+        out += "***";
+        done = found.iter().map(|it| it.2).max().unwrap();
+        at += longest;
+    }
+    out + &text[done..]
+}
+
+proptest! {
+    #[test]
+    fn normalised_words_are_found_as_by_comparing(
+        words in prop::collection::vec(odd_word(), 1..4),
+        text in prop::collection::vec(odd(), 0..12),
+        case_sensitive in any::<bool>(),
+    ) {
+        let text: String = text.into_iter().collect();
+        let one = Rule { words: words.clone(), case_sensitive, whole_word: false, normalize: Normalize::Nfkc, ..Rule::new("r") };
+        let rules = Rules::new(&[one], Side::Request).unwrap();
+        let (mut search, mut all) = (Search::new(&rules), Vec::new());
+        search.push(&rules, &text, &mut all);
+        search.finish(&rules, &mut all);
+        let (mut seen, mut at) = (String::new(), 0);
+        for found in all {
+            seen += &text[at..found.start as usize];
+            seen += "***";
+            at = found.end as usize;
+        }
+        prop_assert_eq!(seen + &text[at..], masked_normal(&text, &words, !case_sensitive));
+    }
+}
+
+#[test]
+fn a_word_that_nothing_is_found_by_in_normal_form_is_refused() {
+    for (word, why) in [
+        ("\u{200b}\u{ad}", "to be seen"),
+        ("\u{301}a", "a mark"),
+        ("\u{200d}\u{301}", "a mark"),
+    ] {
+        let one = Rule {
+            normalize: Normalize::Nfkc,
+            ..rule(&["fine", word])
+        };
+        let refused = Rules::new(&[one], Side::Request).unwrap_err();
+        assert!(refused.why().contains(why), "{word:?}: {refused}");
+        assert!(Rules::new(&[rule(&[word])], Side::Request).is_ok());
+    }
+}
+
+#[test]
+fn normal_forms_are_found_and_what_they_were_made_of_is_masked() {
+    let normal = |words: &[&str], text: &str| {
+        let one = Rule {
+            normalize: Normalize::Nfkc,
+            ..rule(words)
+        };
+        found(&Rules::new(&[one], Side::Request).unwrap(), &[text]).0
+    };
+    let rows = [
+        (
+            "bad",
+            "ｂａｄ b\u{200b}a\u{ad}d 𝐛𝐚𝐝 ⓑⓐⓓ bad\u{301}x",
+            "[ｂａｄ] [b\u{200b}a\u{ad}d] [𝐛𝐚𝐝] [ⓑⓐⓓ] bad\u{301}x",
+        ),
+        (
+            "café",
+            "cafe\u{301}, CAFÉ, cafe",
+            "[cafe\u{301}], [CAFÉ], cafe",
+        ),
+        (
+            "cafe",
+            "cafe\u{301} cafe cafe\u{200b}\u{301}",
+            "cafe\u{301} [cafe] cafe\u{200b}\u{301}",
+        ),
+        (
+            "straße",
+            "STRASSE Straẞe strasse",
+            "[STRASSE] [Straẞe] [strasse]",
+        ),
+        ("fin", "ﬁn ﬁne", "[ﬁn] ﬁne"),
+        ("istanbul", "İstanbul istanbul", "İstanbul [istanbul]"),
+        ("i\u{307}stanbul", "İstanbul", "[İstanbul]"),
+        ("각", "가\u{11a8} 각은 가", "[가\u{11a8}] [각]은 가"),
+        ("ガス", "ｶﾞｽ", "[ｶﾞｽ]"),
+        ("漢字", "日漢\u{fe00}字書", "日[漢\u{fe00}字]書"),
+        (
+            "ệ",
+            "e\u{302}\u{323} e\u{323}\u{302} ê\u{323}",
+            "[e\u{302}\u{323}] [e\u{323}\u{302}] [ê\u{323}]",
+        ),
+    ];
+    for (word, text, expected) in rows {
+        assert_eq!(normal(&[word], text), expected, "{word}");
+    }
+    // Expressions and entities see the same form, in the case that is there.
+    let one = Rule {
+        entities: vec![Entity::CreditCard],
+        regex: vec!["No\\. é+[0-9]".into()],
+        normalize: Normalize::Nfkc,
+        case_sensitive: true,
+        ..Rule::new("r")
+    };
+    let rules = Rules::new(&[one], Side::Request).unwrap();
+    let text = "４１１１\u{200b}１１１１１１１１１１１１, № e\u{301}é７ No. É7";
+    assert_eq!(
+        found(&rules, &[text]).0,
+        "[４１１１\u{200b}１１１１１１１１１１１１], № e\u{301}é７ No. É7"
+    );
+    let text = "Ｎo. e\u{301}é７!";
+    assert_eq!(found(&rules, &[text]).0, "[Ｎo. e\u{301}é７]!");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Also where characters depend on those that follow.
+    #[test]
+    fn normalised_text_is_held_while_some_continuation_completes_a_match_and_no_longer(
+        rules in odd_rules(),
+        text in prop::collection::vec(odd(), 0..6),
+    ) {
+        let text: String = text.into_iter().collect();
+        let ready = Rules::new(&rules, Side::Request).unwrap();
+        let mut search = Search::new(&ready);
+        let mut all = Vec::new();
+        search.push(&ready, &text, &mut all);
+        let decided = search.decided();
+        let mut open = false;
+        let mut more = continuations("aeEé\u{301}\u{323}\u{316}\u{200b}ﬁi가\u{11a8}漢ß ", 2);
+        // And what is left of each word, behind anything.
+        for word in rules.iter().flat_map(|rule| &rule.words) {
+            for (at, _) in word.char_indices() {
+                more.extend(continuations("\u{301}\u{323}\u{307}\u{11a8}é", 1).iter().map(|it| it.clone() + &word[at..]));
+            }
+        }
+        for more in more {
+            let (mut found, mut again) = (Vec::new(), Search::new(&ready));
+            again.push(&ready, &(text.clone() + &more), &mut found);
+            again.finish(&ready, &mut found);
+            prop_assert_eq!(&found[..all.len().min(found.len())], &all[..], "{:?} then {:?}", text, more);
+            let new = &found[all.len()..];
+            prop_assert!(new.iter().all(|it| it.start >= decided), "{:?} then {:?}: {:?} before {}", text, more, new, decided);
+            open |= new.iter().any(|it| it.start == decided && decided < text.len() as u64);
+        }
+        prop_assert_eq!(open, decided < text.len() as u64, "{:?} is decided up to {}", text, decided);
+    }
+
+    /// In whatever pieces it comes, the same is found.
+    #[test]
+    fn pieces_of_normalised_text_make_no_difference(
+        rules in odd_rules(),
+        pieces in prop::collection::vec(prop::collection::vec(odd(), 0..4), 0..6),
+    ) {
+        let rules = Rules::new(&rules, Side::Request).unwrap();
+        let pieces: Vec<String> = pieces.iter().map(|it| it.iter().collect()).collect();
+        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        prop_assert_eq!(found(&rules, &pieces).0, found(&rules, &[&pieces.concat()]).0);
+    }
 }

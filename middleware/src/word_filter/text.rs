@@ -1,6 +1,6 @@
 //! A stretch of text to search, and what is found in it.
 
-use super::{rules::RuleIndex, whole::Edge};
+use super::{normal::Grown, rules::RuleIndex, whole::Edge};
 
 /// Text from some place on, with what is known of the text around it.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +9,8 @@ pub(super) struct Text<'a> {
     pub(super) before: Before,
     /// Nothing follows.
     pub(super) over: bool,
+    /// The end of a text in normal form, where what follows may change it.
+    pub(super) grown: Option<&'a Grown>,
 }
 
 /// What stands before a place in a text.

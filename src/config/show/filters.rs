@@ -1,6 +1,6 @@
 //! The word filter, as text.
 
-use tollgate_middleware::word_filter::ApplyTo;
+use tollgate_middleware::word_filter::{ApplyTo, Normalize};
 
 use crate::config::{
     json::quoted,
@@ -42,6 +42,13 @@ fn rule(rule: &FilterRule) -> Vec<String> {
     let truth = |key: &str, it: bool| format!("{key}: {it}");
     parts.extend(rule.case_sensitive.map(|it| truth("case_sensitive", it)));
     parts.extend(rule.whole_word.map(|it| truth("whole_word", it)));
+    parts.extend(rule.normalize.map(|form| {
+        let word = match form {
+            Normalize::None => "none",
+            Normalize::Nfkc => "nfkc",
+        };
+        format!("normalize: {word}")
+    }));
     parts.extend(rule.apply_to.map(|ApplyTo { request, response }| {
         let sides = [("request", request), ("response", response)];
         let sides = sides.into_iter().filter(|(_, on)| *on);

@@ -142,9 +142,9 @@ const BEHIND_BASE: &[(&str, &str, &str)] = &[
         "at most 100000",
     ),
     (
-        "telemetry: { metrics: { label_callers: true } }",
-        "9:25",
-        "not built yet",
+        "telemetry: { metrics: { label_callers: maybe } }",
+        "9:40",
+        "true",
     ),
     (
         "server: { limits: { held_bodies: 0% } }",

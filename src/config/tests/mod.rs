@@ -196,7 +196,7 @@ fn the_defaults_are_the_documented_ones() {
         "timeout: { connect: 5s, first_byte: { stream: 120s, document: 600s }, first_token: off, idle: 300s, total: off, min_rate: off }",
         "breaker: { consecutive: 5, error_rate: 50%, window: 30s, min_requests: 20, open_for: 30s, probes: 1, successes: 1 }",
         "log: { format: json, to: stdout }",
-        "metrics: { label_values: 1000 }",
+        "metrics: { label_callers: false, label_values: 1000 }",
         "end: marks",
     ] {
         assert!(shown.contains(line), "{line} is missing:\n{shown}");
@@ -237,6 +237,57 @@ fn what_is_probably_not_meant_is_a_warning() {
         let hit = warnings.iter().any(|p| format!("{}:{}", p.line, p.column) == place && p.to_string().contains(words));
         assert!(hit && warnings.errors() == 0, "{text}\nwants {place} {words:?}, has\n{warnings}");
     }
+}
+
+/// Rules that can find nothing are told of, and no others.
+#[test]
+fn what_the_word_filter_would_never_find_is_a_warning() {
+    let filter = |keys: &str| format!("{BASE}layers: {{ word_filter: {{ {keys} }} }}\n");
+    for (keys, path, words) in [
+        ("action: mask", "layers.word_filter", "looks for nothing"),
+        ("words: []", "layers.word_filter", "looks for nothing"),
+        (
+            "words: [a], rules: [{ id: b, action: log }]",
+            "layers.word_filter.rules[0]",
+            "`b` looks for nothing",
+        ),
+        (
+            "words: [a], apply_to: []",
+            "layers.word_filter.apply_to",
+            "neither at requests nor",
+        ),
+        (
+            "words: [a], action: log, rules: [{ id: b, words: [a], action: mask }]",
+            "layers.word_filter",
+            "`default` finds nothing: `b`",
+        ),
+        (
+            "words: [a, b], rules: [{ id: c, words: [B], action: log }]",
+            "layers.word_filter.rules[0]",
+            "`default` finds all",
+        ),
+    ] {
+        let warnings = good(&filter(keys)).warnings;
+        let mut told = warnings.iter();
+        assert!(
+            told.any(|it| it.path == path && it.message.contains(words)),
+            "{keys}: {warnings}"
+        );
+    }
+    for keys in [
+        "words: [a], rules: [{ id: b, words: [a], action: log, whole_word: false }]",
+        "words: [a], apply_to: [request], rules: [{ id: b, words: [a], action: log }]",
+        "rules: [{ id: b, entities: [email], action: log }]",
+    ] {
+        let warnings = good(&filter(keys)).warnings;
+        assert!(
+            !warnings.iter().any(|it| it.path.contains("word_filter")),
+            "{keys}: {warnings}"
+        );
+    }
+    let nothing = filter("words: [\"\\u200b\"], normalize: nfkc");
+    let told = bad(&nothing);
+    assert!(told.to_string().contains("to be seen"), "{told}");
 }
 
 /// What is shown can be read again, and means the same: of all that stands in front of a target, too.

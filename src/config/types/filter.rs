@@ -1,6 +1,6 @@
 //! The word filter.
 
-use tollgate_middleware::word_filter::{Action, ApplyTo, Entity, Filter, Rule};
+use tollgate_middleware::word_filter::{Action, ApplyTo, Entity, Filter, Normalize, Rule};
 
 /// What is looked for in texts, of which some parts may be left to another one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +34,8 @@ pub struct FilterRule {
     pub case_sensitive: Option<bool>,
     /// Whether words inside longer words are none.
     pub whole_word: Option<bool>,
+    /// What is done to a text before it is searched.
+    pub normalize: Option<Normalize>,
     /// Where it looks.
     pub apply_to: Option<ApplyTo>,
     /// What happens where it finds something.
@@ -102,6 +104,7 @@ impl FilterRule {
             max_match: self.max_match.or(under.max_match),
             case_sensitive: self.case_sensitive.or(under.case_sensitive),
             whole_word: self.whole_word.or(under.whole_word),
+            normalize: self.normalize.or(under.normalize),
             apply_to: self.apply_to.or(under.apply_to),
             action: self.action.or(under.action),
             mask: self.mask.clone().or_else(|| under.mask.clone()),
@@ -120,6 +123,7 @@ impl FilterRule {
             max_match: self.max_match.unwrap_or(usual.max_match),
             case_sensitive: self.case_sensitive.unwrap_or(usual.case_sensitive),
             whole_word: self.whole_word.unwrap_or(usual.whole_word),
+            normalize: self.normalize.unwrap_or(usual.normalize),
             action: self.action.unwrap_or(usual.action),
             mask: self
                 .mask

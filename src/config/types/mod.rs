@@ -287,6 +287,8 @@ pub struct Telemetry {
 /// What `/metrics` tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metrics {
+    /// Whether callers are told apart.
+    pub label_callers: bool,
     /// Values of one label; what comes beyond is `other`.
     pub label_values: usize,
 }
@@ -321,7 +323,10 @@ pub enum LogTo {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { label_values: 1000 }
+        Self {
+            label_callers: false,
+            label_values: 1000,
+        }
     }
 }
 

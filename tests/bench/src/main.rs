@@ -63,7 +63,11 @@ enum Role {
         upstream: SocketAddr,
     },
     /// What single parts of the stack cost, without sockets
-    Parts,
+    Parts {
+        /// Only the word filter.
+        #[arg(long)]
+        words: bool,
+    },
     /// Kills what the bench leaves behind if it is killed itself.
     Reap,
 }
@@ -78,8 +82,8 @@ fn main() -> ExitCode {
         Some(Role::Inline { listen, upstream }) => {
             role::inline::run(listen, upstream).map_err(BoxError::from)
         }
-        Some(Role::Parts) => {
-            parts::run();
+        Some(Role::Parts { words }) => {
+            parts::run(words);
             Ok(())
         }
         Some(Role::Reap) => role::reap::run().map_err(BoxError::from),

@@ -5,6 +5,7 @@
 mod choice;
 mod guards;
 mod shared;
+mod words;
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -34,8 +35,16 @@ use tower_service::Service;
 use crate::payload::{self, Text};
 use crate::stats::median;
 
-/// Measures all parts and prints a table.
-pub(crate) fn run() {
+/// Measures all parts, or the word filter only, and prints tables.
+pub(crate) fn run(words: bool) {
+    if !words {
+        layers();
+        println!();
+    }
+    filter();
+}
+
+fn layers() {
     println!("| part | ns per request | ns per event |");
     println!("| --- | ---: | ---: |");
     let (request, event) = wire();
@@ -48,6 +57,15 @@ pub(crate) fn run() {
     let (request, event) = concurrency();
     println!("| concurrency, of a target | {request:.0} | {event:.0} |");
     choice::each(|part, (request, event)| println!("| {part} | {request:.0} | {event:.0} |"));
+}
+
+fn filter() {
+    println!("| word_filter, a request of 1 MB | GB/s | times as long as 10 words |");
+    println!("| --- | ---: | ---: |");
+    words::requests(|part, speed, ratio| println!("| {part} | {speed:.2} | {ratio:.2} |"));
+    println!("\n| word_filter, an answer | ns per event, metered | times that, filtered too |");
+    println!("| --- | ---: | ---: |");
+    words::answers(|part, event, ratio| println!("| {part} | {event:.0} | {ratio:.2} |"));
 }
 
 /// A head and its body as a client sends them.
@@ -280,11 +298,16 @@ fn added(mut without: impl FnMut(), mut with: impl FnMut()) -> f64 {
 }
 
 fn timed(run: &mut impl FnMut()) -> f64 {
+    timed_by(TIMES, run)
+}
+
+/// Nanoseconds of one of so many.
+fn timed_by(times: u32, run: &mut impl FnMut()) -> f64 {
     let began = Instant::now();
-    for _ in 0..TIMES {
+    for _ in 0..times {
         run();
     }
-    began.elapsed().as_nanos() as f64 / f64::from(TIMES)
+    began.elapsed().as_nanos() as f64 / f64::from(times)
 }
 
 // A test asks only whether all of it runs.

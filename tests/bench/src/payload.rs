@@ -79,7 +79,7 @@ pub(crate) fn request(to: SocketAddr, text: Text, size: usize, stream: Option<St
     bytes
 }
 
-fn body(text: Text, size: usize, stream: bool) -> String {
+pub(crate) fn body(text: Text, size: usize, stream: bool) -> String {
     let mut body = String::with_capacity(size + 1024);
     body.push_str("{\"model\":\"bench-model\",");
     if stream {

@@ -47,6 +47,33 @@ async fn a_word_in_two_events_is_masked_and_only_its_beginning_waits() {
     theatre.stage.stop().await;
 }
 
+/// A letter that an accent may follow waits for what does follow, also where a word could end with it.
+#[tokio::test]
+async fn the_last_letter_of_a_word_waits_for_the_accent_that_makes_another_of_it() {
+    let theatre = Theatre::open(&filter("mask", ", normalize: nfkc")).await;
+    for (id, next, masked) in [("other", "\u{30c}!", false), ("same", "\u{200b}!", true)] {
+        let gate = Gate::new("the word is out");
+        let [clean, word, rest] = ["a ", "ｂlo\u{ad}cked", next].map(CHAT.event);
+        let script = CHAT
+            .stream(Framing::Chunked, &[clean.clone(), word.clone()])
+            .wait(&gate)
+            .body(rest.clone())
+            .body("data: [DONE]\n\n")
+            .end();
+        let conn = theatre.begin(&CHAT, id, script).await;
+        gate.reached(1).await;
+        assert!(conn.until(|answer| answer.body.len() >= clean.len()).await);
+        assert_eq!(conn.message().text(), clean);
+        gate.open();
+        let answer = conn.response().await;
+        let word = if masked { (CHAT.event)("***") } else { word };
+        let expected = [clean, word, rest, "data: [DONE]\n\n".to_owned()];
+        assert_eq!((answer.text(), answer.whole()), (expected.concat(), true));
+        theatre.told(id, "complete").await;
+    }
+    theatre.stage.stop().await;
+}
+
 /// What a rule refuses never comes; what stood before it does, then the dialect's own error event, and no clean end.
 #[tokio::test]
 async fn a_stream_that_is_refused_is_told_so_and_broken_and_its_provider_let_go() {

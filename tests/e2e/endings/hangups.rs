@@ -314,10 +314,14 @@ async fn stopped(gateway: SocketAddr, client: SocketAddr) -> bool {
     false
 }
 
-async fn gauge(admin: SocketAddr, name: &str) -> Option<u64> {
+/// The sum of all series that begin so.
+async fn gauge(admin: SocketAddr, name: &str) -> u64 {
     let text = call(admin, "GET", "/metrics", &[], "").await.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().parse().ok()
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+    assert!(!lines.is_empty(), "{name} is not in {text}");
+    let values = lines.iter().map(|line| line.rsplit(' ').next());
+    let values = values.map(|value| value.and_then(|value| value.parse::<u64>().ok()));
+    values.map(|value| value.expect("a number")).sum()
 }
 
 /// One cell: how long the provider has not been told that its client is gone.
@@ -339,11 +343,12 @@ async fn hang_up(case: Case, files: &Certificates, upstream: &Upstream) -> Durat
     let line = stage.line(&id).await;
     assert_eq!(line["ended"], "client_gone", "{case:?}: {line}");
     let admin = stage.admin();
-    for name in ["tollgate_requests_in_flight", "tollgate_connections_open"] {
-        until(name, async || {
-            (gauge(admin, name).await == Some(0)).then_some(())
-        })
-        .await;
+    for name in [
+        "tollgate_requests_in_flight{",
+        "tollgate_streams_in_flight{",
+        "tollgate_connections{side=\"client\"",
+    ] {
+        until(name, async || (gauge(admin, name).await == 0).then_some(())).await;
     }
     drop(rest);
     assert_eq!(stage.stop().await, 0, "{case:?}: an answer was cut");

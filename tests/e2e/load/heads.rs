@@ -41,7 +41,7 @@ async fn heads_that_never_end_cost_what_a_head_may_have() {
     assert_eq!(last.response().await.status(), 431);
     until("all of them", async || {
         let page = call(admin, "GET", "/metrics", &[], "").await.text();
-        let open = format!("tollgate_connections_open {}\n", count - 1);
+        let open = format!("tollgate_connections{{side=\"client\"}} {}\n", count - 1);
         page.contains(&open).then_some(())
     })
     .await;

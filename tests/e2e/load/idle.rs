@@ -35,7 +35,7 @@ async fn all_open(program: &Program, count: usize) {
     let admin = program.admin().await;
     until("all of them", async || {
         let page = call(admin, "GET", "/metrics", &[], "").await;
-        let open = format!("tollgate_connections_open {count}\n");
+        let open = format!("tollgate_connections{{side=\"client\"}} {count}\n");
         page.text().contains(&open).then_some(())
     })
     .await;

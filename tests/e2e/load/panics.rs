@@ -21,10 +21,9 @@ use tollgate::{
     server::{self, Drain, Flavor, Greeting, Handle, Limits, Readiness, Settings, Stacks},
     stack::{self, Connectors, Stack},
     telemetry::{
-        circuits::Circuits,
         log::{LogWriter, Sink},
         metrics::{Metrics, Others},
-        sink::{OUTCOMES, Told},
+        sink::Told,
     },
 };
 use tollgate_middleware::body::Room;
@@ -193,10 +192,11 @@ impl Running {
     fn start(upstream: &Upstream) -> Self {
         let config = crate::inside::config(&super::config(upstream.addr(), ""));
         let connectors = Connectors::new(&config).expect("no certificates");
-        let (log, routes): (Log, Arc<[String]>) = (Log::default(), Arc::new(["all".to_owned()]));
+        let log = Log::default();
         let writer = LogWriter::new(Sink::writer(log.clone()), 1).expect("a thread");
-        let metrics = Metrics::new(1, &routes, 1000, &OUTCOMES);
-        let told = Told::new(writer.lines(0), metrics.counters(0), routes, 1);
+        let metrics = Metrics::new(1);
+        let view = metrics.view(&["all".to_owned()], 1000, []);
+        let told = Told::new(writer.lines(0), metrics.counters(0, &view), 1);
         let wrapped = Wrapped {
             config,
             connectors,
@@ -228,13 +228,7 @@ impl Running {
         let page = self.metrics.scrape(Others {
             log_lines_dropped: self.writer.dropped(),
             webhook_events_dropped: 0,
-            circuits: Circuits::default(),
-            connections_accepted: 0,
-            connections_open: 0,
-            accept_failures: 0,
             generation: 1,
-            reload_failed: 0,
-            last_reload_failed: false,
             ..Others::default()
         });
         (self.log.lines(), page)
@@ -322,7 +316,7 @@ async fn a_panic_in_a_body_breaks_its_stream_and_nothing_else() {
         assert_eq!(line["ended"], ended, "{line}");
     }
     assert!(
-        page.contains("tollgate_requests_in_flight 0\n"),
+        page.contains("tollgate_requests_in_flight{route=\"\"} 0\n"),
         "a guard has not fired: {page}"
     );
 }

@@ -21,9 +21,11 @@ async fn start(limits: &str, descriptors: u32) -> (Program, Conn) {
     fs::write(&file, text).expect("written");
     let program = serve(&file).descriptors(descriptors).start();
     let admin = Conn::open(program.admin().await).await.deadline(DEADLINE);
-    assert_eq!(metric(&admin, "tollgate_connections_open").await, 0);
+    assert_eq!(metric(&admin, CONNECTIONS).await, 0);
     (program, admin)
 }
+
+const CONNECTIONS: &str = "tollgate_connections{side=\"client\"}";
 
 async fn metric(admin: &Conn, name: &str) -> u64 {
     admin.next("GET");
@@ -112,7 +114,7 @@ async fn the_limit_of_connections_comes_from_the_descriptors() {
             clients.push(Conn::open(data).await.deadline(DEADLINE));
         }
         until("as many as may", async || {
-            let open = metric(&admin, "tollgate_connections_open").await;
+            let open = metric(&admin, CONNECTIONS).await;
             (open == most).then_some(())
         })
         .await;
@@ -122,7 +124,7 @@ async fn the_limit_of_connections_comes_from_the_descriptors() {
         last.send(request("POST", CHAT, &[], chat("echo", false)))
             .await
             .unwrap();
-        assert_eq!(metric(&admin, "tollgate_connections_open").await, most);
+        assert_eq!(metric(&admin, CONNECTIONS).await, most);
         assert!(last.message().head.is_empty());
         drop(clients);
         assert_eq!(last.response().await.status(), 200);

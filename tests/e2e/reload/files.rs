@@ -34,7 +34,12 @@ async fn a_broken_file_changes_nothing_and_is_told() {
             served.metric("tollgate_reload_failed_total").await,
             2 * (count as u64 + 1)
         );
-        assert_eq!(served.metric("tollgate_last_reload_successful").await, 0);
+        assert_eq!(
+            served
+                .metric("tollgate_config_last_reload_successful")
+                .await,
+            0
+        );
         assert_eq!(served.ask().await.status(), 200);
     }
     let two = "version: 1\nnonsense_one: 1\nnonsense_two: 1\nproviders: { a: { dialect: nonsense_three } }\n";
@@ -54,7 +59,12 @@ async fn a_broken_file_changes_nothing_and_is_told() {
 
     served.write(&numbered(&upstream, 2));
     assert_eq!(served.reload().await.status(), 200);
-    assert_eq!(served.metric("tollgate_last_reload_successful").await, 1);
+    assert_eq!(
+        served
+            .metric("tollgate_config_last_reload_successful")
+            .await,
+        1
+    );
     let ended = served.program.terminate().await;
     assert_eq!(ended.code, Some(0));
     assert!(

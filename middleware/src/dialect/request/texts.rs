@@ -33,6 +33,8 @@ pub struct Spoken<'a> {
     pub json: bool,
     /// It stands under a signature, so that a change would make it void.
     pub signed: bool,
+    /// The object that it is a value of, at whatever depth: arguments of a tool call that are no string.
+    pub values: Option<Value<'a>>,
 }
 
 /// Tells every text of a request body in the order of the document: string values, adjacent parts one after
@@ -53,6 +55,7 @@ pub fn spoken<'a>(surface: &Surface, root: Value<'a>, on: &mut dyn FnMut(Spoken<
         on,
         continues: false,
         signed: false,
+        values: None,
     };
     request(surface, root, true, walk);
 }
@@ -83,6 +86,7 @@ struct Walk<'f, 'a> {
     on: &'f mut dyn FnMut(Spoken<'a>),
     continues: bool,
     signed: bool,
+    values: Option<Value<'a>>,
 }
 
 /// One request, or one of those inside of a batch.
@@ -176,15 +180,14 @@ fn inside<'a>(role: Role, name: &str, member: Value<'a>, room: u8, on: &mut Walk
             let said = on.said(role, member);
             (on.on)(Spoken { json: true, ..said });
         }
-        "arguments"
-        | "args"
-        | "input"
-        | "response"
-        | "json"
-        | "code"
-        | "executableCode"
-        | "codeExecutionResult"
-        | "tool_plan" => deep(role, member, room, on),
+        "arguments" | "args" | "input" => {
+            on.values = Some(member);
+            deep(role, member, room, on);
+            on.values = None;
+        }
+        "response" | "json" | "code" | "executableCode" | "codeExecutionResult" | "tool_plan" => {
+            deep(role, member, room, on);
+        }
         // A document of text carries it where one of bytes carries its bytes.
         "source" if member.get("type").is_some_and(|kind| kind.is_str("text")) => {
             if let Some(data) = member.get("data") {
@@ -288,6 +291,7 @@ impl<'a> Walk<'_, 'a> {
             continues: std::mem::take(&mut self.continues),
             json: false,
             signed: self.signed,
+            values: self.values,
         }
     }
 }

@@ -265,3 +265,28 @@ mod references {
         }
     }
 }
+
+/// What the words of one dialect leave out is added, so that one figure means the same of all.
+#[test]
+fn the_whole_input_and_output_are_those_of_the_dialect() {
+    let told = Usage {
+        prompt: Some(100),
+        completion: Some(40),
+        total: Some(140),
+        cached: Some(30),
+        cache_write: Some(5),
+        reasoning: Some(10),
+    };
+    let whole = |dialect, usage: &Usage| (usage.input(dialect), usage.output(dialect));
+    assert_eq!(whole(Dialect::OpenAi, &told), (100, 40));
+    assert_eq!(whole(Dialect::Anthropic, &told), (135, 40));
+    assert_eq!(whole(Dialect::Bedrock, &told), (135, 40));
+    assert_eq!(whole(Dialect::Gemini, &told), (100, 50));
+    // Some count thoughts apart: their sum says so.
+    let apart = Usage {
+        total: Some(150),
+        ..told
+    };
+    assert_eq!(whole(Dialect::OpenAi, &apart), (100, 50));
+    assert_eq!(whole(Dialect::OpenAi, &Usage::default()), (0, 0));
+}

@@ -6,6 +6,7 @@ use crate::{
     clock::{Clock, SystemClock},
     facts::Endpoint,
     health::{Board, Source},
+    record::Record,
 };
 
 type Whole = super::super::Retry<Balance<Stage>>;
@@ -107,8 +108,16 @@ async fn the_last_real_answer_is_the_one_that_is_passed_on() {
             on: on.clone(),
             ..Policy::default()
         };
+        let mut req = post("hello");
+        let head = (req.method(), req.uri(), req.headers());
+        let now = Instant::now().into_std();
+        let record = Record::new("-".parse().unwrap(), head, now, std::time::UNIX_EPOCH);
+        req.extensions_mut().insert(record.clone());
+        // As a meter inside would have told of the first one's.
+        record.begin_metering();
+        record.update_metered(|metered| metered.charge.prompt = 5);
         let answer = two(policy, &stages[0], &stages[1])
-            .oneshot(post("hello"))
+            .oneshot(req)
             .await
             .unwrap();
         assert_eq!(
@@ -122,6 +131,9 @@ async fn the_last_real_answer_is_the_one_that_is_passed_on() {
             answer.into_body().collect().await.unwrap().to_bytes(),
             "the first one's words"
         );
+        // It was thrown away, and is no waste after all.
+        let told = record.with_metered(|metered| metered.map(|it| it.charge.prompt));
+        assert_eq!((told, record.waste()), (Some(5), None), "{reason}");
     }
     // What may have been served is told as it is.
     let stages = [Stage::of([first]), Stage::of([Act::Fail(Reason::Closed)])];

@@ -22,4 +22,6 @@ pub(super) enum Stop {
     Unreadable,
     /// More of it would have to be kept than may be.
     TooLarge,
+    /// All answers together keep as much as may be.
+    NoRoom,
 }

@@ -2,7 +2,6 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,13 +14,13 @@ use super::{
     body::ResponseBody,
     bounds::{Limits, Stop},
     hold::Hold,
-    watch::{Watch, rejection},
+    watch::{Watch, no_room, rejection},
 };
 use crate::{
     body::Room,
     conn::Conn,
     dialect::{self, Framing, Operation, Surface, events::other, said::Reader},
-    error::{BoxError, Reason, Rejection},
+    error::BoxError,
     facts::Intent,
     record::Record,
 };
@@ -32,7 +31,7 @@ pub(in super::super) struct Policy {
     /// Those that look at answers.
     pub(in super::super) rules: Rules,
     pub(in super::super) limits: Limits,
-    /// Documents of all answers that are held take no more than this.
+    /// What is held of all answers takes no more than this.
     pub(in super::super) room: Option<Room>,
 }
 
@@ -109,9 +108,7 @@ impl Asked {
         let document = framing == Framing::Document;
         let conn = self.conn.as_ref();
         let mut watch = Watch::new(hold, rules, document, self.record, conn);
-        if document {
-            watch.holds_in(self.policy.room.as_ref());
-        }
+        watch.holds_in(self.policy.room.as_ref());
         Ok(Some(Box::new(watch)))
     }
 }
@@ -232,10 +229,4 @@ where
         };
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
-}
-
-/// All answers together hold as much as they may.
-fn no_room() -> Rejection {
-    let told = "the gateway holds as many answers as its memory allows; ask again";
-    Rejection::new(Reason::Overloaded, "word_filter", told).retry_after(Duration::from_secs(1))
 }

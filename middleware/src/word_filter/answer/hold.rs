@@ -119,6 +119,19 @@ impl Hold {
         self.frames.waits()
     }
 
+    /// Bytes that have arrived and may not go.
+    pub(super) fn held(&self) -> u64 {
+        self.frames.held()
+    }
+
+    /// There is no room for what is held.
+    pub(super) fn no_room(&mut self) {
+        if self.stopped.is_none() {
+            self.give_up(Stop::NoRoom);
+            self.settle();
+        }
+    }
+
     /// Takes the next bytes.
     pub(super) fn feed(&mut self, frame: Bytes) {
         if self.stopped.is_some() {
@@ -462,7 +475,7 @@ impl Hold {
         for waiting in std::mem::take(&mut self.waiting) {
             self.done(&waiting.said);
         }
-        let follows = why == Stop::TooLarge
+        let follows = matches!(why, Stop::TooLarge | Stop::NoRoom)
             && self
                 .framing()
                 .is_some_and(|framing| framing != Framing::Document);

@@ -1,6 +1,6 @@
 //! The filter of one answer, and who is told what it does.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -26,7 +26,7 @@ pub(super) struct Watch {
     record: Option<Record>,
     /// Tells when the answer is to be ended from outside.
     conn: Option<Withholding>,
-    /// For a document; given back when it has gone.
+    /// Room for what is kept; that of a document is given back when it has gone.
     taken: Option<Taken>,
     /// Of what came from inside, for the record.
     hash: Option<Box<Xxh3>>,
@@ -83,7 +83,7 @@ impl Watch {
         }
     }
 
-    /// What is kept of the document is counted there.
+    /// What is kept of the answer is counted there.
     pub(super) fn holds_in(&mut self, room: Option<&Room>) {
         self.taken = room.map(Room::take);
     }
@@ -106,7 +106,28 @@ impl Watch {
             hash.update(original.as_ref().unwrap_or(&frame));
         }
         self.hold.feed(frame);
+        if !self.holds_head() {
+            self.account();
+        }
         self.tell();
+    }
+
+    /// Counts what is kept of a stream, which is nothing most of the time.
+    fn account(&mut self) {
+        let Some(taken) = &mut self.taken else {
+            return;
+        };
+        match self.hold.held() {
+            0 if taken.bytes() > 0 => taken.give_back(),
+            0 => {}
+            held => {
+                let more = held.saturating_sub(taken.bytes());
+                let more = usize::try_from(more).unwrap_or(usize::MAX);
+                if more > 0 && !taken.more(more) {
+                    self.hold.no_room();
+                }
+            }
+        }
     }
 
     pub(super) fn finish(&mut self) {
@@ -223,6 +244,13 @@ pub(super) fn rejection(stop: &Stop) -> Rejection {
         }
         Stop::Unreadable => "the answer cannot be inspected, and is not let through unread",
         Stop::TooLarge => "the answer is too large to be inspected, and is not let through unread",
+        Stop::NoRoom => return no_room(),
     };
     Rejection::new(Reason::ResponseRejected, "word_filter", message)
+}
+
+/// All answers together hold as much as they may.
+pub(super) fn no_room() -> Rejection {
+    let told = "the gateway holds as many answers as its memory allows; ask again";
+    Rejection::new(Reason::Overloaded, "word_filter", told).retry_after(Duration::from_secs(1))
 }

@@ -123,6 +123,7 @@ fn words_name_entities() {
             text: "",
             before: Before::default(),
             over: true,
+            grown: None,
         };
         assert!(
             patterns

@@ -15,7 +15,7 @@ use std::{fmt, ops::Range};
 use regex_syntax::ParserBuilder;
 
 use self::table::{Step, Table};
-use super::text::Text;
+use super::{normal::Grown, text::Text};
 
 /// An expression, ready to be matched with.
 pub(super) struct Pattern {
@@ -108,6 +108,9 @@ impl Pattern {
         let mut found = Here::Nothing;
         let (mut end, mut count) = (at, 0);
         for char in text.text[at..].chars() {
+            if let Some(grown) = text.grown.filter(|grown| grown.at == end) {
+                return self.grown(text, at, (state, count, found), grown);
+            }
             let Step { next, matches } = self.table.step(state, char);
             if matches && count > 0 {
                 found = self.found(text, at..end).unwrap_or(found);
@@ -136,6 +139,61 @@ impl Pattern {
             Some(true) => self.found(text, at..end).unwrap_or(found),
             None if self.found(text, at..end).is_some() => Here::Open,
             _ => found,
+        }
+    }
+
+    /// What comes of the place `at`, where the text from `grown` on may still become something else.
+    ///
+    /// With marks behind it that may still be put in another order, what is alive there is held, though the marks may end it.
+    fn grown(
+        &self,
+        text: Text<'_>,
+        at: usize,
+        (state, count, found): (u32, usize, Here),
+        grown: &Grown,
+    ) -> Here {
+        let mut here = None;
+        grown.each(|char, behind| {
+            let Some(char) = char else {
+                here = Some(Here::Open);
+                return;
+            };
+            let Step { next, matches } = self.table.step(state, char);
+            let before = match matches && count > 0 {
+                true => self.found(text, at..grown.at).unwrap_or(found),
+                false => found,
+            };
+            let then = match next {
+                Some(next) if count < self.most => {
+                    self.behind(text, at, (next, count + 1, before), behind)
+                }
+                _ => before,
+            };
+            if *here.get_or_insert(then) != then {
+                here = Some(Here::Open);
+            }
+        });
+        here.unwrap_or(found)
+    }
+
+    /// What comes of the place `at`, if the text ends in this state, with these marks behind it.
+    fn behind(
+        &self,
+        text: Text<'_>,
+        at: usize,
+        (state, count, found): (u32, usize, Here),
+        marks: &[char],
+    ) -> Here {
+        let more = self.table.more(state);
+        if more.is_some_and(|more| count + more <= self.most) {
+            return Here::Open;
+        }
+        let ends = || self.found(text, at..text.text.len());
+        match self.table.here(state) {
+            Some(false) => found,
+            Some(true) if marks.is_empty() => ends().unwrap_or(found),
+            None if marks.is_empty() && ends().is_none() => found,
+            _ => Here::Open,
         }
     }
 

@@ -11,6 +11,7 @@ fn text(text: &str, over: bool) -> Text<'_> {
         text,
         before: Before::default(),
         over,
+        grown: None,
     }
 }
 

@@ -1,5 +1,5 @@
 use super::{
-    super::rules::{Rule, Side},
+    super::rules::{Normalize, Rule, Side},
     *,
 };
 use crate::dialect::{Recognised, recognise};
@@ -139,6 +139,53 @@ fn of_arguments_only_string_values_are_searched_and_what_results_parses() {
     assert_eq!(masked_body(CHAT, &call("so bad"), &["bad"]).1, 1);
 }
 
+/// A mask that reaches over the end of a value would take away what stands between: it refuses, as in answers.
+#[test]
+fn a_match_over_the_end_of_an_argument_refuses_also_where_it_would_be_masked() {
+    let in_string = |a: &str, b: &str| {
+        format!(
+            r#"{{"messages":[{{"tool_calls":[{{"function":{{"arguments":"{{\"a\":\"{a}\",\"bad\":[\"{b}\"]}}"}}}}]}}]}}"#
+        )
+    };
+    let object = |a: &str, b: &str| {
+        format!(
+            r#"{{"messages":[{{"content":[{{"type":"tool_use","input":{{"a":"{a}","b":["{b}"]}}}},{{"type":"tool_use","input":{{"a":"x"}}}}]}}]}}"#
+        )
+    };
+    let rows = [
+        (CHAT, in_string("so ba", "d it"), true, 0),
+        (CHAT, in_string("so bad", "it"), false, 1),
+        (CHAT, in_string("so bax", "d it"), false, 0),
+        ("/v1/messages", object("so ba", "d it"), true, 0),
+        ("/v1/messages", object("so bad", "it"), false, 1),
+        (
+            "/v1/messages",
+            object("x", "ba").replace("\"x\"}", "\"d\"}"),
+            false,
+            0,
+        ),
+    ];
+    for (path, body, refused, edits) in rows {
+        let found = recognise(&http::Method::POST, path, None, &http::HeaderMap::new());
+        let surface = found.surface().unwrap();
+        let root = json::check(body.as_bytes(), &json::Limits::default()).unwrap();
+        let verdict = inspect(&rules(&["bad"], Action::Mask), surface, root);
+        assert_eq!(verdict.refused.is_some(), refused, "{body}");
+        assert_eq!(verdict.edits.len(), edits, "{body}");
+        let logged = inspect(&rules(&["bad"], Action::Log), surface, root);
+        assert_eq!(logged.refused, None, "{body}");
+        // Who explains is told the same.
+        let (verdict, told, texts) = explain(&rules(&["bad"], Action::Mask), surface, root);
+        assert_eq!(verdict.refused.is_some(), refused, "{body}");
+        assert_eq!(
+            told.iter().any(|it| it.action == Action::Reject),
+            refused,
+            "{body}"
+        );
+        assert!(texts >= 2, "{body}");
+    }
+}
+
 #[test]
 fn what_is_signed_is_counted_and_stays() {
     let body = r#"{"messages":[{"role":"assistant","content":[{"type":"thinking","thinking":"bad","signature":"s"},{"type":"text","text":"bad"}]}]}"#;
@@ -174,4 +221,29 @@ fn a_string_full_of_words_is_one_edit() {
     let (out, times) = masked_body(CHAT, &body, &["bad"]);
     assert_eq!(times, 20_000);
     assert_eq!(out, body.replace("bad", r#"<\"x\">"#));
+}
+
+/// D08: ten thousand words, each once in a megabyte, as they came and in normal form, where what is kept of a text at once is bounded.
+#[test]
+fn ten_thousand_words_are_found_in_a_megabyte() {
+    let words: Vec<String> = (0..10_000).map(|number| format!("w{number:05}x")).collect();
+    let text: String = words
+        .iter()
+        .map(|word| format!("{word}ish é un{word} {word}. {:>60}", "|"))
+        .collect();
+    assert!(text.len() > 900_000);
+    let body = format!(r#"{{"messages":[{{"content":"{text}"}}]}}"#);
+    let found = recognise(&http::Method::POST, CHAT, None, &http::HeaderMap::new());
+    let root = json::check(body.as_bytes(), &json::Limits::default()).unwrap();
+    for normalize in [Normalize::None, Normalize::Nfkc] {
+        let rule = Rule {
+            words: words.clone(),
+            action: Action::Log,
+            normalize,
+            ..Rule::new("r")
+        };
+        let rules = Rules::new(&[rule], Side::Request).unwrap();
+        let verdict = inspect(&rules, found.surface().unwrap(), root);
+        assert_eq!(verdict.found, [(RuleIndex(0), 10_000)]);
+    }
 }

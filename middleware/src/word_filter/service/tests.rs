@@ -6,6 +6,7 @@ use tollgate_testing::{
 use tower::ServiceExt;
 
 use super::{super::rules::Rule, *};
+use crate::error::Reason;
 
 fn filter(passes: bool) -> WordFilterLayer {
     let rule = Rule {

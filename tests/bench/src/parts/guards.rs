@@ -59,7 +59,7 @@ pub(super) fn each(mut tell: impl FnMut(&str, f64)) {
 }
 
 /// What a future gives that never waits.
-fn at_once<F: Future>(future: F) -> F::Output {
+pub(super) fn at_once<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => unreachable!("nothing here waits"),

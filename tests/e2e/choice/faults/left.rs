@@ -13,10 +13,17 @@ impl Theatre {
     pub(super) async fn figure(&self, name: &str) -> u64 {
         let page = client::call(self.stage.admin(), "GET", "/metrics", &[], "").await;
         let text = page.text();
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("{name} is not in {text}"))
+        let value = |line: &str| -> Option<u64> {
+            let rest = line.strip_prefix(name)?;
+            // Whatever its labels are.
+            let value = rest
+                .strip_prefix('{')
+                .map_or(Some(rest), |labels| Some(labels.split_once('}')?.1))?;
+            value.strip_prefix(' ')?.trim().parse().ok()
+        };
+        let values: Vec<_> = text.lines().filter_map(value).collect();
+        assert!(!values.is_empty(), "{name} is not in {text}");
+        values.into_iter().sum()
     }
 
     /// The sockets of this process that lead to the gateway or to a provider.
@@ -32,12 +39,18 @@ impl Theatre {
             "tollgate_requests_in_flight",
             "tollgate_concurrency_held",
             "tollgate_concurrency_queued",
-            "tollgate_connections_open",
+            "tollgate_streams_in_flight",
         ] {
             until(name, async || (self.figure(name).await == 0).then_some(())).await;
         }
         until("the tasks of the beginning", async || {
             (self.figure("tollgate_tasks").await == tasks).then_some(())
+        })
+        .await;
+        // Those to the providers are kept for the next request.
+        let clients = r#"tollgate_connections{side="client"}"#;
+        until(clients, async || {
+            (self.figure(clients).await == 0).then_some(())
         })
         .await;
         until("no socket", async || (self.sockets() == 0).then_some(())).await;

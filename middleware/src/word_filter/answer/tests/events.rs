@@ -212,6 +212,7 @@ fn a_half_of_a_character_waits_for_the_other_half() {
     );
 }
 
+/// S17, under the filter: line ends of every kind, a mark first, NUL and what is no UTF-8.
 #[test]
 fn unusual_ways_to_write_the_same_event_are_read_alike() {
     let pretty = "{\n  \"choices\" : [ {\n \"delta\" : { \"content\" : \"a blocked b\" } , \"index\" : 0 } ] }";
@@ -231,6 +232,24 @@ fn unusual_ways_to_write_the_same_event_are_read_alike() {
             let (seen, _) = filtered(&mut hold, body.as_bytes().chunks(size));
             let seen = String::from_utf8(seen).unwrap();
             assert_eq!(seen, body.replace("blocked", "***"), "{size} {body:?}");
+        }
+    }
+    // What is no UTF-8 stays, and the text beside it is found; an event that no reader takes passes as it is.
+    let odd = |inner: &[u8]| {
+        let head = b"data: {\"choices\":[{\"delta\":{\"content\":\"";
+        [&head[..], inner, b"\"}}]}\r\n\n"].concat()
+    };
+    for (given, expected) in [
+        (
+            &b"\xff\xc3 blocked \xe2\x82"[..],
+            &b"\xff\xc3 *** \xe2\x82"[..],
+        ),
+        (b"\0 here", b"\0 here"),
+    ] {
+        let (given, expected) = (odd(given), odd(expected));
+        for size in [1, 7, given.len()] {
+            let mut hold = chat(&["blocked"], Action::Mask);
+            assert_eq!(filtered(&mut hold, given.chunks(size)).0, expected);
         }
     }
     // The other reader is strict: a word in a member's name is none, nor is one in the model's.

@@ -380,6 +380,51 @@ async fn documents_that_are_held_share_a_room() {
     assert!(answer(&policy, CHAT, &[JSON], body()).await.is_ok());
 }
 
+/// What is held of a stream is in the same room, for as long as it is held.
+#[tokio::test]
+async fn streams_that_are_held_share_a_room() {
+    let room = Room::new(chunk(0, "blo").len() as u64);
+    let mut policy = Policy {
+        room: Some(room.clone()),
+        ..policy(&["blocked"], Action::Mask)
+    };
+    let frames = [
+        chunk(0, "a "),
+        chunk(0, "blo"),
+        chunk(0, "x"),
+        chunk(0, "blo"),
+    ];
+    let body = || {
+        let items = frames.iter().map(|frame| Item::Data(frame.clone().into()));
+        Script::new(items)
+    };
+    let next = async |body: &mut std::pin::Pin<Box<ResponseBody<Script>>>| {
+        let mut seen = Collected::default();
+        tollgate_testing::body::next(body.as_mut(), &mut seen).await;
+        seen
+    };
+    let (first, _) = answer(&policy, CHAT, &[SSE], body()).await.unwrap();
+    let mut first = Box::pin(first.into_body());
+    assert_eq!(next(&mut first).await.bytes(), frames[0]);
+    assert_eq!(room.used(), 0);
+    // The second event waits for the third.
+    assert_eq!(next(&mut first).await.bytes(), frames[1]);
+    assert_eq!(room.used(), 0);
+    assert_eq!(next(&mut first).await.bytes(), frames[2]);
+    let mut taken = room.take();
+    assert!(taken.more(1));
+    let refused = next(&mut first).await.error.expect("an error");
+    assert_eq!(reason(&refused), Some(Reason::Overloaded));
+    assert!(Rejection::find(&*refused).is_some_and(|it| it.layer() == "word_filter"));
+    drop(first);
+    assert_eq!(room.used(), 1);
+    // Where what cannot be inspected passes, so does what cannot be held.
+    policy.limits.passes = true;
+    let (passed, _) = answer(&policy, CHAT, &[SSE], body()).await.unwrap();
+    assert_eq!(collect(passed.into_body()).await.bytes(), frames.concat());
+    assert_eq!(room.used(), 1);
+}
+
 /// The digest of these bytes, as the record would have it.
 fn digest(bytes: &[u8]) -> u128 {
     xxhash_rust::xxh3::xxh3_128(bytes)

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    super::super::{
+        Normalize,
+        tests::{masked_normal, odd, odd_word},
+    },
+    *,
+};
 
 /// A piece of a text: which choice says it, and how it is written.
 #[derive(Clone, Debug)]
@@ -21,6 +27,15 @@ fn delta() -> impl Strategy<Value = Delta> {
         0..6,
     );
     (0u64..3, text, 0usize..4).prop_map(|(choice, text, escaped)| Delta {
+        choice,
+        text: text.into_iter().collect(),
+        escaped,
+    })
+}
+
+fn odd_delta() -> impl Strategy<Value = Delta> {
+    let text = prop::collection::vec(odd(), 0..5);
+    (0u64..2, text, 0usize..4).prop_map(|(choice, text, escaped)| Delta {
         choice,
         text: text.into_iter().collect(),
         escaped,
@@ -170,6 +185,38 @@ proptest! {
             let is_out = |(choice, end, _): &&(u64, usize, usize)| *end <= undecided(&texts[choice], &words);
             let expected: usize = ends.iter().take_while(is_out).map(|(.., length)| length).sum();
             prop_assert_eq!(seen, expected);
+        }
+    }
+
+    /// Of characters that depend on those that follow, in whatever events and escapes.
+    #[test]
+    fn a_normalised_stream_in_any_pieces_is_the_search_over_the_whole_text(
+        deltas in prop::collection::vec(odd_delta(), 0..10),
+        words in prop::collection::vec(odd_word(), 1..4),
+        seed in any::<u64>(),
+        case_sensitive in any::<bool>(),
+    ) {
+        let mut body: Vec<u8> = deltas.iter().flat_map(Delta::event).collect();
+        body.extend_from_slice(DONE);
+        let expected: BTreeMap<_, _> = said(&body)
+            .into_iter()
+            .map(|(place, text)| (place, masked_normal(&text, &words, !case_sensitive)))
+            .filter(|(_, text)| !text.is_empty())
+            .collect();
+        let rule = Rule {
+            words,
+            case_sensitive,
+            whole_word: false,
+            action: Action::Mask,
+            normalize: Normalize::Nfkc,
+            ..Rule::new("words")
+        };
+        let rules = Rules::new(&[rule], Side::Response).unwrap();
+        for split in [Split::Whole, Split::Bytes(1), Split::Random(seed)] {
+            let mut hold = hold(CHAT, Framing::Sse, &rules, LIMITS);
+            let (out, stopped) = filtered(&mut hold, split.pieces(&body));
+            prop_assert_eq!(&said(&out), &expected, "{:?}", split);
+            prop_assert_eq!(stopped, None);
         }
     }
 
