@@ -289,7 +289,10 @@ impl Counts {
             ratio: most.saturating_sub(held) as f64 / most.max(1) as f64,
         };
         let money = config.layers.budget.global.map(|budget| {
-            let mut sums = self.all.ledger.read_global(|account| *account.sums());
+            let mut sums = match &self.all.accounts {
+                Some(accounts) => accounts.sums(None).unwrap_or_default(),
+                None => self.all.ledger.read_global(|account| *account.sums()),
+            };
             // Nobody may have asked since the window began.
             sums.open(Dates::at(SystemClock.wall()));
             Left {

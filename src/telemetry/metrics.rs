@@ -528,9 +528,6 @@ mod tests {
         has(&text, r#"tollgate_body_bytes_total{direction="out"} 200"#);
         has(&text, r#"tollgate_requests_in_flight{route=""} 1"#);
         has(&text, "tollgate_log_lines_dropped_total 3");
-        has(&text, r#"tollgate_store_degraded{store="spool"} 1"#);
-        has(&text, r#"tollgate_ledger_dropped_total{store="spool"} 4"#);
-        has(&text, r#"tollgate_ledger_queue{store="spool"} 5"#);
         let without = metrics.scrape(Others::default());
         assert!(!without.contains("spool") && !without.contains("degraded"));
         let with_both = metrics.scrape(Others {
