@@ -366,7 +366,7 @@ where
                 ResponseFuture {
                     step: Step::Waiting {
                         waits,
-                        waiting: Some((inner, req)),
+                        waiting: Some(Box::new((inner, req))),
                     },
                     riding: Some(riding),
                 }
@@ -389,7 +389,8 @@ pin_project! {
 pin_project! {
     #[project = StepProj]
     enum Step<S, R, F> {
-        Waiting { waits: Waits, waiting: Option<(S, R)> },
+        // What waits is boxed: few do, and each future would be as large.
+        Waiting { waits: Waits, waiting: Option<Box<(S, R)>> },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
     }
@@ -436,7 +437,7 @@ where
             match this.step.as_mut().project() {
                 StepProj::Waiting { waits, waiting } => {
                     const ONCE: &str = "a future is not polled after it was ready";
-                    let (_, req) = waiting.as_mut().expect(ONCE);
+                    let (_, req) = &mut **waiting.as_mut().expect(ONCE);
                     let refused = match ready!(waits.poll(req, cx)) {
                         Err(refused) => Some((refused, Ended::Refused)),
                         Ok(None) => None,
@@ -458,7 +459,7 @@ where
                     if !waits.is_over() {
                         continue;
                     }
-                    let (mut inner, req) = waiting.take().expect(ONCE);
+                    let (mut inner, req) = *waiting.take().expect(ONCE);
                     let inner = inner.call(req);
                     this.step.set(Step::Called { inner });
                 }

@@ -196,10 +196,12 @@ where
         };
         ResponseFuture {
             step: Step::Reading {
-                reading: Some(reading),
-                start: None,
-                timer: None,
-                patience: Some(patience),
+                waits: Some(Box::new(Waits {
+                    reading,
+                    patience,
+                    start: None,
+                    timer: None,
+                })),
             },
         }
     }
@@ -214,6 +216,41 @@ fn surface<B>(req: &Request<B>) -> Option<Surface> {
 
 /// The instance that is ready, and the request for it.
 type Readied<S, B, C> = (S, Request<Held<Limited<B, C>>>);
+
+/// A request whose body is waited for.
+struct Waits<S, B, C: Clock> {
+    reading: Reading<S, B, C>,
+    patience: Patience<C>,
+    // When the first wait began.
+    start: Option<Instant>,
+    // Made when something is waited for.
+    timer: Option<Pin<Box<C::Sleep>>>,
+}
+
+impl<S, B, C: Clock> Waits<S, B, C> {
+    /// Ready when the body is late; `progress` says that some of it has just come.
+    fn poll_late(&mut self, cx: &mut Context<'_>, progress: bool) -> Poll<()> {
+        let Self {
+            patience,
+            start,
+            timer,
+            ..
+        } = self;
+        let now = patience.clock.now();
+        let whole = *start.get_or_insert(now) + patience.timeout;
+        let next = whole.min(now + patience.silence);
+        let timer = match timer {
+            None => timer.insert(Box::pin(patience.clock.sleep_until(next))),
+            Some(timer) => {
+                if progress {
+                    timer.as_mut().reset(next);
+                }
+                timer
+            }
+        };
+        timer.as_mut().poll(cx)
+    }
+}
 
 struct Reading<S, B, C: Clock> {
     inner: S,
@@ -323,21 +360,16 @@ pin_project! {
         C: Clock,
     {
         #[pin]
-        step: Step<S, S::Future, B, C, C::Sleep>,
+        step: Step<S, S::Future, B, C>,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, F, B, C: Clock, Z> {
-        // → Called when enough of the body is known
-        Reading {
-            reading: Option<Reading<S, B, C>>,
-            // When the first wait began.
-            start: Option<Instant>,
-            #[pin] timer: Option<Z>,
-            patience: Option<Patience<C>>,
-        },
+    enum Step<S, F, B, C: Clock> {
+        // → Called when enough of the body is known. Boxed: it is over when the answer is waited for, and each future would be as
+        // large.
+        Reading { waits: Option<Box<Waits<S, B, C>>> },
         Called { #[pin] inner: F },
         Refused { error: Option<BoxError> },
     }
@@ -357,30 +389,17 @@ where
         let mut step = self.project().step;
         loop {
             match step.as_mut().project() {
-                StepProj::Reading {
-                    reading,
-                    start,
-                    mut timer,
-                    patience,
-                } => {
-                    let once = reading.as_mut().expect("taken only when the step changes");
+                StepProj::Reading { waits } => {
+                    let once = waits.as_mut().expect("taken only when the step changes");
                     let mut progress = false;
-                    let Poll::Ready(read) = once.poll(cx, &mut progress) else {
-                        let patience = patience.as_ref().expect("taken with the request");
-                        let now = patience.clock.now();
-                        let whole = *start.get_or_insert(now) + patience.timeout;
-                        let next = whole.min(now + patience.silence);
-                        match timer.as_mut().as_pin_mut() {
-                            None => timer.set(Some(patience.clock.sleep_until(next))),
-                            Some(timer) if progress => timer.reset(next),
-                            Some(_) => {}
-                        }
-                        let timer = timer.as_pin_mut().expect("it was just set");
-                        ready!(timer.poll(cx));
+                    let Poll::Ready(read) = once.reading.poll(cx, &mut progress) else {
+                        ready!(once.poll_late(cx, progress));
                         return Poll::Ready(Err(read::too_slow().into()));
                     };
-                    let reading = reading.take().expect("taken only when the step changes");
-                    let patience = patience.take().expect("taken only when the step changes");
+                    let waits = waits.take().expect("taken only when the step changes");
+                    let Waits {
+                        reading, patience, ..
+                    } = *waits;
                     let (mut inner, req) = reading.request(read?, patience)?;
                     step.set(Step::Called {
                         inner: inner.call(req),

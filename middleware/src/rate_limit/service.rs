@@ -220,7 +220,7 @@ impl<S, C: Clone> RateLimit<S, C> {
             return ResponseFuture {
                 step: Step::Waiting {
                     seats,
-                    waiting: Some((inner, req)),
+                    waiting: Some(Box::new((inner, req))),
                     policy: self.policy.clone(),
                 },
             };
@@ -361,7 +361,8 @@ pin_project! {
     #[project = StepProj]
     enum Step<S, R, F, C> {
         // For a shared store. What it has said counts if it is dropped.
-        Waiting { seats: Vec<Seat>, waiting: Option<(S, R)>, policy: RateLimitLayer<C> },
+        // What waits is boxed: few do, and each future would be as large.
+        Waiting { seats: Vec<Seat>, waiting: Option<Box<(S, R)>>, policy: RateLimitLayer<C> },
         // What was counted and may be given back stays counted if it is dropped.
         Called { #[pin] inner: F, open: Vec<Open> },
         Refused { error: Option<BoxError> },
@@ -407,13 +408,13 @@ where
                     waiting,
                     policy,
                 } => {
-                    let req = waiting.as_ref().map(|(_, req)| req);
+                    let req = waiting.as_ref().map(|waiting| &waiting.1);
                     let record = req.and_then(|req| req.extensions().get());
                     ready!(policy.poll_trips(seats, record, cx));
                     let seats = std::mem::take(seats);
                     match conclude(seats, &policy.limits) {
                         Ok(open) => {
-                            let (mut inner, req) = waiting.take().expect(AGAIN_POLLED);
+                            let (mut inner, req) = *waiting.take().expect(AGAIN_POLLED);
                             let inner = inner.call(req);
                             step.set(Step::Called { inner, open });
                         }
