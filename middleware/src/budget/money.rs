@@ -51,6 +51,14 @@ struct Window {
 
 // ===== impl Usd =====
 
+impl Dates {
+    /// Of each period the later window.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].max(other.0[at])))
+    }
+}
+
 impl Usd {
     /// Units of one USD.
     const ONE: f64 = 1e10;

@@ -107,7 +107,7 @@ impl Desk<'_> {
         let lease = match lease {
             Some(lease) if up => lease,
             // Those who find no room share what this process may do by itself.
-            lease => return self.alone(cell, lease),
+            lease => return self.alone(cell, lease, up),
         };
         match lease.take(self.now) {
             Taken::Here => {
@@ -160,12 +160,14 @@ impl Desk<'_> {
         lease.asked(self.store.run(call), self.now)
     }
 
-    /// What holds while the store is away.
-    fn alone(&self, cell: &mut Cell, lease: Option<&mut Lease>) -> Seat {
-        if self.store.on_error() == OnError::Refuse {
-            return Seat::Away;
+    /// What holds while the store is away, and for those who find no room.
+    fn alone(&self, cell: &mut Cell, lease: Option<&mut Lease>, up: bool) -> Seat {
+        if !up {
+            if self.store.on_error() == OnError::Refuse {
+                return Seat::Away;
+            }
+            self.store.decided_alone();
         }
-        self.store.decided_alone();
         if let Some((wait, quota)) = cell.wait(self.now) {
             self.tell(cell.levels(self.now));
             return Seat::Over(self.limit.over(quota, wait));
@@ -218,7 +220,7 @@ impl Trip {
         };
         lease.waited(self.want);
         Poll::Ready(match lease.settle(&asked, answer.ok().as_deref(), now) {
-            None => desk.alone(cell, Some(lease)),
+            None => desk.alone(cell, Some(lease), false),
             Some(answer) if answer.granted > 0 => {
                 lease.take_own();
                 cell.note(now);

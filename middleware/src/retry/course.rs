@@ -23,7 +23,7 @@ use crate::{
     error::{BoxError, Origin, Reason, Rejection},
     facts::{Deadline, Intent},
     health::{self, Refused},
-    record::Record,
+    record::{Mark, Record},
 };
 
 /// What has been done for a request, and may still be.
@@ -38,6 +38,8 @@ pub(super) struct Course<C> {
     repeats: u32,
     /// Nobody was called by the last attempt.
     uncalled: bool,
+    /// When the attempt that runs began, unless it is the first one.
+    began: Option<Instant>,
 }
 
 /// When the next attempt begins, where, and whether that target was asked before.
@@ -80,6 +82,7 @@ impl<C: Clock> Course<C> {
             calls: 1,
             repeats: 0,
             uncalled: false,
+            began: None,
             attempt: attempt.clone(),
         };
         facts.insert(attempt);
@@ -89,10 +92,24 @@ impl<C: Clock> Course<C> {
     /// The request once more.
     pub(super) fn request<B>(&mut self) -> Option<Request<Held<B>>> {
         let mut req = self.attempt.again()?;
+        self.note_wait();
         self.calls += 1;
         self.attempt.begin();
         req.extensions_mut().insert(self.attempt.clone());
         Some(req)
+    }
+
+    /// Another attempt begins: since the one before had gone out, somebody else was waited for.
+    fn note_wait(&mut self) {
+        let Some(record) = &self.record else { return };
+        let now = self.layer.clock.now();
+        let at = |mark| record.at(mark).map(|since| record.started() + since);
+        let began = self.began.or_else(|| at(Mark::BodyRead));
+        let began = began.unwrap_or_else(|| record.started());
+        // One that was never sent has waited for its connection.
+        let from = at(Mark::Sent).unwrap_or(began).max(began);
+        record.add_waited(now.saturating_duration_since(from));
+        self.began = Some(now);
     }
 
     fn policy(&self) -> &Policy {

@@ -244,19 +244,20 @@ local function reap()
   local is = {}
   for _, process in ipairs(silent) do
     is[process] = true
-    redis.call('ZREM', live, process)
   end
   local all = redis.call('HGETALL', open)
   for i = 1, #all, 2 do
     if is[all[i]:match('^[^.]+')] then
       local of = record(all[i + 1])
-      settle_money(of.date, of.money, of.money)
-      redis.call('HDEL', open, all[i])
+      -- A script that fails is not rolled back: what may fail comes before anything is taken away.
       redis.call('HSET', lost, all[i], all[i + 1])
+      redis.call('HDEL', open, all[i])
+      settle_money(of.date, of.money, of.money)
       reaped, changed = reaped + 1, true
     end
   end
   if reaped > 0 then redis.call('EXPIRE', lost, LATE) end
+  for process in pairs(is) do redis.call('ZREM', live, process) end
 end
 
 local function remember(milliseconds)

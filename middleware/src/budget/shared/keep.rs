@@ -21,6 +21,8 @@ use crate::{
 const TURN: Duration = Duration::from_millis(50);
 /// How often accounts are gone through.
 const SCAN: Duration = Duration::from_secs(1);
+/// Accounts that are looked at in one turn: a look costs the store some 25 us, and requests wait behind it.
+const LOOKS: usize = 64;
 /// Ends that are kept, and how many of them are told at once.
 pub(super) const KEPT: usize = 65_536;
 const AT_ONCE: usize = 256;
@@ -77,18 +79,38 @@ impl Shared {
         if last != u64::MAX && now.saturating_sub(last) < scan {
             return;
         }
-        self.all.scanned.store(now, Ordering::Relaxed);
+        // A store that is away hears nothing: what is due then is so later.
+        if self.store.contact() != Contact::Up {
+            return;
+        }
         let mut places: Vec<_> = self.places().values().cloned().collect();
         places.push(self.all.global.clone());
+        let (mut looks, mut sent) = (Vec::new(), 0);
         for place in places {
             self.tell(&place);
-            if let Some(due) = place.due(now) {
-                let renews = due == Due::Renew || place.holds();
-                let process = self.process();
-                let call = place.look(renews.then_some(&*process));
-                self.send(call, Errand::Look(place, renews));
+            match place.due(now) {
+                // First, and all of them: what is not renewed is charged as lost.
+                Some(Due::Renew) => self.look(place, true),
+                Some(Due::Look) => looks.push(place),
+                None => {}
             }
         }
+        for place in looks {
+            if sent == LOOKS {
+                // The others have their turn at once: a burst would keep the requests of all replicas waiting.
+                return;
+            }
+            let renews = place.holds();
+            self.look(place, renews);
+            sent += 1;
+        }
+        self.all.scanned.store(now, Ordering::Relaxed);
+    }
+
+    fn look(&self, place: Arc<Place>, renews: bool) {
+        let process = self.process();
+        let call = place.look(renews.then_some(&*process));
+        self.send(call, Errand::Look(place, renews));
     }
 
     /// Sees what was answered; whether an end could not be told.

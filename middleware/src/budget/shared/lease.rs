@@ -183,12 +183,12 @@ impl Reserving {
                     outcome => Err(ask.short(outcome, &answer)),
                 }
             }
-            Ok(None) | Err(Away::Unanswered) => {
-                // Should it have been reserved, it is given back.
+            Ok(None) | Err(Away::Unanswered | Away::Refused) => {
+                // Should it have been reserved, it is given back: a script that failed has not taken back what it did before.
                 self.shared.give_back(&ask, id);
                 self.alone(&ask)
             }
-            Err(Away::Unsent | Away::Refused) => self.alone(&ask),
+            Err(Away::Unsent) => self.alone(&ask),
         };
         if let (Some(record), Some(rate)) = (&self.record, ask.terms.tokens) {
             ask.tell_standing(record, rate, self.now);

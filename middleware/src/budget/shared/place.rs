@@ -210,6 +210,8 @@ impl Place {
         let mut state = self.state();
         state.used = now;
         let known = state.known?;
+        // A clock that is behind opens no window that is over.
+        let dates = dates.later(known.dates);
         let share = Share {
             known: &known,
             heard: state.heard,

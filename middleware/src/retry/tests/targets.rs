@@ -143,6 +143,27 @@ async fn the_last_real_answer_is_the_one_that_is_passed_on() {
     assert_eq!(reason(answer), Reason::Closed);
 }
 
+/// What is waited between two attempts, and for a provider that fails, is no time of the gateway's own.
+#[tokio::test(start_paused = true)]
+async fn waits_between_attempts_are_not_ours() {
+    let busy = || Stage::of([Act::Status(429, &[("retry-after", "7")], "")]);
+    let stages = [busy(), busy()];
+    let mut req = post("hello");
+    let head = (req.method(), req.uri(), req.headers());
+    let began = Instant::now().into_std();
+    let record = Record::new("-".parse().unwrap(), head, began, std::time::UNIX_EPOCH);
+    req.extensions_mut().insert(record.clone());
+    let answer = two(Policy::default(), &stages[0], &stages[1])
+        .oneshot(req)
+        .await;
+    assert!(answer.is_ok());
+    let now = Instant::now().into_std();
+    assert!(now - began >= Duration::from_secs(7), "it has waited");
+    record.mark(crate::record::Mark::Head, now);
+    let own = record.gateway_time().expect("it has a head");
+    assert!(own < Duration::from_millis(10), "{own:?}");
+}
+
 /// U01: a certificate that is no good is never tried again at its target; others are.
 #[tokio::test(start_paused = true)]
 async fn u01_a_bad_certificate_bars_its_target_and_no_other() {

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     executor::{Executor, TokioExecutor},
-    store::{Away, Call, Contact, Keeper, OnError, Promise, Store},
+    store::{Away, Call, Contact, Keeper, OnError, Promise, Script, Store},
 };
 
 /// So many calls of a link may wait for their answers at once.
@@ -70,13 +70,13 @@ impl Store for Link {
     fn run(&self, call: Call) -> Promise {
         let link = &self.0;
         let counts = &link.redis.0.counts;
-        let Some((connection, number)) = link.enter() else {
+        let Some((connection, number, waits)) = link.enter() else {
             counts.unsent.fetch_add(1, Relaxed);
             return Promise::kept(Err(Away::Unsent));
         };
         let (promise, keeper) = Promise::pair();
         // To its end, whoever waits for it: what the answer says is true even if nobody asks any more.
-        TokioExecutor.execute(link.clone().answer(connection, number, call, keeper));
+        TokioExecutor.execute(Inner::answer(connection, number, waits, call, keeper));
         promise
     }
 
@@ -114,7 +114,7 @@ impl Inner {
     }
 
     /// The connection, and a place among those that wait.
-    fn enter(&self) -> Option<(MultiplexedConnection, u64)> {
+    fn enter(self: &Arc<Self>) -> Option<(MultiplexedConnection, u64, Waits)> {
         if !self.up.load(Relaxed) {
             return None;
         }
@@ -124,20 +124,32 @@ impl Inner {
         }
         let connection = state.connection.clone()?;
         state.waiting += 1;
-        Some((connection, state.number))
+        Some((connection, state.number, Waits(self.clone())))
     }
 
     async fn answer(
-        self: Arc<Self>,
         connection: MultiplexedConnection,
         number: u64,
+        waits: Waits,
+        call: Call,
+        keeper: Keeper,
+    ) {
+        let this = waits.0.clone();
+        this.waited(connection, number, waits, call, keeper).await;
+    }
+
+    async fn waited(
+        &self,
+        connection: MultiplexedConnection,
+        number: u64,
+        waits: Waits,
         call: Call,
         keeper: Keeper,
     ) {
         let limit = self.redis.settings().timeout;
         let script = call.script;
         let answer = timeout(limit, eval(connection, call)).await;
-        self.state().waiting -= 1;
+        drop(waits);
         let counts = &self.redis.0.counts;
         let answer = match answer {
             Ok(Ok(answer)) => {
@@ -177,12 +189,15 @@ impl Inner {
     /// A new connection that was tried.
     pub(super) fn connected(&self, connection: MultiplexedConnection) {
         let mut state = self.state();
-        state.connection = Some(connection);
+        let before = state.connection.replace(connection);
         state.number += 1;
         state.in_a_row = 0;
         self.up.store(true, Relaxed);
         drop(state);
-        self.redis.came(Instant::now());
+        // A link counts once.
+        if before.is_none() {
+            self.redis.came(Instant::now());
+        }
     }
 
     /// The connection, to try it.
@@ -228,10 +243,41 @@ impl Inner {
     }
 }
 
+/// A place among the calls that wait; given back however the call ends, also where nothing runs it.
+struct Waits(Arc<Inner>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.redis.left(self.up.load(Relaxed));
     }
+}
+
+/// By which the server knows a script. They are constants, and few: each is digested once.
+fn digest(script: &'static Script) -> Arc<str> {
+    static DIGESTS: RwLock<Vec<(&'static str, Arc<str>)>> = RwLock::new(Vec::new());
+    let known = |all: &[(&'static str, Arc<str>)]| {
+        let found = all
+            .iter()
+            .find(|(source, _)| std::ptr::eq(*source, script.source()));
+        found.map(|(_, digest)| digest.clone())
+    };
+    let digests = DIGESTS.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(digest) = known(&digests) {
+        return digest;
+    }
+    drop(digests);
+    let digest: Arc<str> = redis::Script::new(script.source()).get_hash().into();
+    let mut digests = DIGESTS.write().unwrap_or_else(PoisonError::into_inner);
+    if known(&digests).is_none() {
+        digests.push((script.source(), digest.clone()));
+    }
+    digest
 }
 
 /// By its digest; whole if the server does not know it, which then does.
@@ -239,12 +285,8 @@ pub(super) async fn eval(
     mut connection: MultiplexedConnection,
     call: Call,
 ) -> redis::RedisResult<Vec<i64>> {
-    let digest = redis::Script::new(call.script.source());
-    let ran = ask(
-        &mut connection,
-        &command("EVALSHA", digest.get_hash(), &call),
-    )
-    .await;
+    let digest = digest(call.script);
+    let ran = ask(&mut connection, &command("EVALSHA", &digest, &call)).await;
     let ran = match ran {
         Err(error) if verdict(&error) == Verdict::NoScript => {
             ask(

@@ -252,6 +252,13 @@ async fn a_server_that_nobody_asks_is_missed() {
     rig.is(Contact::Up).await;
     server.kill();
     rig.is(Contact::Away).await;
+    // It is one link, whoever has noticed its break: once it was there again, it is missed as before.
+    server.restart();
+    rig.is(Contact::Up).await;
+    until(|| !rig.redis.figures().degraded).await;
+    server.kill();
+    rig.is(Contact::Away).await;
+    until(|| rig.redis.figures().degraded).await;
 }
 
 #[tokio::test]

@@ -65,11 +65,11 @@ async fn watch(watched: &Watched, link: Arc<Inner>) {
     let mut link = Some(link);
     while let Some(it) = link.take() {
         let before = it.answered.load(Relaxed);
-        if timeout(QUIET, it.broken.notified()).await.is_ok() {
-            return;
-        }
-        if it.answered.load(Relaxed) == before {
-            probe_current(&it).await;
+        match timeout(QUIET, it.broken.notified()).await {
+            // What is told may be old: a break that was seen otherwise.
+            Ok(()) if it.current().is_none() => return,
+            Err(_) if it.answered.load(Relaxed) == before => probe_current(&it).await,
+            _ => {}
         }
         drop(it);
         // Between two looks nobody else may hold it any more.
