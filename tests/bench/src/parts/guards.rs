@@ -167,7 +167,7 @@ pub(super) fn limited() -> Policy {
         per: Period::Month,
     };
     let terms = budget::Terms {
-        tokens: Rate::new(u32::MAX, Duration::from_secs(1)),
+        tokens: Rate::new(u32::MAX, Duration::from_millis(1)),
         money: Some(money(1e8)),
         ..budget::Terms::default()
     };
