@@ -47,6 +47,13 @@ struct Loop<S> {
     refuse: Answer,
     /// Failures since the last connection.
     failures: u32,
+    shortage: Option<Shortage>,
+}
+
+/// That connections could not be accepted, which was told.
+struct Shortage {
+    failures: u32,
+    last: Instant,
 }
 
 type Accepted = (Socket, Option<SocketAddr>);
@@ -84,6 +91,7 @@ impl Worker {
                 room: common.room.clone(),
                 refuse: refuse.clone(),
                 failures: 0,
+                shortage: None,
             };
             accepting.push(spawn(accept.run(acceptor, stopped.clone())));
         }
@@ -220,9 +228,11 @@ where
     }
 
     fn serve(&mut self, (socket, peer): Accepted, room: OwnedSemaphorePermit) {
-        if self.failures > 0 {
-            tracing::info!(failures = self.failures, "connections are accepted again");
-            self.failures = 0;
+        self.failures = 0;
+        // At the limit, each connection that ends lets one in before the next one fails: that is
+        // one shortage, not many.
+        if let Some(over) = self.shortage.take_if(|it| it.last.elapsed() >= CALM) {
+            tracing::info!(failures = over.failures, "connections are accepted again");
         }
         self.bounds.follow(&self.place);
         self.tally.connection_accepted();
@@ -268,10 +278,14 @@ where
         if is_gone(error) {
             return;
         }
-        if self.failures == 0 {
-            // Once until a connection is accepted again: it may go on for hours.
+        // Told once: it may go on for hours.
+        let shortage = self.shortage.get_or_insert_with(|| {
             tracing::warn!(%error, "cannot accept connections; trying on");
-        }
+            let last = Instant::now();
+            Shortage { failures: 0, last }
+        });
+        shortage.failures = shortage.failures.saturating_add(1);
+        shortage.last = Instant::now();
         let pause = PAUSE * (1 << self.failures.min(LONGER));
         self.failures = self.failures.saturating_add(1);
         sleep_until(Instant::now() + pause).await;
@@ -318,6 +332,8 @@ const LAST_WORDS: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(25);
 /// so many times: to 0.4 s.
 const LONGER: u32 = 4;
+/// How long no accept has failed when a shortage is over: longer than the longest wait.
+const CALM: Duration = Duration::from_secs(1);
 /// How long a drain waits for what comes before HTTP: of a client that takes longer nobody has heard yet.
 const LAST_GREETING: Duration = Duration::from_secs(1);
 

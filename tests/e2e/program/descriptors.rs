@@ -87,7 +87,9 @@ async fn without_descriptors_connections_wait_and_are_accepted_when_some_come_ba
             spell,
             "once for each spell"
         );
+        // A second without a failure is the end of it, which a connection notices.
         until("the end of the spell", async || {
+            all_is_well(&program).await;
             (told("connections are accepted again") == spell).then_some(())
         })
         .await;
