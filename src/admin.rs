@@ -2,7 +2,7 @@
 //! its own.
 //!
 //! `GET /livez` (also `/healthz`) depends on nothing; `GET /readyz` on the start and the drain,
-//! never on a provider; `GET /metrics` is the scrape; `GET /config` is the redacted configuration in
+//! never on a provider; `GET /metrics` is the scrape, as OpenMetrics for who names it in `accept`; `GET /config` is the redacted configuration in
 //! force. `POST /reload` reads the configuration again and answers when that is done: 200, or 400 with
 //! every problem. `POST /drain` begins the drain, as the first signal does. Nothing else is served here.
 //!
@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
@@ -44,6 +44,7 @@ use crate::{
     listen::{self, Address, BindError, Listener},
     reload::{Failed, Outcome},
     server::Readiness,
+    telemetry::exposition::Format,
 };
 
 /// Where to listen, and with which token.
@@ -55,16 +56,15 @@ pub struct Settings {
     pub token: Token,
 }
 
-/// Gives the metrics in the text format of OpenMetrics, which Prometheus reads. Implemented for
-/// closures.
+/// Gives the metrics as text of a format. Implemented for closures.
 pub trait Scrape: Send + Sync + 'static {
     /// The present figures.
-    fn scrape(&self) -> String;
+    fn scrape(&self, format: Format) -> String;
 }
 
-impl<F: Fn() -> String + Send + Sync + 'static> Scrape for F {
-    fn scrape(&self) -> String {
-        self()
+impl<F: Fn(Format) -> String + Send + Sync + 'static> Scrape for F {
+    fn scrape(&self, format: Format) -> String {
+        self(format)
     }
 }
 
@@ -275,9 +275,13 @@ impl Desk {
                 self.pages.readiness.as_str(),
             ),
             (None, "/metrics") => {
-                let mut response = plain(StatusCode::OK, self.pages.metrics.scrape());
-                let kind = HeaderValue::from_static(METRICS_TYPE);
-                response.headers_mut().insert(CONTENT_TYPE, kind);
+                let accept = req.headers().get_all(ACCEPT).iter();
+                let format = Format::accepted(accept.filter_map(|value| value.to_str().ok()));
+                let mut response = plain(StatusCode::OK, self.pages.metrics.scrape(format));
+                let headers = response.headers_mut();
+                let kind = HeaderValue::from_static(format.media_type());
+                headers.insert(CONTENT_TYPE, kind);
+                headers.insert(VARY, HeaderValue::from_static("accept"));
                 response
             }
             (None, "/config") => plain(StatusCode::OK, (self.pages.config)()),
@@ -418,8 +422,6 @@ impl Error for StartError {
     }
 }
 
-/// The media type of OpenMetrics.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long an answer waits for a reload: a file system may hang.
 const RELOAD_TIME: Duration = Duration::from_secs(30);
 /// What a failed reload is told with.

@@ -33,6 +33,7 @@ use crate::{
     telemetry::{
         accounts::Accounts,
         circuits::{self, Circuits},
+        exposition::Format,
         line,
         log::{LogWriter, Sink},
         metrics::{LedgerFigures, Metrics, Others},
@@ -390,7 +391,7 @@ fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
     let (shown, figures, reloads) = (live.clone(), live.clone(), reloads.clone());
     Pages {
         readiness,
-        metrics: Box::new(move || scrape(&figures, &tally)),
+        metrics: Box::new(move |format| scrape(&figures, &tally, format)),
         config: Box::new(move || {
             let config = shown.config().clone();
             format!("# {}\n{}", crate::built(), config::redacted(&config))
@@ -400,9 +401,9 @@ fn pages(live: &Arc<Live>, reloads: &Reloads, handle: &Handle) -> Pages {
     }
 }
 
-fn scrape(live: &Live, tally: &Tally) -> String {
+fn scrape(live: &Live, tally: &Tally, format: Format) -> String {
     let config = live.config().clone();
-    live.metrics.scrape(Others {
+    let others = Others {
         log_lines_dropped: live.log.dropped(),
         webhook_events_dropped: live.hook.as_ref().map_or(0, Hook::dropped),
         connections_accepted: tally.accepted(),
@@ -429,7 +430,8 @@ fn scrape(live: &Live, tally: &Tally) -> String {
         },
         store: live.counts.store(),
         accounts: live.counts.accounts().map(Accounts::of),
-    })
+    };
+    live.metrics.told(others, format)
 }
 
 /// What tells a configuration from others: the beginning of the SHA-256 of what `/config` shows.

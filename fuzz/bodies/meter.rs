@@ -77,7 +77,7 @@ fn metered(path: &str, kind: &str, body: &[u8], size: usize) -> (Metered, Vec<u8
         passed.extend(frame.into_data().expect("no trailers were sent"));
     }
     let mut told = record.with_metered(|metered| metered.cloned().expect("it is metered"));
-    told.longest_gap = Default::default();
+    told.gaps = Default::default();
     (told, passed)
 }
 

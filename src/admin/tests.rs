@@ -9,7 +9,7 @@ use tokio::{
 fn pages() -> Pages {
     Pages {
         readiness: Readiness::new(),
-        metrics: Box::new(|| "tollgate_up 1\n# EOF\n".to_owned()),
+        metrics: Box::new(|format: Format| format!("tollgate_up 1\n# {format:?}\n")),
         config: Box::new(|| "version: 1\n".to_owned()),
         reload: Box::new(|| answered(Ok(2))),
         drain: Box::new(|| ()),
@@ -287,8 +287,11 @@ async fn it_serves_over_a_socket_until_it_is_dropped() {
     let mut read = String::new();
     client.read_to_string(&mut read).await.unwrap();
     assert!(read.starts_with("HTTP/1.1 200 OK\r\n"), "{read}");
-    assert!(read.contains(METRICS_TYPE), "{read}");
-    assert!(read.ends_with("tollgate_up 1\n# EOF\n"), "{read}");
+    assert!(
+        read.contains("content-type: text/plain; version=0.0.4"),
+        "{read}"
+    );
+    assert!(read.ends_with("tollgate_up 1\n# Plain\n"), "{read}");
     drop(admin);
     assert!(TcpStream::connect(at).await.is_err());
 }

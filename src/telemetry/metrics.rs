@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -21,9 +21,10 @@ use tollgate_middleware::record::{Attempt, Found, Refused, Running};
 use super::{
     accounts::Accounts,
     circuits::Circuits,
+    exposition::{self, Format},
     limited::{Left, Limited},
     process,
-    series::{self, At, Histogram, OVERHEAD, Totals, Wasted, observed},
+    series::{self, At, Examples, Histogram, OVERHEAD, Totals, Wasted, observed},
     store::Figures,
 };
 
@@ -156,18 +157,35 @@ impl Metrics {
         }
     }
 
-    /// Everything as OpenMetrics text, which Prometheus reads too.
+    /// Everything as text of this format.
+    pub fn told(&self, others: Others, format: Format) -> String {
+        match format {
+            Format::OpenMetrics => self.scrape(others),
+            Format::Plain => exposition::plain(&self.encoded(others).0),
+        }
+    }
+
+    /// Everything as OpenMetrics text, which Prometheus reads too: durations and times to the first token name traces as examples,
+    /// where callers named them.
     pub fn scrape(&self, others: Others) -> String {
+        let (text, examples) = self.encoded(others);
+        exposition::with_examples(&text, &examples)
+    }
+
+    fn encoded(&self, others: Others) -> (String, Families) {
         let mut registry = Registry::default();
+        let examples = Arc::<Mutex<Families>>::default();
         registry.register_collector(Box::new(Scraped {
             table: self.0.clone(),
             others,
+            examples: examples.clone(),
         }));
         let mut text = String::new();
         // Writing to a string fails only if an encoder does, and none of ours does.
         let encoded = text::encode(&mut text, &registry);
         debug_assert!(encoded.is_ok(), "an encoder failed");
-        text
+        let examples = std::mem::take(&mut *lock(&examples));
+        (text, examples)
     }
 }
 
@@ -248,11 +266,20 @@ impl Table {
     }
 }
 
+/// The examples of the families that have any, of each row in the order of the text.
+type Families = Vec<(&'static str, Vec<Examples>)>;
+
 /// One scrape.
 #[derive(Debug)]
 struct Scraped {
     table: Arc<Table>,
     others: Others,
+    // Of this scrape: no encoder takes them.
+    examples: Arc<Mutex<Families>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Collector for Scraped {
@@ -260,7 +287,10 @@ impl Collector for Scraped {
         let to = &mut encoder;
         self.bytes(to)?;
         self.found(to)?;
-        self.table.series.encode(to, self.table.in_flight())?;
+        let mut examples = Families::new();
+        let in_flight = self.table.in_flight();
+        self.table.series.encode(to, in_flight, &mut examples)?;
+        *lock(&self.examples) = examples;
         self.overhead(to)?;
         self.limits(to)?;
         self.connections(to)?;
@@ -476,7 +506,7 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> 
 mod tests {
     use tollgate_middleware::{
         clock::{Clock, SystemClock},
-        record::Ended,
+        record::{Ended, Record, TraceId},
     };
 
     use super::*;
@@ -556,6 +586,87 @@ mod tests {
     }
 
     #[test]
+    fn durations_and_first_tokens_name_traces_where_openmetrics_is_asked_for() {
+        let metrics = Metrics::new(2);
+        let place = |route: &str, model: &str| series::Place {
+            route: Some(route.to_owned()),
+            provider: "p".to_owned(),
+            label: None,
+            models: vec![model.to_owned()],
+        };
+        let places = [place("fast", "m"), place("slow", "m")];
+        let routes = ["fast", "slow"].map(str::to_owned);
+        let view = metrics.view(&routes, 1000, places);
+        let began = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let call = [Attempt {
+            provider: "p".into(),
+            model: Some("m".into()),
+            status: Some(200),
+            ..Attempt::default()
+        }];
+        let end = |worker, route, trace: Option<&str>, seconds: u64, first| {
+            let at = At {
+                route: Some(route),
+                ..At::default()
+            };
+            let trace = trace.map(|trace| (trace_id(trace), began + Duration::from_secs(seconds)));
+            let ended = series::Ended {
+                status: 200,
+                duration: Duration::from_secs(seconds),
+                first_token: first,
+                trace,
+                ..series::Ended::of(Ended::Complete)
+            };
+            let counters = metrics.counters(worker, &view);
+            counters.ended(&at, &call, &ended, (0, 0));
+        };
+        let [one, two, three] = ["a", "b", "c"].map(|digit| digit.repeat(32));
+        let first = Some(Duration::from_millis(15));
+        end(0, 1, Some(&one), 3, first);
+        // Later, at another worker, in the same bucket; and one without a trace.
+        end(1, 1, Some(&two), 4, None);
+        end(1, 1, None, 5, None);
+        end(0, 1, Some(&three), 400, None);
+        let text = metrics.scrape(Others::default());
+        let labels = r#"route="slow",provider="p",model="m""#;
+        let duration = "tollgate_request_duration_seconds_bucket";
+        for line in [
+            format!(r#"{duration}{{le="2.56",{labels}}} 0"#),
+            format!(
+                r#"{duration}{{le="5.12",{labels}}} 3 # {{trace_id="{two}"}} 4 1700000004.000"#
+            ),
+            format!(r#"{duration}{{le="10.24",{labels}}} 3"#),
+            format!(
+                r#"{duration}{{le="+Inf",{labels}}} 4 # {{trace_id="{three}"}} 400 1700000400.000"#
+            ),
+            format!(
+                r#"tollgate_time_to_first_token_seconds_bucket{{le="0.02",{labels}}} 1 # {{trace_id="{one}"}} 0.015 1700000003.000"#
+            ),
+        ] {
+            has(&text, &line);
+        }
+        assert_eq!(text.matches("trace_id").count(), 3, "{text}");
+        assert!(text.ends_with("# EOF\n"));
+        let plain = metrics.told(Others::default(), Format::Plain);
+        assert!(!plain.contains("trace_id") && !plain.contains("# EOF"));
+        has(&plain, "# TYPE tollgate_requests_total counter");
+        has(&plain, &format!(r#"{duration}{{le="5.12",{labels}}} 3"#));
+    }
+
+    fn trace_id(trace: &str) -> TraceId {
+        let mut headers = http::HeaderMap::new();
+        let value = format!("00-{trace}-b7ad6b7169203331-01");
+        headers.insert("traceparent", value.parse().unwrap());
+        let id = http::HeaderValue::from_static("-");
+        let uri = http::Uri::from_static("/");
+        let head = (&http::Method::POST, &uri, &headers);
+        let now = SystemTime::UNIX_EPOCH;
+        Record::new(id, head, SystemClock.now(), now)
+            .trace()
+            .unwrap()
+    }
+
+    #[test]
     fn each_place_has_its_own_labels() {
         let metrics = Metrics::new(2);
         let counters = metrics.counters(0, &view(&metrics, &ROUTES));
@@ -618,7 +729,7 @@ mod tests {
         let (here, there) = (metrics.counters(0, &view), metrics.counters(1, &view));
         let uri = http::Uri::from_static("/v1beta/models/m:streamGenerateContent");
         let headers = http::HeaderMap::new();
-        let record = tollgate_middleware::record::Record::new(
+        let record = Record::new(
             http::HeaderValue::from_static("-"),
             (&http::Method::POST, &uri, &headers),
             SystemClock.now(),

@@ -7,6 +7,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub mod accounts;
 pub mod circuits;
+pub mod exposition;
 pub mod limited;
 pub(crate) mod line;
 pub mod log;

@@ -6,17 +6,18 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasherDefault, Hasher},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tollgate_middleware::{
     dialect::{self, Dialect, Operation},
-    record::{self, Attempt, Running},
+    record::{self, Attempt, Gaps, Running, TraceId},
 };
 
 mod callers;
 mod cell;
 mod counts;
+mod exemplars;
 mod sums;
 mod text;
 
@@ -27,6 +28,7 @@ use self::{
 };
 pub(super) use self::{
     cell::{Histogram, OVERHEAD},
+    exemplars::Examples,
     sums::Totals,
     text::observed,
 };
@@ -142,6 +144,10 @@ pub struct Ended {
     pub cost: Option<f64>,
     /// Who cut a running answer short, as an index into [`CAUSES`].
     pub cut: Option<usize>,
+    /// The times between the outputs of a stream.
+    pub gaps: Gaps,
+    /// The trace that it belongs to, and when it ended.
+    pub trace: Option<(TraceId, SystemTime)>,
 }
 
 /// What a provider said that a request used, in OpenTelemetry's terms: what went through a cache is part of the input, and thoughts are
@@ -226,6 +232,8 @@ impl Ended {
             usage: None,
             cost: None,
             cut: None,
+            gaps: Gaps::default(),
+            trace: None,
         }
     }
 }

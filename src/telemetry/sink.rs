@@ -63,18 +63,20 @@ impl Told {
             counters, prices, ..
         } = &*self.0;
         let cost = prices.charged(record);
-        let metered = record.with_metered(|metered| Some((metered?.charge, metered?.usage)));
-        let (charge, usage) = metered.unwrap_or_default();
+        let metered = record.with_metered(|it| it.map(|it| (it.charge, it.usage, it.gaps)));
+        let (charge, usage, gaps) = metered.unwrap_or_default();
         let (surface, intent) = (record.surface(), record.intent());
         let dialect = surface.map_or(Dialect::Raw, |surface| surface.dialect);
         let usage = usage.map(|usage| series::Usage::of(dialect, &usage));
         let operation = surface.map(|surface| series::operation(surface.operation));
         let first_byte = record.at(Mark::FirstByte);
         let asked = || surface.and_then(|surface| surface.stream) == Some(true);
+        let duration = record.at(Mark::End).unwrap_or_default();
+        let trace = record.trace();
         let ended = series::Ended {
             status: record.status().unwrap_or(0),
             operation: operation.unwrap_or(usize::MAX),
-            duration: record.at(Mark::End).unwrap_or_default(),
+            duration,
             sent: record.at(Mark::Sent),
             first_byte,
             first_token: record.at(Mark::FirstToken),
@@ -84,6 +86,8 @@ impl Told {
             usage,
             cost,
             cut: first_byte.and_then(|_| cause(outcome)),
+            gaps,
+            trace: trace.map(|trace| (trace, record.arrived() + duration)),
             outcome,
         };
         let at = At {

@@ -126,7 +126,7 @@ async fn requests_are_counted_by_route_class_and_outcome_and_bytes_both_ways() {
         assert!(
             page.header("content-type")
                 .unwrap()
-                .starts_with("application/openmetrics-text")
+                .starts_with("text/plain; version=0.0.4")
         );
         let text = page.text();
         (text.matches("tollgate_requests_total{").count() == 4).then_some(text)
@@ -147,13 +147,64 @@ async fn requests_are_counted_by_route_class_and_outcome_and_bytes_both_ways() {
         r#"tollgate_upstream_attempts_total{provider="one",reason="5xx"} 3"#.to_owned(),
         "tollgate_connections_accepted_total 5".to_owned(),
         "tollgate_log_lines_dropped_total 0".to_owned(),
-        "# EOF".to_owned(),
     ] {
         assert!(
             metrics.lines().any(|found| found == line),
             "{line}\n{metrics}"
         );
     }
+}
+
+/// OpenMetrics for who asks for it, with the traces that callers named; the older text for all others.
+#[tokio::test]
+async fn openmetrics_is_there_for_who_asks_and_names_the_traces_of_requests() {
+    let upstream = Upstream::start().await;
+    upstream.serve_default(Script::events([EVENT, EVENT, EVENT, "data: [DONE]\n\n"]));
+    let inside = Inside::start(&config(&one(upstream.addr(), "")));
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    for headers in [
+        &[("traceparent", parent.as_str())][..],
+        &[],
+        &[("traceparent", "00-x")],
+    ] {
+        let answer = call(inside.data(), "POST", CHAT, headers, chat("m", true)).await;
+        assert!(answer.whole(), "{}", shown(&answer));
+    }
+    inside.lines(3).await;
+    let accept = [(
+        "accept",
+        "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3",
+    )];
+    let page = call(inside.admin(), "GET", "/metrics", &accept, "").await;
+    assert_eq!(
+        page.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let text = page.text();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let example = format!(" # {{trace_id=\"{trace}\"}} ");
+    for family in [
+        "tollgate_request_duration_seconds_bucket{",
+        "tollgate_time_to_first_token_seconds_bucket{",
+    ] {
+        let lines = text.lines().filter(|line| line.starts_with(family));
+        let named = lines.filter(|line| line.contains(&example)).count();
+        assert_eq!(named, 1, "{family}\n{text}");
+    }
+    assert_eq!(text.matches("trace_id").count(), 2, "{text}");
+    // Two of each of the three streams come after the first.
+    let chunks = r#"gen_ai_client_operation_time_per_output_chunk_seconds_count{gen_ai_operation_name="chat",gen_ai_provider_name="one",gen_ai_request_model="other"} 6"#;
+    assert!(text.lines().any(|line| line == chunks), "{text}");
+
+    let page = get(inside.admin(), "/metrics").await;
+    let text = page.text();
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert!(!text.contains("trace_id") && !text.contains("# EOF"));
+    assert!(text.contains("# TYPE tollgate_requests_total counter\n"));
 }
 
 #[tokio::test]

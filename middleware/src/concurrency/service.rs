@@ -123,13 +123,10 @@ where
             class: caller.terms().priority,
         });
         // Wanted where it is refused, or waits.
-        let toll = || {
-            let target = target?.clone();
-            Some(Toll {
-                target,
-                record: req.extensions().get().cloned(),
-                since: self.policy.clock.now(),
-            })
+        let toll = || Toll {
+            target: target.cloned(),
+            record: req.extensions().get().cloned(),
+            since: self.policy.clock.now(),
         };
         let step = match permits.enter(&whose.unwrap_or_default()) {
             Ok(Entry::Permit(permit)) => Step::Called {
@@ -146,7 +143,7 @@ where
                     waiting,
                     call: Some((inner, req)),
                     timer: self.policy.clock.sleep_until(until),
-                    toll,
+                    toll: Some(toll),
                     clock: self.policy.clock.clone(),
                 };
                 Step::Waiting {
@@ -186,22 +183,35 @@ impl<E> Guard<E> for Hold {
 /// Nobody can say when there will be room.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What a target's refusal, or its queue, costs: told to the record.
+/// What a refusal, or a queue, costs: told to the record.
 #[derive(Debug)]
 struct Toll {
-    target: Arc<Attempt>,
+    // Of whose places these are, if they are a target's.
+    target: Option<Arc<Attempt>>,
     record: Option<Record>,
     since: Instant,
 }
 
+impl Toll {
+    /// The wait is over.
+    #[cold]
+    fn paid(&self, now: Instant) {
+        let Some(record) = &self.record else { return };
+        let waited = now.saturating_duration_since(self.since);
+        record.add_queued(waited);
+        // Before the body has been read no time is counted as ours.
+        if self.target.is_some() {
+            record.add_waited(waited);
+        }
+    }
+}
+
 #[cold]
-fn refusal(full: Full, toll: Option<&Toll>) -> Rejection {
-    if let Some(toll) = toll
-        && let Some(record) = &toll.record
-    {
+fn refusal(full: Full, toll: &Toll) -> Rejection {
+    if let (Some(target), Some(record)) = (&toll.target, &toll.record) {
         record.begin_attempt(Attempt {
             error: Some("saturated"),
-            ..Attempt::clone(&toll.target)
+            ..Attempt::clone(target)
         });
     }
     let (reason, told) = match full {
@@ -209,7 +219,7 @@ fn refusal(full: Full, toll: Option<&Toll>) -> Rejection {
             Reason::RateLimit,
             "as many requests of this caller run at once as may; let one end first",
         ),
-        Full::Queue if toll.is_some() => (
+        Full::Queue if toll.target.is_some() => (
             Reason::Overloaded,
             "the provider runs as many requests at once as it may; ask again",
         ),
@@ -257,7 +267,7 @@ pin_project! {
         Waiting { wait: Pin<Box<Wait<S, B, C>>> },
         // The permit last: what runs inside is let go of before it is given back.
         Called { #[pin] inner: S::Future, permit: Option<Permit> },
-        Refused { full: Full, toll: Option<Toll> },
+        Refused { full: Full, toll: Toll },
     }
 }
 
@@ -283,15 +293,8 @@ where
                     };
                     let call = wait.call.take();
                     let (mut inner, mut req) = call.expect("taken only when the step changes");
-                    let toll = wait.toll.take();
-                    if let Some(Toll {
-                        record: Some(record),
-                        since,
-                        ..
-                    }) = &toll
-                    {
-                        record.add_waited(wait.clock.now().saturating_duration_since(*since));
-                    }
+                    let toll = wait.toll.take().expect("taken with the call");
+                    toll.paid(wait.clock.now());
                     match got {
                         Ok(permit) => step.set(Step::Called {
                             inner: inner.call(req),
@@ -313,7 +316,7 @@ where
                     );
                 }
                 StepProj::Refused { full, toll } => {
-                    return Poll::Ready(Err(refusal(*full, toll.as_ref()).into()));
+                    return Poll::Ready(Err(refusal(*full, toll).into()));
                 }
             }
         }

@@ -186,6 +186,8 @@ async fn a_full_target_is_told_from_all_else_and_from_a_failing_one() {
         Some(Duration::ZERO),
         "waits are not our share"
     );
+    assert_eq!(waited.queued(), Some(2 * SECOND));
+    assert_eq!(told.queued(), None, "it never stood there");
 }
 
 fn record() -> Record {

@@ -18,7 +18,7 @@ use super::{
     answer::Answer,
     body::ResponseBody,
     inject::{Injected, Removal},
-    watch::{Asked, Gaps, Metering, Watch, is_document},
+    watch::{Asked, Metering, Outputs, Watch, is_document},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -289,7 +289,7 @@ where
                 estimator: this.estimates.guess.clone(),
                 clock: this.clock.clone(),
                 unmarked: this.policy.unmarked,
-                gaps: Gaps::default(),
+                outputs: Outputs::default(),
                 bytes: 0,
                 tally: std::mem::take(this.tally),
             })

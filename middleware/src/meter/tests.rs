@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tollgate_testing::{
@@ -247,6 +247,43 @@ async fn an_opening_chunk_is_no_first_token() {
     let (_, told, record) = Case::default().metered(script(&[opening])).await;
     assert_eq!((told.events, told.first_output), (Some(1), None));
     assert_eq!(record.at(Mark::FirstToken), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_output_after_the_first_has_its_time_since_the_one_before() {
+    let frames = [
+        [content("a"), content("b")].concat(),
+        content("c"),
+        // A comment is no output.
+        ": still there\n\n".to_owned(),
+        [
+            content("d"),
+            content("e"),
+            FINISHED.to_owned(),
+            DONE.to_owned(),
+        ]
+        .concat(),
+    ];
+    let items = frames.into_iter().map(|text| Item::Data(text.into()));
+    let (response, record) = Case::default().answer(Script::new(items)).await;
+    let mut body = Box::pin(response.into_body());
+    for millis in [0, 50, 1000, 2000] {
+        tokio::time::advance(Duration::from_millis(millis)).await;
+        let frame = http_body_util::BodyExt::frame(&mut body).await;
+        frame.unwrap().unwrap();
+    }
+    assert!(http_body_util::BodyExt::frame(&mut body).await.is_none());
+    let gaps = metered(&record).gaps;
+    let counted: Vec<_> = gaps
+        .counts()
+        .iter()
+        .enumerate()
+        .filter(|it| *it.1 > 0)
+        .collect();
+    // Five outputs: b with a, c within 80 ms, d within 5.12 s, e with d.
+    assert_eq!(counted, [(0, &2), (3, &1), (9, &1)]);
+    assert_eq!(gaps.total(), Duration::from_millis(3050));
+    assert_eq!(gaps.longest(), Duration::from_secs(3));
 }
 
 #[tokio::test(start_paused = true)]

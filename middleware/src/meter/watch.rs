@@ -1,6 +1,6 @@
 //! Rides in an answer's body: reads what passes, and settles what it is charged with, once.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ use crate::{
     dialect::{Dialect, Framing, Operation, Surface, Usage},
     estimate::{Estimator, Family, MEDIA, Side},
     facts::Intent,
-    record::{Mark, Record},
+    record::{Gaps, Mark, Record},
 };
 
 /// The guard of a metered body; empty where there is nothing to meter.
@@ -39,7 +39,7 @@ pub(super) struct Metering<C> {
     pub(super) document: bool,
     /// This answer is an error: only a report counts.
     pub(super) refused: bool,
-    pub(super) gaps: Gaps,
+    pub(super) outputs: Outputs,
     /// Bytes of the answer.
     pub(super) bytes: u64,
     /// What a tokenizer counts.
@@ -75,12 +75,12 @@ impl Asked {
     }
 }
 
-/// The time between outputs.
+/// The outputs so far, and the times between them.
 #[derive(Debug, Default)]
-pub(super) struct Gaps {
-    outputs: u64,
+pub(super) struct Outputs {
+    count: u64,
     last: Option<Instant>,
-    longest: Duration,
+    gaps: Gaps,
 }
 
 impl<C: Clock> Watch<C> {
@@ -132,12 +132,12 @@ impl<C: Clock> Metering<C> {
             self.tally.hear(said, units);
         }
         let outputs = self.answer.found().outputs;
-        if outputs != self.gaps.outputs {
+        if outputs != self.outputs.count {
             let now = self.clock.now();
-            if self.gaps.outputs == 0 {
+            if self.outputs.count == 0 {
                 self.asked.record.mark(Mark::FirstToken, now);
             }
-            self.gaps.output(outputs, now);
+            self.outputs.come(outputs, now);
         }
         if self.answer.take_news() {
             self.publish();
@@ -181,12 +181,12 @@ impl<C: Clock> Metering<C> {
             self.learn();
         }
         let (reasons, tools) = self.answer.take_words();
-        let longest_gap = self.gaps.longest;
+        let gaps = self.outputs.gaps;
         self.asked.record.update_metered(|metered| {
             metered.charge = charge;
             metered.finish_reasons = reasons;
             metered.tool_calls = tools;
-            metered.longest_gap = longest_gap;
+            metered.gaps = gaps;
         });
     }
 
@@ -311,11 +311,13 @@ impl<C: Clock> charge::Estimate for Guess<'_, C> {
     }
 }
 
-impl Gaps {
-    fn output(&mut self, outputs: u64, now: Instant) {
-        self.outputs = outputs;
-        if let Some(last) = self.last.replace(now) {
-            self.longest = self.longest.max(now.saturating_duration_since(last));
+impl Outputs {
+    /// There are so many now.
+    fn come(&mut self, count: u64, now: Instant) {
+        let more = count.saturating_sub(std::mem::replace(&mut self.count, count));
+        match self.last.replace(now) {
+            Some(last) => self.gaps.add(now.saturating_duration_since(last), more),
+            None => self.gaps.together(more.saturating_sub(1)),
         }
     }
 }

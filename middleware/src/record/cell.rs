@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{
-    Attempt, Digest, Discarded, Ended, Found, Mark, Metered, Refused, Running, Standing, Waste,
-    running::Runs,
+    Attempt, Digest, Discarded, Ended, Found, Mark, Metered, Refused, Running, Standing, TraceId,
+    Waste, running::Runs,
 };
 use crate::{
     dialect::{self, Recognised, Surface},
@@ -31,6 +31,7 @@ struct Cell {
     started: Instant,
     arrived: SystemTime,
     request_id: HeaderValue,
+    trace: Option<TraceId>,
     method: Method,
     // Copied: a slice of the head would keep the server's whole read buffer.
     path: Box<str>,
@@ -53,6 +54,7 @@ struct Cell {
     marks: [AtomicU64; Mark::COUNT],
     // Nanoseconds.
     waited: AtomicU64,
+    queued: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     digest: OnceLock<Digest>,
@@ -103,6 +105,7 @@ impl Record {
             started,
             arrived,
             request_id,
+            trace: TraceId::of(headers),
             method: method.clone(),
             path: uri.path().into(),
             recognised: dialect::recognise(method, uri.path(), uri.query(), headers),
@@ -120,6 +123,7 @@ impl Record {
             notes: Mutex::default(),
             marks: Default::default(),
             waited: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             digest: OnceLock::new(),
@@ -140,6 +144,11 @@ impl Record {
     /// The name of this request as a header; a clone costs no copy.
     pub fn request_id_header(&self) -> &HeaderValue {
         &self.0.request_id
+    }
+
+    /// The trace that it belongs to, if its caller says so.
+    pub fn trace(&self) -> Option<TraceId> {
+        self.0.trace
     }
 
     /// When it arrived, by the wall clock.
@@ -447,6 +456,20 @@ impl Record {
     pub fn add_waited(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.0.waited.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Adds time in which a request stood in a queue for a place.
+    pub fn add_queued(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.queued.fetch_add(nanos.max(1), Ordering::Relaxed);
+    }
+
+    /// How long it stood in queues for a place, if it had to.
+    pub fn queued(&self) -> Option<Duration> {
+        match self.0.queued.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
     }
 
     /// Body bytes received from the client.

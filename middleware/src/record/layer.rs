@@ -220,7 +220,7 @@ fn name(headers: &mut HeaderMap, record: &Record) {
     if let Some(own) = record.gateway_time() {
         let sent = record.at(Mark::Sent).zip(record.at(Mark::UpstreamHead));
         let waited = sent.map(|(sent, head)| head.saturating_sub(sent));
-        headers.append(SERVER_TIMING, timing(own, waited));
+        headers.append(SERVER_TIMING, timing(own, waited, record.queued()));
     }
 }
 
@@ -250,17 +250,21 @@ fn limits(headers: &mut HeaderMap, standings: &[Standing]) {
     }
 }
 
-/// `tollgate;dur=0.045, up;dur=812.003`: milliseconds of ours, and of the provider's until its head.
-fn timing(own: Duration, waited: Option<Duration>) -> HeaderValue {
-    // Two names and two numbers of at most 20 digits each; a vector with room to spare would become a header by two
+/// `tollgate;dur=0.045, up;dur=812.003, q;dur=3.120`: milliseconds of ours, of the provider's until its head, and of queues.
+fn timing(own: Duration, waited: Option<Duration>, queued: Option<Duration>) -> HeaderValue {
+    // Three names and three numbers of at most 21 digits each; a vector with room to spare would become a header by two
     // allocations.
-    let mut text = [0; 80];
+    let mut text = [0; 112];
     let mut free = &mut text[..];
     put(&mut free, b"tollgate;dur=");
     millis(&mut free, own);
     if let Some(waited) = waited {
         put(&mut free, b", up;dur=");
         millis(&mut free, waited);
+    }
+    if let Some(queued) = queued {
+        put(&mut free, b", q;dur=");
+        millis(&mut free, queued);
     }
     let left = free.len();
     HeaderValue::from_bytes(&text[..text.len() - left])

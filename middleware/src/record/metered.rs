@@ -1,7 +1,8 @@
 //! What a meter has found in an answer.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt};
 
+use super::Gaps;
 use crate::dialect::Usage;
 
 /// What an answer has told so far, and what it is charged with.
@@ -28,8 +29,8 @@ pub struct Metered {
     pub flawed: bool,
     /// Something could not be read: it was too large, compressed, or not what it was labelled.
     pub blind: bool,
-    /// The longest time between two events after the first output; zero where that is not known.
-    pub longest_gap: Duration,
+    /// The times between the outputs of a stream; none where there is no stream.
+    pub gaps: Gaps,
 }
 
 /// Tokens that are charged, and how they are known.

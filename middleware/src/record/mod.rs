@@ -19,6 +19,9 @@
 //! Names: the caller's `x-request-id` if it is 1 to 128 of `[A-Za-z0-9._-]`, else a UUIDv7. An
 //! answer that brings its own `x-request-id` keeps it and carries ours as `tollgate-request-id`.
 //!
+//! An answer says in `server-timing` how long it was held up, in milliseconds: `tollgate`, by the gateway itself; `up`, by the
+//! provider until its head; `q`, in queues for a place, where it had to wait in one.
+//!
 //! Where the caller has limits of its own, each answer says in `ratelimit` and `ratelimit-policy` how they stand, beside
 //! what the provider says in them.
 //!
@@ -58,6 +61,7 @@
 mod cell;
 #[cfg(feature = "record")]
 mod drain;
+mod gaps;
 #[cfg(feature = "record")]
 mod layer;
 mod metered;
@@ -65,14 +69,17 @@ mod outcome;
 #[cfg(feature = "record")]
 mod queue;
 mod running;
+mod trace;
 #[cfg(feature = "record")]
 mod watch;
 
 pub use self::{
     cell::Record,
+    gaps::Gaps,
     metered::{Charge, Discarded, Metered, Source, Waste},
     outcome::{Attempt, Digest, Ended, Found, Mark, Refused, Standing, Unit},
     running::Running,
+    trace::TraceId,
 };
 #[cfg(feature = "record")]
 pub use self::{

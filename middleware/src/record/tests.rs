@@ -293,6 +293,30 @@ async fn what_was_not_asked_of_a_provider_has_our_time_alone() {
     assert_eq!(response.headers()["server-timing"], "tollgate;dur=0.000");
 }
 
+#[tokio::test(start_paused = true)]
+async fn time_in_queues_is_told_by_itself_and_is_no_share_of_ours() {
+    let inner = service_fn(async |req: Request<RequestBody<Script, SystemClock>>| {
+        let record: Record = req.extensions().get::<Record>().unwrap().clone();
+        req.into_body().collect().await.unwrap();
+        for millis in [3, 4] {
+            let waited = Duration::from_millis(millis);
+            tokio::time::sleep(waited).await;
+            record.add_queued(waited);
+            record.add_waited(waited);
+        }
+        record.mark(Mark::Sent, SystemClock.now());
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        record.mark(Mark::UpstreamHead, SystemClock.now());
+        Ok::<_, Infallible>(Response::new(Script::empty()))
+    });
+    let seen = Seen::default();
+    let response = layer_of(&seen).layer(inner).oneshot(asked()).await.unwrap();
+    assert_eq!(
+        response.headers()["server-timing"],
+        "tollgate;dur=0.000, up;dur=40.000, q;dur=7.000"
+    );
+}
+
 // ===== counts =====
 
 #[tokio::test(start_paused = true)]

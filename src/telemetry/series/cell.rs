@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tollgate_middleware::record;
+use tollgate_middleware::record::{self, Gaps};
 
-use super::{CAUSES, Ended, Wasted, counts::Statuses};
+use super::{CAUSES, Ended, Wasted, counts::Statuses, exemplars::Slots};
 
 #[derive(Debug, Default)]
 pub(super) struct Cell {
@@ -19,6 +19,9 @@ pub(super) struct Cell {
     pub(super) first_token: Histogram<16>,
     pub(super) server_first_token: Histogram<16>,
     pub(super) per_token: Histogram<13>,
+    pub(super) per_chunk: Histogram<14>,
+    /// Of durations, and of times to the first token; only where a caller names a trace.
+    pub(super) examples: OnceLock<Box<[Slots; 2]>>,
     /// Of the input, of the output.
     pub(super) usage: [Histogram<14>; 2],
     /// In the order of [`Usage::counts`](super::Usage).
@@ -81,6 +84,10 @@ impl Cell {
     fn times(&self, ended: &Ended) {
         let durations = self.durations[error(ended)].get_or_init(Box::default);
         let seconds = ended.duration.as_secs_f64();
+        if ended.trace.is_some() {
+            self.example(ended);
+        }
+        self.per_chunk.take(&ended.gaps);
         durations.all.observe(seconds, &SECONDS);
         if let Some(sent) = ended.sent {
             let own = ended.duration.saturating_sub(sent).as_secs_f64();
@@ -102,6 +109,17 @@ impl Cell {
                 let rest = ended.duration.saturating_sub(first).as_secs_f64();
                 self.per_token
                     .observe(rest / (ended.tokens[1] - 1) as f64, &PER_TOKEN);
+            }
+        }
+    }
+
+    #[cold]
+    fn example(&self, ended: &Ended) {
+        let [durations, first_tokens] = &**self.examples.get_or_init(Box::default);
+        if let Some((trace, at)) = ended.trace {
+            durations.put(trace, at, ended.duration.as_secs_f64(), &SECONDS);
+            if let Some(first) = ended.first_token {
+                first_tokens.put(trace, at, first.as_secs_f64(), &SECONDS);
             }
         }
     }
@@ -157,6 +175,22 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+impl Histogram<{ Gaps::BOUNDS.len() }> {
+    /// Adds what one stream has counted between the same bounds.
+    fn take(&self, gaps: &Gaps) {
+        let cells = self.counts.iter().chain([&self.beyond]);
+        let mut some = false;
+        for (cell, count) in cells.zip(gaps.counts()).filter(|(_, count)| **count > 0) {
+            cell.fetch_add((*count).into(), Relaxed);
+            some = true;
+        }
+        if some {
+            let micros = u64::try_from(gaps.total().as_micros()).unwrap_or(u64::MAX);
+            self.sum.fetch_add(micros, Relaxed);
+        }
+    }
+}
+
 impl<const N: usize> Default for Histogram<N> {
     fn default() -> Self {
         Self {
@@ -172,7 +206,7 @@ pub(super) const SECONDS: [f64; 16] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
     327.68,
 ];
-/// OpenTelemetry's for `gen_ai.client.operation.duration` and `.time_to_first_chunk`.
+/// OpenTelemetry's for `gen_ai.client.operation.duration`, `.time_to_first_chunk` and `.time_per_output_chunk`.
 pub(super) const OF_PROVIDER: [f64; 14] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 ];

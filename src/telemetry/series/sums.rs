@@ -11,6 +11,7 @@ use std::{
 use super::{
     All, CAUSES, Labels, OPERATIONS, OTHER, Series,
     cell::{Cell, ERRORS, Histogram},
+    exemplars::Examples,
 };
 
 /// The sums of one operation of one series.
@@ -33,6 +34,9 @@ pub(super) struct Sum {
     pub(super) first_token: Totals,
     pub(super) server_first_token: Totals,
     pub(super) per_token: Totals,
+    pub(super) per_chunk: Totals,
+    /// Of durations, and of times to the first token.
+    pub(super) examples: [Examples; 2],
     pub(super) usage: [Totals; 2],
     pub(super) used: [u64; 5],
     pub(super) tokens: [[u64; 2]; 2],
@@ -147,6 +151,14 @@ impl Sum {
         self.first_token.take(&cell.first_token);
         self.server_first_token.take(&cell.server_first_token);
         self.per_token.take(&cell.per_token);
+        self.per_chunk.take(&cell.per_chunk);
+        for (all, one) in self
+            .examples
+            .iter_mut()
+            .zip(cell.examples.get().into_iter().flat_map(|it| &**it))
+        {
+            all.take(one);
+        }
         for at in [0, 1] {
             self.usage[at].take(&cell.usage[at]);
             for source in [0, 1] {
@@ -179,6 +191,10 @@ impl Sum {
         self.first_token.merge(&other.first_token);
         self.server_first_token.merge(&other.server_first_token);
         self.per_token.merge(&other.per_token);
+        self.per_chunk.merge(&other.per_chunk);
+        for (all, one) in self.examples.iter_mut().zip(&other.examples) {
+            all.merge(one);
+        }
         for at in [0, 1] {
             self.usage[at].merge(&other.usage[at]);
             for source in [0, 1] {

@@ -11,7 +11,7 @@ struct Told(Registry);
 
 impl Collector for Told {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.0.encode(&mut encoder, 0)
+        self.0.encode(&mut encoder, 0, &mut Vec::new())
     }
 }
 
@@ -74,8 +74,18 @@ fn ended() -> Ended {
         }),
         cost: Some(0.0011),
         cut: Some(1),
+        gaps: gaps(),
         ..Ended::of(record::Ended::Complete)
     }
+}
+
+/// Two outputs together, one 30 ms later, one 2 minutes later.
+fn gaps() -> Gaps {
+    let mut gaps = Gaps::default();
+    gaps.together(1);
+    gaps.add(Duration::from_millis(30), 1);
+    gaps.add(Duration::from_secs(120), 1);
+    gaps
 }
 
 fn has(text: &str, line: &str) {
@@ -132,6 +142,11 @@ fn workers_are_summed_and_every_figure_is_told() {
         format!("gen_ai_client_operation_time_to_first_chunk_seconds_count{{{labels}}} 3"),
         format!("gen_ai_client_operation_time_to_first_chunk_seconds_sum{{{labels}}} 0.015"),
         format!("gen_ai_server_time_to_first_token_seconds_count{{{labels}}} 3"),
+        format!("gen_ai_client_operation_time_per_output_chunk_seconds_count{{{labels}}} 12"),
+        format!("gen_ai_client_operation_time_per_output_chunk_seconds_sum{{{labels}}} 480.12"),
+        format!(r#"gen_ai_client_operation_time_per_output_chunk_seconds_bucket{{le="0.02",{labels}}} 4"#),
+        format!(r#"gen_ai_client_operation_time_per_output_chunk_seconds_bucket{{le="0.04",{labels}}} 8"#),
+        format!(r#"gen_ai_client_operation_time_per_output_chunk_seconds_bucket{{le="81.92",{labels}}} 8"#),
         format!(r#"gen_ai_client_inference_usage_output_tokens_total{{{labels},gen_ai_token_modality="unknown"}} 1500"#),
         format!(r#"gen_ai_client_inference_usage_cache_read_input_tokens_total{{{labels},gen_ai_token_modality="unknown"}} 60"#),
         format!(r#"gen_ai_client_inference_usage_reasoning_output_tokens_total{{{labels},gen_ai_token_modality="unknown"}} 300"#),

@@ -11,12 +11,19 @@ use super::{
     All, CAUSES, Registry,
     cell::{ERRORS, OF_PROVIDER, PER_TOKEN, SECONDS, SERVER_FIRST_TOKEN, USAGE},
     counts::OUTCOMES,
+    exemplars::Examples,
     sums::{Row, Sum, Totals, grouped, name, rows},
 };
 
 impl Registry {
-    /// Everything as text; `in_flight` requests run, whether they have met a route or not.
-    pub fn encode(&self, to: &mut DescriptorEncoder<'_>, in_flight: i64) -> fmt::Result {
+    /// Everything as text; `in_flight` requests run, whether they have met a route or not. `examples` takes those of the families
+    /// that have any: for each family, of each of its rows in their order.
+    pub(in super::super) fn encode(
+        &self,
+        to: &mut DescriptorEncoder<'_>,
+        in_flight: i64,
+        examples: &mut Vec<(&'static str, Vec<Examples>)>,
+    ) -> fmt::Result {
         let all = self.all();
         let rows = rows(&all);
         running(to, &all, in_flight)?;
@@ -28,6 +35,10 @@ impl Registry {
                 .iter()
                 .map(|(labels, sum)| (*labels, (one.of)(sum)));
             one.encode(to, &["route", "provider", "model", "label"], totals)?;
+        }
+        for (at, name) in WITH_EXAMPLES.into_iter().enumerate() {
+            let rows = by_target.values().map(|sum| sum.examples[at]);
+            examples.push((name, rows.collect()));
         }
         let by_model = grouped(&rows, |row| [row.labels[1], row.labels[2]]);
         tokens(to, &by_model)?;
@@ -174,6 +185,12 @@ struct Family {
     bounds: &'static [f64],
 }
 
+/// Those of the next ones that name traces, in the order of [`Sum::examples`].
+const WITH_EXAMPLES: [&str; 2] = [
+    "tollgate_request_duration_seconds",
+    "tollgate_time_to_first_token_seconds",
+];
+
 const BY_TARGET: [Family; 4] = [
     Family {
         name: "tollgate_request_duration_seconds",
@@ -202,7 +219,13 @@ const BY_TARGET: [Family; 4] = [
 ];
 
 /// OpenTelemetry's names, as far as they are widely read.
-const BY_OPERATION: [Family; 3] = [
+const BY_OPERATION: [Family; 4] = [
+    Family {
+        name: "gen_ai_client_operation_time_per_output_chunk_seconds",
+        help: "Between two outputs of a stream, each of them",
+        of: |sum| sum.per_chunk.clone(),
+        bounds: &OF_PROVIDER,
+    },
     Family {
         name: "gen_ai_client_operation_time_to_first_chunk_seconds",
         help: "From the request to a provider to the first byte of the stream",
