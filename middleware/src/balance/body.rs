@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     clock::Clock,
+    dialect::Refusal,
     health::{Health, Load},
     record::{Mark, Record},
 };
@@ -26,11 +27,22 @@ pin_project! {
     }
 }
 
-/// What is measured of an answer: its load, and how long its first output takes.
+/// What is measured of an answer: its load, and how long its first output takes; and what is heard of a refusal.
 pub(super) struct Measured<C: Clock> {
     pub(super) timing: Option<Timing<C>>,
-    pub(super) load: Load,
+    pub(super) refusal: Option<Spoken<C>>,
+    pub(super) load: Option<Load>,
 }
+
+/// A refusal that may say that nothing is left to spend.
+pub(super) struct Spoken<C: Clock> {
+    pub(super) text: Vec<u8>,
+    pub(super) health: Health,
+    pub(super) clock: C,
+}
+
+/// No refusal that somebody wrote is longer.
+const MOST: usize = 64 << 10;
 
 /// A first output that is waited for.
 pub(super) struct Timing<C: Clock> {
@@ -47,6 +59,28 @@ impl<B, C: Clock> ResponseBody<B, C> {
         Self {
             inner,
             measured: measured.map(Box::new),
+        }
+    }
+}
+
+impl<C: Clock> Measured<C> {
+    /// Reads along in a refusal; it is judged at its end.
+    #[cold]
+    fn hear<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, last: bool) {
+        let Some(refusal) = &mut self.refusal else {
+            return;
+        };
+        let data = frame.and_then(|frame| frame.as_ref().ok()?.data_ref());
+        if let Some(data) = data {
+            refusal.text.extend_from_slice(data);
+        }
+        let over = matches!(frame, Some(Err(_))) || refusal.text.len() > MOST;
+        if !over && (last || frame.is_none()) && Refusal::of(&refusal.text) == Some(Refusal::Quota)
+        {
+            refusal.health.pulse().spent(refusal.clock.now());
+        }
+        if over || last || frame.is_none() {
+            self.refusal = None;
         }
     }
 }
@@ -94,8 +128,13 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if let Some(measured) = this.measured
+            && measured.refusal.is_some()
+        {
+            measured.hear(frame.as_ref(), this.inner.is_end_stream());
+        }
         if let Some(measured) = this.measured
             && let Some(timing) = &mut measured.timing
             && matches!(&frame, Some(Ok(frame)) if frame.is_data())
@@ -117,7 +156,7 @@ where
 
 impl<B, C: Clock> fmt::Debug for ResponseBody<B, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let load = self.measured.as_ref().map(|measured| &measured.load);
+        let load = self.measured.as_ref().and_then(|it| it.load.as_ref());
         f.debug_struct("ResponseBody")
             .field("load", &load)
             .finish_non_exhaustive()

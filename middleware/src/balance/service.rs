@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::{
     ask::{self, StickyOn},
-    body::{Measured, ResponseBody, Timing},
+    body::{Measured, ResponseBody, Spoken, Timing},
     field::{Field, Nobody},
     strategy::{Dice, Strategy},
     target::Target,
@@ -26,7 +26,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::{BoxError, Origin, Reason, Rejection},
     facts::{Caller, PricedOnly, Route},
-    health::{self, Load},
+    health::{self, Keys, LONGEST_PARK, Load},
     record::{Mark, Record},
     resident::{Called, Resident},
 };
@@ -350,8 +350,27 @@ impl<C: Clock> Watch<C> {
         };
         let since = self.since.filter(|_| status.is_success());
         let timing = since.map(timing);
-        let measured = self.load.map(|load| Measured { timing, load });
+        let refusal = self.hears(status).then(|| Spoken {
+            text: Vec::new(),
+            health: self.chosen.health.clone(),
+            clock: self.clock.clone(),
+        });
+        let watched = self.load.is_some() || refusal.is_some();
+        let measured = watched.then(|| Measured {
+            timing,
+            refusal,
+            load: self.load,
+        });
         response.map(|body| ResponseBody::new(body, measured))
+    }
+
+    /// Whether what the answer says is listened to: a target that nothing is left to spend with is parked for longer. Where there
+    /// are several credentials that is held against one of them.
+    fn hears(&self, status: StatusCode) -> bool {
+        let keys = self.chosen.keys.as_ref();
+        status == StatusCode::TOO_MANY_REQUESTS
+            && self.alone.is_none()
+            && keys.is_none_or(Keys::is_sole)
     }
 
     /// Who says when to come again is left alone until then. A 429 is about the credential, where there are others.
@@ -377,7 +396,7 @@ impl<C: Clock> Watch<C> {
         }
         let pulse = self.chosen.health.pulse();
         match health::wait(status, headers, wall) {
-            Some(wait) if !wait.is_zero() => pulse.park(now + wait, true),
+            Some(wait) if !wait.is_zero() => pulse.park(now + wait.min(LONGEST_PARK), true),
             _ if limited => pulse.stumble(now),
             _ => {}
         }

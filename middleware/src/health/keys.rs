@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pulse::{Parked, doubled};
+use super::pulse::{FIRST_REFUSAL, LONGEST_PARK, Parked, doubled};
 
 /// The credentials that this process has ever used, by provider and what tells them apart: what is known of one survives a
 /// reload. Clones are the same. Of the credentials themselves it knows nothing.
@@ -56,7 +56,7 @@ pub enum Refused<'a> {
     Rejected,
     /// 403, to this caller: some providers say so of what was asked.
     Forbidden(Option<&'a Arc<str>>),
-    /// 429: of one model, until then where that was said.
+    /// 429: of one model, for so long where that was said, an hour at most.
     Limited(Option<Duration>),
 }
 
@@ -258,7 +258,7 @@ impl Key {
                     refusals: 0,
                 });
                 let usual = || doubled(FIRST_LIMIT, model.refusals, LAST_LIMIT);
-                let until = now + wait.unwrap_or_else(usual);
+                let until = now + wait.unwrap_or_else(usual).min(LONGEST_PARK);
                 let told = wait.is_some();
                 if until > model.park.until {
                     model.park = Parked { until, told };
@@ -289,7 +289,7 @@ impl Key {
 
 impl State {
     fn park(&mut self, now: Instant) {
-        let until = now + doubled(FIRST_REFUSAL, self.refusals, LAST_REFUSAL);
+        let until = now + doubled(FIRST_REFUSAL, self.refusals, LONGEST_PARK);
         self.parked = self.parked.max(Some(until));
         self.refusals = self.refusals.saturating_add(1);
     }
@@ -303,8 +303,6 @@ impl fmt::Debug for Keys {
     }
 }
 
-const FIRST_REFUSAL: Duration = Duration::from_secs(10);
-const LAST_REFUSAL: Duration = Duration::from_secs(3600);
 const FIRST_LIMIT: Duration = Duration::from_secs(5);
 const LAST_LIMIT: Duration = Duration::from_secs(60);
 /// So many 403s in a row, not all to one caller, are about the credential.

@@ -46,6 +46,6 @@ pub use self::{
     circuit::{Pass, Verdict},
     keys::{Key, Keys, Refused, Wallet, Want},
     policy::Policy,
-    pulse::{Parked, Pulse, Ratio, Reading},
+    pulse::{LONGEST_PARK, Parked, Pulse, Ratio, Reading},
     wait::wait,
 };

@@ -61,6 +61,8 @@ struct State {
     park: Option<Parked>,
     /// Refusals without a word of when to come again, since the last success.
     stumbles: u32,
+    /// Refusals because nothing was left to spend, likewise.
+    spent: u32,
     speed: Option<Speed>,
     seconds: [Second; SECONDS],
     /// When the floor of the budget will be full, in nanoseconds since the origin: each second of it is one attempt.
@@ -125,7 +127,7 @@ impl Pulse {
     pub fn answered(&self, first: bool, failed: bool, now: Instant) {
         let mut state = self.lock();
         if !failed {
-            state.stumbles = 0;
+            (state.stumbles, state.spent) = (0, 0);
         }
         let second = state.second(now);
         second.requests += u32::from(first);
@@ -187,7 +189,7 @@ impl Pulse {
         room
     }
 
-    /// It wants to be asked again then, and said so or not. A later moment stands over an earlier one.
+    /// It wants to be asked again then, and said so or not; callers give it no more than [`LONGEST_PARK`]. A later moment stands over an earlier one.
     pub fn park(&self, until: Instant, told: bool) {
         let mut state = self.lock();
         let later = state.park.is_none_or(|old| old.until < until);
@@ -202,6 +204,15 @@ impl Pulse {
         let mut state = self.lock();
         let wait = doubled(FIRST_PARK, state.stumbles, LAST_PARK);
         state.stumbles = state.stumbles.saturating_add(1);
+        drop(state);
+        self.park(now + wait, false);
+    }
+
+    /// Nothing is left to spend there: 10 seconds, each time after the other twice as long, up to an hour.
+    pub fn spent(&self, now: Instant) {
+        let mut state = self.lock();
+        let wait = doubled(FIRST_REFUSAL, state.spent, LONGEST_PARK);
+        state.spent = state.spent.saturating_add(1);
         drop(state);
         self.park(now + wait, false);
     }
@@ -290,8 +301,13 @@ const FEW: u32 = 5;
 /// Attempts that the floor of the budget has room for.
 const FLOOR: u64 = 10;
 const SECOND: u64 = 1_000_000_000;
+/// As for a credential that is refused.
+pub(super) const FIRST_REFUSAL: Duration = Duration::from_secs(10);
 const FIRST_PARK: Duration = Duration::from_secs(5);
 const LAST_PARK: Duration = Duration::from_secs(60);
+/// Nobody is left alone for longer, whatever it says: who was wrong about its clock or its unit would be lost for a year, and one
+/// refusal an hour costs nothing.
+pub const LONGEST_PARK: Duration = Duration::from_secs(3600);
 /// The time constant of a measured time, that of finagle's peak EWMA.
 const FADES: Duration = Duration::from_secs(10);
 /// However fast answers follow each other, each counts for a tenth.

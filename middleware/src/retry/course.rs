@@ -22,7 +22,7 @@ use crate::{
     dialect::{self, Framing, Refusal},
     error::{BoxError, Origin, Reason, Rejection},
     facts::{Deadline, Intent},
-    health::{self, Refused},
+    health,
     record::{Mark, Record},
 };
 
@@ -225,7 +225,6 @@ impl<C: Clock> Course<C> {
                 let limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
                 match (refusal, limited) {
                     (Some(Refusal::Quota), true) => {
-                        self.spent();
                         Verdict::Failed(Failure::Credential { limited: false })
                     }
                     (_, true) => {
@@ -237,21 +236,6 @@ impl<C: Clock> Course<C> {
                 }
             }
         }
-    }
-
-    /// Nothing is left to spend with the credential that was used.
-    fn spent(&self) {
-        let now = self.layer.clock.now();
-        self.attempt.read(|course| {
-            let keys = course
-                .chosen
-                .as_ref()
-                .and_then(|it| Some((it.keys.as_ref()?, &it.health)));
-            if let (Some((keys, health)), Some(at)) = (keys, course.key) {
-                let model = health.model().map(|model| &**model);
-                keys.refused(at, model, Refused::Rejected, now);
-            }
-        });
     }
 
     /// The next attempt after an answer that is a failure; `None` if there is to be none.

@@ -2,14 +2,18 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::mask::{Masker, Shown};
-use crate::record::Record;
+use super::{
+    mask::{Masker, Shown},
+    service::Used,
+};
+use crate::{dialect::Refusal, record::Record};
 
 pin_project! {
     /// The response body of [`Upstream`](super::Upstream): the provider's, without our credential where it tells of an
@@ -19,7 +23,16 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         watch: Watch<B::Error>,
+        // Of a 429 where there are several credentials.
+        overheard: Option<Box<Overheard>>,
     }
+}
+
+/// Reads along in a refusal, which may say that nothing is left to spend with this credential.
+struct Overheard {
+    text: Vec<u8>,
+    used: Used,
+    since: Instant,
 }
 
 enum Watch<E> {
@@ -47,6 +60,7 @@ impl<B: Body> ResponseBody<B> {
         Self {
             inner: Some(inner),
             watch: Watch::None,
+            overheard: None,
         }
     }
 
@@ -61,6 +75,7 @@ impl<B: Body> ResponseBody<B> {
                 then: None,
                 over: false,
             })),
+            overheard: None,
         }
     }
 
@@ -69,9 +84,44 @@ impl<B: Body> ResponseBody<B> {
         Self {
             inner: None,
             watch: Watch::Replaced(text),
+            overheard: None,
         }
     }
+
+    /// The same, while its text is read for what it says of the credential.
+    pub(super) fn overheard(mut self, used: Used, since: Instant) -> Self {
+        self.overheard = Some(Box::new(Overheard {
+            text: Vec::new(),
+            used,
+            since,
+        }));
+        self
+    }
 }
+
+/// Reads along; the text is judged at its end.
+#[cold]
+fn overhear<E>(
+    overheard: &mut Option<Box<Overheard>>,
+    frame: Option<&Result<Frame<Bytes>, E>>,
+    last: bool,
+) {
+    let Some(it) = overheard else { return };
+    if let Some(data) = frame.and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+        it.text.extend_from_slice(data);
+    }
+    let over = matches!(frame, Some(Err(_))) || it.text.len() > MOST;
+    let ended = last || frame.is_none();
+    if !over && ended && Refusal::of(&it.text) == Some(Refusal::Quota) {
+        it.used.spent(it.since);
+    }
+    if over || ended {
+        *overheard = None;
+    }
+}
+
+/// No refusal that somebody wrote is longer.
+const MOST: usize = 64 << 10;
 
 impl<E> Masked<E> {
     /// What may be handed over of a frame, if anything may.
@@ -122,7 +172,13 @@ where
             }
             Watch::None => {
                 return match this.inner.as_pin_mut() {
-                    Some(inner) => inner.poll_frame(cx),
+                    Some(mut inner) => {
+                        let frame = ready!(inner.as_mut().poll_frame(cx));
+                        if this.overheard.is_some() {
+                            overhear(this.overheard, frame.as_ref(), inner.is_end_stream());
+                        }
+                        Poll::Ready(frame)
+                    }
                     None => Poll::Ready(None),
                 };
             }
@@ -134,7 +190,11 @@ where
             let Some(mut inner) = this.inner.as_mut().as_pin_mut().filter(|_| !watch.over) else {
                 return Poll::Ready(None);
             };
-            let frame = match ready!(inner.as_mut().poll_frame(cx)) {
+            let frame = ready!(inner.as_mut().poll_frame(cx));
+            if this.overheard.is_some() {
+                overhear(this.overheard, frame.as_ref(), inner.is_end_stream());
+            }
+            let frame = match frame {
                 Some(Ok(frame)) => frame.into_data(),
                 Some(Err(error)) => {
                     watch.over = true;

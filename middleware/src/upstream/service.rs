@@ -3,6 +3,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -181,7 +182,7 @@ where
 
 /// A credential that was sent.
 #[derive(Debug)]
-struct Used {
+pub(super) struct Used {
     at: usize,
     // None of a sole one, which is never parked.
     whose: Option<Box<Whose>>,
@@ -195,6 +196,14 @@ struct Whose {
 }
 
 impl Used {
+    /// The answer's text may say that nothing is left to spend; that is known at its end, and counts from `since`.
+    pub(super) fn spent(&self, since: Instant) {
+        if let Some(whose) = &self.whose {
+            let model = whose.model.as_deref();
+            whose.keys.refused(self.at, model, Refused::Rejected, since);
+        }
+    }
+
     /// What the provider's answer says of the credential.
     fn settle<B>(&self, response: &Response<B>, clock: &impl Clock) {
         let Some(whose) = &self.whose else { return };
@@ -338,7 +347,7 @@ where
             }
         };
         let answer = answer.and_then(accept);
-        if let (Ok(response), Some(used)) = (&answer, this.used) {
+        if let (Ok(response), Some(used)) = (&answer, &*this.used) {
             used.settle(response, this.clock);
         }
         if let Some(record) = this.record {
@@ -358,9 +367,18 @@ where
             }
         }
         let (secrets, record) = (this.secrets.take(), this.record.take());
-        Poll::Ready(answer.map(|answer| match secrets {
-            Some(secrets) => echo::mask(answer, secrets, record),
-            None => answer.map(ResponseBody::plain),
+        let used = this.used.take().filter(|used| used.whose.is_some());
+        Poll::Ready(answer.map(|answer| {
+            let limited = answer.status() == StatusCode::TOO_MANY_REQUESTS;
+            let used = used.filter(|_| limited);
+            let answer = match secrets {
+                Some(secrets) => echo::mask(answer, secrets, record),
+                None => answer.map(ResponseBody::plain),
+            };
+            match used {
+                Some(used) => answer.map(|body| body.overheard(used, this.clock.now())),
+                None => answer,
+            }
         }))
     }
 }

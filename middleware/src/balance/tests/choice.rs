@@ -1,5 +1,7 @@
 //! What is left out of a choice, what is never chosen otherwise, and what follows a failure.
 
+use tollgate_testing::{body::collect, splits::Split};
+
 use super::{
     super::{Candidate, Choose},
     *,
@@ -171,6 +173,49 @@ async fn a_429_parks_the_target_of_a_sole_credential_and_no_other() {
         rig.health("several").pulse().parked(SystemClock.now()),
         None
     );
+}
+
+/// What a target without other credentials says of an account that is spent is heard while its answer passes, whether it is tried
+/// again or not; and who asks to be left alone for a year is not.
+#[tokio::test(start_paused = true)]
+async fn a_spent_account_parks_its_target_for_longer_and_nobody_is_parked_for_a_year() {
+    let rig = Rig::new();
+    let of = |name: &'static str, text: &'static str, wait: Option<&'static str>| {
+        let service = service_fn(move |_: Request<()>| {
+            let mut response = Response::builder().status(429);
+            if let Some(wait) = wait {
+                response = response.header("retry-after", wait);
+            }
+            let body = Script::data(text.as_bytes(), &Split::Bytes(1));
+            std::future::ready(Ok::<_, BoxError>(response.body(body).unwrap()))
+        });
+        let endpoint = Endpoint::new(name, name, None);
+        let source = Source::fixed(&rig.board, name, "m");
+        Balance::new([Target::new(endpoint, source, service)], Strategy::Fallback).unwrap()
+    };
+    let parked = |name: &str| {
+        let parked = rig.health(name).pulse().parked(SystemClock.now());
+        parked.map(|park| park.until - SystemClock.now())
+    };
+    let spent = r#"{"error":{"code":"insufficient_quota","message":"spent"}}"#;
+    let balance = of("spent", spent, Some("1"));
+    for wait in [10, 20, 40] {
+        let answer = balance.clone().oneshot(chat()).await.unwrap();
+        collect(answer.into_body()).await;
+        assert_eq!(parked("spent"), Some(seconds(wait)));
+        tokio::time::advance(seconds(wait)).await;
+    }
+    for (name, text) in [
+        ("limited", r#"{"error":{"code":"rate_limit_exceeded"}}"#),
+        ("cut", &spent[..spent.len() - 1]),
+    ] {
+        let answer = of(name, text, None).oneshot(chat()).await.unwrap();
+        collect(answer.into_body()).await;
+        assert_eq!(parked(name), Some(seconds(5)), "{name}");
+    }
+    let answer = of("far", "{}", Some("31536000")).oneshot(chat()).await;
+    assert_eq!(answer.unwrap().headers()["retry-after"], "31536000");
+    assert_eq!(parked("far"), Some(seconds(3600)));
 }
 
 /// A caller's own credential is never parked: its 429 is no other caller's, and this request's own wait.

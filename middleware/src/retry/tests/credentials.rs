@@ -1,6 +1,7 @@
 //! With several credentials: `balance` and `upstream` inside, as in a stack.
 
 use http::Uri;
+use tollgate_testing::body::collect;
 use tower::service_fn;
 
 use super::*;
@@ -37,6 +38,7 @@ impl Provider {
 
     fn whole(
         &self,
+        policy: Policy,
     ) -> super::super::Retry<
         Balance<
             impl Service<
@@ -89,10 +91,14 @@ impl Provider {
         let endpoint = Endpoint::new("p", "p", None);
         let seat = Target::new(endpoint, Source::fixed(&board, "p", "m"), service)
             .keys(self.keys.clone(), None);
-        layer(Policy::default()).layer(Balance::new([seat], Strategy::Fallback).unwrap())
+        layer(policy).layer(Balance::new([seat], Strategy::Fallback).unwrap())
     }
 
     async fn ask(&self, caller: Option<&str>) -> (u16, Vec<String>) {
+        self.ask_by(caller, Policy::default()).await
+    }
+
+    async fn ask_by(&self, caller: Option<&str>, policy: Policy) -> (u16, Vec<String>) {
         let mut req = post("hello");
         if let Some(pinned) = caller {
             let terms = Terms {
@@ -101,9 +107,11 @@ impl Provider {
             };
             req.extensions_mut().insert(Caller::new("team", terms));
         }
-        let answer = self.whole().oneshot(req).await.unwrap();
+        let answer = self.whole(policy).oneshot(req).await.unwrap();
+        let status = answer.status().as_u16();
+        collect(answer.into_body()).await;
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
-        (answer.status().as_u16(), seen)
+        (status, seen)
     }
 }
 
@@ -170,6 +178,30 @@ async fn a_spent_account_is_told_from_a_limit() {
     tokio::time::advance(seconds(3)).await;
     let seen = [provider.ask(None).await.1, provider.ask(None).await.1].concat();
     assert!(seen.contains(&"busy".to_owned()), "{seen:?}");
+}
+
+/// Where nothing is tried again nobody waits for what a refusal says, but it is heard as it passes: with `retry: off` a spent account
+/// was parked for the second that it named, as if it were a limit.
+#[tokio::test(start_paused = true)]
+async fn a_spent_account_is_parked_where_nothing_is_tried_again() {
+    let quota = Act::Status(
+        429,
+        &[("retry-after", "1")],
+        r#"{"error":{"code":"insufficient_quota","message":"spent"}}"#,
+    );
+    let provider = Provider::new(&[("spent", quota), ("good", OK)]);
+    assert_eq!(
+        provider.ask_by(None, Policy::off()).await,
+        (429, used(&["spent"]))
+    );
+    for (wait, parked) in [(9, true), (2, false)] {
+        tokio::time::advance(seconds(wait)).await;
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            seen.extend(provider.ask_by(None, Policy::off()).await.1);
+        }
+        assert_eq!(!seen.contains(&"spent".to_owned()), parked, "{seen:?}");
+    }
 }
 
 /// When all are parked, the answer is the provider's own, and nothing is tried without end.
