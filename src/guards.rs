@@ -301,6 +301,10 @@ impl Counts {
                 ratio: (sums.left(budget).usd() / budget.amount.usd()).clamp(0.0, 1.0),
             }
         });
+        let rates = self
+            .rates(config)
+            .into_iter()
+            .chain(self.of_callers(config));
         let most = limits(config).most;
         let all = (most != usize::MAX).then(|| left("global", self.all.permits.held(), most));
         let providers = config.providers.iter();
@@ -308,7 +312,79 @@ impl Counts {
             let (held, most) = self.all.targets.held(provider)?;
             Some(left(&provider.name, held, most))
         });
-        all.into_iter().chain(shares).chain(money).collect()
+        let all = all.into_iter().chain(shares);
+        all.chain(money).chain(rates).collect()
+    }
+
+    /// What is left of the rates whose keys the configuration names; nothing where several processes count them together.
+    fn rates(&self, config: &Config) -> Vec<Left> {
+        if self.all.shared.is_some() {
+            return Vec::new();
+        }
+        let now = SystemClock.now();
+        let left = |kind: String, cells: &Cells| Left {
+            limit: "rate_limit",
+            kind,
+            // Whoever has not come has all of it.
+            ratio: cells.least_left(now).unwrap_or(1.0),
+        };
+        let limits = &config.layers.rate_limit;
+        let global = limits.global.as_ref();
+        let global = global.map(|_| left("global".to_owned(), &self.all.everyone));
+        let mut callers = config.callers.iter().filter(|it| it.requests.is_some());
+        let callers = callers.next();
+        let callers = callers.map(|_| left("requests".to_owned(), &self.all.callers));
+        let models = self.all.models.lock();
+        let models = models.unwrap_or_else(PoisonError::into_inner);
+        let models = limits.per_model.iter().map(|(pattern, _)| {
+            let cells = models.get(&pattern.to_string());
+            let ratio = cells.and_then(|cells| cells.least_left(now));
+            Left {
+                limit: "rate_limit",
+                kind: format!("model {pattern}"),
+                ratio: ratio.unwrap_or(1.0),
+            }
+        });
+        global.into_iter().chain(callers).chain(models).collect()
+    }
+
+    /// What is left of callers' budgets and tokens: to the one of those in the file who has the least of it.
+    fn of_callers(&self, config: &Config) -> Vec<Left> {
+        let (ledger, today) = (&self.all.ledger, Dates::at(SystemClock.wall()));
+        let money = config.callers.iter().filter_map(|caller| {
+            let budget = caller.budget?;
+            let mut sums = match &self.all.accounts {
+                Some(accounts) => accounts.sums(Some(&caller.name)),
+                None => ledger.read(&caller.name, |account| *account.sums()),
+            }
+            .unwrap_or_default();
+            sums.open(today);
+            Some(sums.left(budget).usd() / budget.amount.usd())
+        });
+        let now = ledger.nanos(SystemClock.now());
+        // Where they are shared, a process knows but its own part of them.
+        let alone = self.all.accounts.is_none();
+        let tokens = config.callers.iter().filter(|_| alone);
+        let tokens = tokens.filter_map(|caller| {
+            let rate = caller.tokens?.rate;
+            let left = ledger.read(&caller.name, |account| {
+                let bucket = account.bucket().filter(|bucket| bucket.rate() == rate)?;
+                Some(bucket.left(now) as f64 / f64::from(rate.tokens()))
+            });
+            Some(left.flatten().unwrap_or(1.0))
+        });
+        let least = |kind: &str, ratios: &mut dyn Iterator<Item = f64>| {
+            ratios.reduce(f64::min).map(|ratio| Left {
+                limit: "budget",
+                kind: kind.to_owned(),
+                ratio: ratio.clamp(0.0, 1.0),
+            })
+        };
+        let money = least("callers", &mut { money });
+        money
+            .into_iter()
+            .chain(least("tokens", &mut { tokens }))
+            .collect()
     }
 
     pub(crate) fn permits(&self) -> Permits {

@@ -23,7 +23,7 @@ const KINDS: [(&str, &str); 6] = [
     ("token_cap", "token_cap"),
 ];
 
-/// What is left of a limit that all share.
+/// What is left of a limit: of one that all share, or to the caller who has the least left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Left {
     /// The layer.
@@ -40,7 +40,7 @@ impl Left {
         if all.is_empty() {
             return Ok(());
         }
-        let help = "What is left of a limit that all share, from 0 to 1";
+        let help = "What is left of a limit, from 0 to 1: of one that all share, or to the caller who has the least left";
         let name = "tollgate_limit_remaining_ratio";
         let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for left in all {

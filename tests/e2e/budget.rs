@@ -134,6 +134,7 @@ async fn all_callers_together_have_a_budget_too() {
     let page = page.text();
     for line in [
         r#"tollgate_limit_remaining_ratio{limit="budget",kind="global"} 0.0"#,
+        r#"tollgate_limit_remaining_ratio{limit="budget",kind="callers"} 0.97"#,
         r#"tollgate_limited_total{limit="budget",kind="insufficient_quota"} 2"#,
         r#"tollgate_store_degraded{store="spool"} 0"#,
         r#"tollgate_ledger_dropped_total{store="spool"} 0"#,

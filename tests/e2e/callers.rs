@@ -6,7 +6,10 @@ use tollgate_testing::{
     upstream::{Gate, Script, Upstream},
 };
 
-use crate::harness::{Ask, CALLER, KEY, Stage, provider};
+use crate::{
+    binary::until,
+    harness::{Ask, CALLER, KEY, Stage, provider},
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &[u8] = br#"{"model":"m1","max_tokens":100,"messages":[]}"#;
@@ -416,6 +419,93 @@ async fn a_caller_with_as_many_streams_as_it_may_have_waits_for_its_own() {
     // The permit is back when the line is written.
     stage.line("held").await;
     assert_eq!(ask(&stage, "third", CALLER, BODY).await.status(), 200);
+    stage.stop().await;
+}
+
+/// What is left of each rate that the file names is told by its name, to whoever has the least of it; no caller is named.
+#[tokio::test]
+async fn what_is_left_of_rates_is_told_at_the_scrape() {
+    let layers = "rate_limit: { global: 10/hour, per_model: { \"m1*\": 4/hour, m2: 4/hour }, per_ip: 9/hour }";
+    let (stage, _upstream) = stage(", requests: 8/hour", layers).await;
+    let left = async |stage: &Stage| {
+        let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+        let text = page.text();
+        let of_rates = "tollgate_limit_remaining_ratio{limit=\"rate_limit\",kind=\"";
+        let lines = text.lines().filter_map(|line| line.strip_prefix(of_rates));
+        lines
+            .map(|line| line.replace("\"} ", " "))
+            .collect::<Vec<_>>()
+    };
+    let all = [
+        "global 1.0",
+        "requests 1.0",
+        "model m1* 1.0",
+        "model m2 1.0",
+    ];
+    assert_eq!(left(&stage).await, all);
+    for id in ["one", "two"] {
+        assert_eq!(ask(&stage, id, CALLER, BODY).await.status(), 200);
+    }
+    assert_eq!(ask(&stage, "three", OTHER, BODY).await.status(), 200);
+    let some = [
+        "global 0.7",
+        "requests 0.75",
+        "model m1* 0.25",
+        "model m2 1.0",
+    ];
+    assert_eq!(left(&stage).await, some);
+    stage.stop().await;
+}
+
+/// What waits for a place says so on the head of its answer, and what does not wait says nothing of it.
+#[tokio::test]
+async fn time_in_the_queue_is_told_on_the_head() {
+    let (stage, upstream) = stage("", "concurrency: { max: 1, queue: 1, wait: 60s }").await;
+    let gate = Gate::new("the place is free");
+    let held = Script::events(["data: {}\n\n"])
+        .wait(&gate)
+        .body("data: [DONE]\n\n")
+        .end();
+    upstream.serve("held", held);
+    let bearer = format!("Bearer {CALLER}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", bearer.as_str()),
+    ];
+    let of = |id, body: &'static [u8]| Ask {
+        headers: &headers,
+        ..Ask::post(id, CHAT, body)
+    };
+    let first = stage
+        .open(of("held", br#"{"model":"m1","stream":true}"#).bytes())
+        .await;
+    assert!(
+        first
+            .until(|message| message.body.starts_with(b"data:"))
+            .await
+    );
+    let second = stage.open(of("second", BODY).bytes()).await;
+    until("the second one stands in the queue", async || {
+        let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+        let queued = "tollgate_concurrency_queued 1";
+        page.text().lines().any(|line| line == queued).then_some(())
+    })
+    .await;
+    gate.open();
+    let (first, second) = (first.response().await, second.response().await);
+    assert_eq!((first.status(), second.status()), (200, 200));
+    let told = |answer: &Message| {
+        answer
+            .header("server-timing")
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(!told(&first).contains("q;dur="), "{}", told(&first));
+    let (_, queued) = told(&second).split_once(", q;dur=").map_or_else(
+        || panic!("{}", told(&second)),
+        |(own, queued)| (own.to_owned(), queued.parse::<f64>().unwrap()),
+    );
+    assert!(queued > 0.0, "{queued}");
     stage.stop().await;
 }
 

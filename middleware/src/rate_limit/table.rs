@@ -77,6 +77,25 @@ impl Cells {
         self.len() == 0
     }
 
+    /// What is left in the fullest of these limits: the lowest share of any quota of any key, from 0 to 1; `None` where no key has a
+    /// cell, or others count in a store, too. Takes each lock once: for those who look now and then.
+    pub fn least_left(&self, now: Instant) -> Option<f64> {
+        let now = self.nanos(now);
+        let mut least: Option<f64> = None;
+        for shard in &self.0.shards {
+            for slot in lock(shard).cells.values() {
+                if slot.lease.is_some() {
+                    return None;
+                }
+                for level in slot.cell.levels(now) {
+                    let left = f64::from(level.left) / f64::from(level.quota.burst().max(1));
+                    least = Some(least.unwrap_or(1.0).min(left));
+                }
+            }
+        }
+        least
+    }
+
     pub(super) fn are(&self, others: &Self) -> bool {
         Arc::ptr_eq(&self.0, &others.0)
     }
