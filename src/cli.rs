@@ -8,6 +8,7 @@ use std::{
 
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use crate::listen::Address;
@@ -95,6 +96,9 @@ pub struct ExplainArgs {
     /// The caller who asks, by name
     #[arg(long, conflicts_with = "request")]
     pub caller: Option<String>,
+    /// The origin of the page that asks, for a caller with `origins`
+    #[arg(long, conflicts_with = "request")]
+    pub origin: Option<HeaderValue>,
 }
 
 /// Arguments of `healthcheck`.

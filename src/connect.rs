@@ -111,6 +111,34 @@ impl Connector {
         })
     }
 
+    /// All that is wrong with what a provider's `tls` names, by its key: not only the first, as [`new`](Self::new).
+    pub(crate) fn problems(
+        scheme: Scheme,
+        tls: Option<&ProviderTls>,
+    ) -> Vec<(&'static str, TlsError)> {
+        let none = ProviderTls::default();
+        let tls = tls.unwrap_or(&none);
+        if scheme == Scheme::Http {
+            return Vec::new();
+        }
+        let roots = tls.ca.as_deref().map_or_else(system_roots, roots_of).err();
+        let client = tls.client.as_ref().map(|(cert, key)| (&**cert, &**key));
+        let client =
+            client.and_then(|pair| client_config(RootCertStore::empty(), Some(pair)).err());
+        let mut all: Vec<_> = [("ca", roots), ("cert", client)]
+            .into_iter()
+            .filter_map(|(key, error)| Some((key, error?)))
+            .collect();
+        if all.is_empty() {
+            all.extend(
+                Self::new(scheme, Some(tls))
+                    .err()
+                    .map(|error| ("sni", error)),
+            );
+        }
+        all
+    }
+
     /// Counts its connections among these.
     #[must_use]
     pub fn counted_in(mut self, open: Open) -> Self {

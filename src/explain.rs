@@ -6,7 +6,10 @@ mod words;
 
 use std::fmt::Write as _;
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
+use http::{
+    HeaderName, HeaderValue, Method, Request, Uri,
+    header::{CONTENT_TYPE, ORIGIN},
+};
 use tollgate_middleware::{
     clock::{Clock as _, SystemClock},
     dialect::{self, Recognised, Surface},
@@ -118,6 +121,13 @@ impl Question {
         }
     }
 
+    /// The same, asked by a page of this origin.
+    #[must_use]
+    pub fn from_page(mut self, origin: HeaderValue) -> Self {
+        self.request.headers_mut().insert(ORIGIN, origin);
+        self
+    }
+
     /// The same, asked by this caller of the configuration, whatever key the request brings.
     #[must_use]
     pub fn by(mut self, caller: impl Into<String>) -> Self {
@@ -165,7 +175,8 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     say(out, "request", format_args!("{} {path}", req.method()));
     let recognised = dialect::recognise(req.method(), path, req.uri().query(), headers);
     let surface = surface(&recognised, out);
-    let caller = caller::admitted(config, req, named)?;
+    let caller = caller::admitted(config, req, named)
+        .inspect_err(|_| caller::pages(config, named, headers, out))?;
     let caller = caller.as_ref();
     caller::told(config, caller, out);
     let json = crate::stack::json(&config.server.limits);
@@ -512,6 +523,36 @@ layers: { rate_limit: { per_ip: 9/s, global: 8/s, per_model: { \"x*\": 5/s, y: 6
         let (text, served) = called(&asks("x1").by("ops"));
         assert!(served && text.contains("ops, the first"), "{text}");
         assert!(text.contains("the caller's own credential"), "{text}");
+    }
+
+    /// A caller of some pages only is asked for one, and let in from there.
+    #[test]
+    fn a_caller_with_origins_is_explained_for_a_page() {
+        let file = "
+providers: { m: { dialect: mock, credentials: [] } }
+callers: { web: { key: the-key-of-some-pages, origins: [\"https://*.example.com\"] } }
+";
+        let inputs = Inputs {
+            env: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            listen: None,
+            admin: None,
+        };
+        let config = load(file, "test.yaml", &inputs).unwrap().config;
+        let asks = || {
+            let question = Question::of_model("m", "/v1/chat/completions").unwrap();
+            question.by("web")
+        };
+        let from = |origin| asks().from_page(HeaderValue::from_static(origin));
+        let (text, served) = explain(&config, &asks());
+        assert!(!served, "{text}");
+        let told = "from pages of https://*.example.com only; --origin says which one asks";
+        assert!(text.contains(told), "{text}");
+        let (text, served) = explain(&config, &from("https://a.example.com"));
+        assert!(served, "{text}");
+        let (text, served) = explain(&config, &from("https://example.org"));
+        assert!(!served && text.contains("pages of"), "{text}");
+        assert!(!text.contains("--origin"), "{text}");
     }
 
     /// The word filter says what it would find, where, and what would come of it.

@@ -22,17 +22,16 @@ use crate::{
         CheckArgs, DemoArgs, ExplainArgs, FileArgs, Format, HealthcheckArgs, InitArgs, ListenArgs,
         MockArgs, ServeArgs, UsageArgs, UsageBy, UsageFormat,
     },
-    config::{self, Config, Inputs, Loaded, NoVariables, Problems},
-    connect::TlsError,
+    config::{self, Config, Finding, Inputs, Loaded, NoVariables, Problems},
+    connect::Connector,
     explain::{self, Question},
     gateway::{self, Gateway},
     listen::Address,
     mock::{self, Mock},
     probe,
     reload::Source,
-    server::{self, Outcome, Readiness, Settings, Signals, Stacks},
+    server::{self, Outcome, Readiness, Settings, Signals, Stacks, Tls},
     show, spool,
-    stack::Connectors,
 };
 
 /// A configuration or a start that failed.
@@ -107,7 +106,7 @@ fn ended(outcome: Outcome) -> ExitCode {
 
 /// Checks a configuration; opens no socket.
 pub fn check(args: &CheckArgs) -> ExitCode {
-    let found = match read_and_load(&args.file, &ListenArgs::default()) {
+    let found = match read_and_inspect(&args.file, &ListenArgs::default(), certificates) {
         Ok(Some(found)) => found,
         Ok(None) => {
             let told = "no configuration file: name one with --config, or see `tollgate demo`";
@@ -116,17 +115,35 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         }
         Err(problems) => return print_problems(&problems, args.format),
     };
-    let (file, Loaded { config, warnings }) = found;
-    let certificates = Connectors::new(&config).and_then(|_| gateway::tls(&config));
-    if let Err(error) = certificates {
-        return print_tls(&error, &file.display().to_string(), args.format);
-    }
+    let (_, Loaded { config, warnings }) = found;
     let text = match args.format {
         Format::Json => warnings.to_json(),
         Format::Text if warnings.is_empty() => config::summary(&config),
         Format::Text => format!("{warnings}\n{}", config::summary(&config)),
     };
     print(&text, ExitCode::SUCCESS)
+}
+
+/// What is wrong with the certificates and keys that a configuration names.
+fn certificates(config: &Config) -> Vec<Finding> {
+    let providers = config.providers.iter().flat_map(|provider| {
+        let url = provider.base_url.as_ref();
+        let problems = url.map(|url| Connector::problems(url.scheme, provider.tls.as_ref()));
+        let problems = problems.unwrap_or_default().into_iter();
+        problems.map(|(key, error)| Finding {
+            key: ["providers", &provider.name, "tls", key]
+                .map(str::to_owned)
+                .into(),
+            message: error.to_string(),
+        })
+    });
+    let own = config.server.tls.as_ref().map(Tls::problems);
+    let own = own.unwrap_or_default().into_iter();
+    let own = own.map(|(key, error)| Finding {
+        key: ["server", "tls", key].map(str::to_owned).into(),
+        message: error.to_string(),
+    });
+    providers.chain(own).collect()
 }
 
 /// Says what would happen to a request; sends nothing.
@@ -151,6 +168,10 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         Ok(question) => {
             let question = match &args.caller {
                 Some(name) => question.by(name),
+                None => question,
+            };
+            let question = match &args.origin {
+                Some(origin) => question.from_page(origin.clone()),
                 None => question,
             };
             let (text, served) = explain::explain(&config, &question);
@@ -327,10 +348,22 @@ fn loaded(file: &FileArgs, listen: &ListenArgs) -> Result<(Config, Source), Exit
 type Found = Option<(PathBuf, Loaded)>;
 
 fn read_and_load(file: &FileArgs, listen: &ListenArgs) -> Result<Found, Problems> {
+    read_and_inspect(file, listen, |_| Vec::new())
+}
+
+fn read_and_inspect(
+    file: &FileArgs,
+    listen: &ListenArgs,
+    inspect: impl FnOnce(&Config) -> Vec<Finding>,
+) -> Result<Found, Problems> {
     let Some(found) = config::find(file.config.as_deref(), &variable, Path::is_file) else {
         return Ok(None);
     };
-    let loaded = load_file(&found.path, listen)?;
+    let text = config::read_file(&found.path)?;
+    let name = found.path.display().to_string();
+    let loaded = with_inputs(listen, |inputs| {
+        config::load_inspected(&text, &name, inputs, inspect)
+    })?;
     Ok(Some((found.path, loaded)))
 }
 
@@ -396,16 +429,6 @@ fn print_problems(problems: &Problems, format: Format) -> ExitCode {
     match format {
         Format::Json => print(&problems.to_json(), FAILED),
         Format::Text => failed(problems),
-    }
-}
-
-fn print_tls(error: &TlsError, file: &str, format: Format) -> ExitCode {
-    match format {
-        Format::Json => {
-            let problem = serde_json::json!([{ "file": file, "message": error.to_string() }]);
-            print(&problem.to_string(), FAILED)
-        }
-        Format::Text => failed(&format!("{file}: {error}")),
     }
 }
 

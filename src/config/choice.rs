@@ -10,7 +10,7 @@ use super::problem::Fault;
 use super::routes::member_text;
 use super::targets;
 use super::tree::{Node, Value};
-use super::types::{BaseUrl, Provider, StickyOn, Strategy, Target};
+use super::types::{BaseUrl, Models, Provider, StickyOn, Strategy, Target};
 use super::value::{shown, shown_node};
 
 /// The providers that a target may name.
@@ -61,7 +61,11 @@ pub(crate) fn decode(
 }
 
 /// Without routes a model goes on from provider to provider, as far as these are told apart.
-pub(crate) fn judge_implicit(decoder: &mut Decoder<'_, '_, '_>, root: &Node) {
+pub(crate) fn judge_implicit(
+    decoder: &mut Decoder<'_, '_, '_>,
+    root: &Node,
+    providers: &[Provider],
+) {
     let entries = root.member("providers").map_or(&[][..], Node::entries);
     if let Some(beyond) = entries.get(TARGETS) {
         let message = format!(
@@ -69,6 +73,25 @@ pub(crate) fn judge_implicit(decoder: &mut Decoder<'_, '_, '_>, root: &Node) {
         );
         let remedy = format!("write routes, each with up to {TARGETS} targets");
         decoder.warning(beyond.at, "providers", message, remedy);
+    }
+    if root.member("routes").is_some() || providers.len() < 2 {
+        return;
+    }
+    let silent = providers.iter().filter(|it| it.models == Models::Any);
+    let silent: HashSet<_> = silent.map(|it| &*it.name).collect();
+    for entry in entries.iter().filter(|it| silent.contains(&*it.key)) {
+        let name = shown(&entry.key);
+        let message = format!(
+            "the provider {name} has no `models`, and there are no routes: beside other providers it lists nothing, and is asked only for `{}/…`",
+            entry.key
+        );
+        let remedy = "list its `models`, or write a route that names it";
+        decoder.warning(
+            entry.at,
+            &format!("providers.{}", entry.key),
+            message,
+            remedy,
+        );
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn decode(root: &Node, inputs: &Inputs<'_>, report: &mut Report<'_>) 
     let aliases = aliases::decode(&mut decoder, root, &providers);
     let mut routes = routes::decode(&mut decoder, root, &providers);
     if routes.is_empty() {
-        choice::judge_implicit(&mut decoder, root);
+        choice::judge_implicit(&mut decoder, root, &providers);
     }
     let callers = callers::decode(&mut decoder, root, &providers);
     let word_filter = filters::decode(&mut decoder, root, &mut routes);

@@ -84,9 +84,32 @@ pub struct Loaded {
 ///
 /// Every problem of the text at once, warnings included, sorted by severity and line.
 pub fn load(text: &str, file: &str, inputs: &Inputs<'_>) -> Result<Loaded, Problems> {
+    load_inspected(text, file, inputs, |_| Vec::new())
+}
+
+/// What is wrong with a thing that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The key that names it, by its steps from the top.
+    pub key: Vec<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// As [`load`], and what `inspect` finds is among the problems; it is asked whatever else is wrong, of as much as could be read.
+///
+/// # Errors
+///
+/// All problems, those of the text and those that were found.
+pub fn load_inspected(
+    text: &str,
+    file: &str,
+    inputs: &Inputs<'_>,
+    inspect: impl FnOnce(&Config) -> Vec<Finding>,
+) -> Result<Loaded, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(file, text);
-    let config = read(text, inputs, &mut report);
+    let config = read(text, inputs, &mut report, inspect);
     let failed = report.has_errors();
     let problems = report.into_problems();
     match config {
@@ -129,7 +152,12 @@ pub fn admin_listen(text: &str, file: &str, inputs: &Inputs<'_>) -> Result<Liste
     }
 }
 
-fn read(text: &str, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Option<Config> {
+fn read(
+    text: &str,
+    inputs: &Inputs<'_>,
+    report: &mut Report<'_>,
+    inspect: impl FnOnce(&Config) -> Vec<Finding>,
+) -> Option<Config> {
     let Some(mut root) = parse::parse(text, report) else {
         if !report.has_errors() {
             report.error(
@@ -141,5 +169,16 @@ fn read(text: &str, inputs: &Inputs<'_>, report: &mut Report<'_>) -> Option<Conf
     };
     expand::expand(&mut root, inputs.env, report);
     check::check(&root, schema::FILE, report);
-    Some(decode::decode(&root, inputs, report))
+    let config = decode::decode(&root, inputs, report);
+    for Finding { key, message } in inspect(&config) {
+        let (mut node, mut at) = (Some(&root), At::NOWHERE);
+        for step in &key {
+            let entries = node.map_or(&[][..], tree::Node::entries);
+            let entry = entries.iter().find(|entry| entry.key == *step);
+            at = entry.map_or(at, |entry| entry.at);
+            node = entry.map(|entry| &entry.value);
+        }
+        report.error(Fault::new(at, &key.join("."), message));
+    }
+    Some(config)
 }

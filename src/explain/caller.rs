@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header::ORIGIN};
 use tollgate_middleware::{
     auth::{AuthLayer, Known, Presented, Unknown},
     error::{BoxError, Reason, Rejection},
@@ -78,6 +78,23 @@ fn anywhere(caller: &config::Caller) -> config::Caller {
         allow_from: Vec::new(),
         ..caller.clone()
     }
+}
+
+/// Says which pages a caller may ask from, where it asks from none.
+pub(super) fn pages(config: &Config, named: Option<&str>, headers: &HeaderMap, out: &mut String) {
+    let found = named.and_then(|name| config.callers.iter().find(|it| it.name == name));
+    let Some(caller) = found.filter(|it| !it.origins.is_empty()) else {
+        return;
+    };
+    let origins: Vec<_> = caller.origins.iter().map(ToString::to_string).collect();
+    let (name, origins) = (&caller.name, origins.join(", "));
+    say(out, "caller", format_args!("{name}"));
+    let said = if headers.contains_key(ORIGIN) {
+        ""
+    } else {
+        "; --origin says which one asks"
+    };
+    say(out, "", format_args!("from pages of {origins} only{said}"));
 }
 
 /// The one in the file on whose terms somebody is.

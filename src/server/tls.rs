@@ -75,6 +75,26 @@ impl Tls {
         Ok(Certificate(Arc::new(config)))
     }
 
+    /// All that is wrong with what a configuration names, by the key of `server.tls`: not only the first, as [`read`](Self::read).
+    pub(crate) fn problems(files: &ServerTls) -> Vec<(&'static str, TlsError)> {
+        let cert = certificates(&files.cert).map_err(|error| error.of("server.tls.cert"));
+        let (cert, key) = (cert.err(), key(&files.key).err());
+        let roots = files.client_ca.as_deref().map(roots_of);
+        let roots = roots.and_then(|roots| roots.map_err(|it| it.of("server.tls.client_ca")).err());
+        let pair = || {
+            let pair = ServerTls {
+                client_ca: None,
+                ..files.clone()
+            };
+            Self::read(&pair).err()
+        };
+        // Both can be read: whether they belong together.
+        let pair = (cert.is_none() && key.is_none()).then(pair).flatten();
+        let all = [("cert", cert.or(pair)), ("key", key), ("client_ca", roots)];
+        let all = all.into_iter();
+        all.filter_map(|(key, error)| Some((key, error?))).collect()
+    }
+
     /// Puts a certificate in force: handshakes that begin from now on use it.
     pub fn change(&self, certificate: Certificate) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = certificate;

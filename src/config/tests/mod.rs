@@ -231,12 +231,56 @@ fn what_is_probably_not_meant_is_a_warning() {
         (format!("{BASE}  - {{ name: two, match: {{}}, targets: [main] }}\n"), "9:13", "never reached"),
         (BASE.replace("dialect: openai", "dialect: openai\n    auth: none"), "7:18", "never sent"),
         ("providers:\n  a: { dialect: mock, models: [x] }\n  b: { dialect: mock, models: [x] }\n".to_owned(), "3:31", "file order"),
+        ("providers:\n  a: { dialect: mock, models: [x] }\n  b: { dialect: openai, base_url: \"http://127.0.0.1:1\", credentials: [] }\n".to_owned(), "3:3", "only for `b/…`"),
         ("providers: { a: { dialect: mock, models: [x] } }\naliases: { x: y }".to_owned(), "2:12", "the model wins"),
     ] {
         let warnings = good(&text).warnings;
         let hit = warnings.iter().any(|p| format!("{}:{}", p.line, p.column) == place && p.to_string().contains(words));
         assert!(hit && warnings.errors() == 0, "{text}\nwants {place} {words:?}, has\n{warnings}");
     }
+}
+
+/// A provider that lists nothing is said to be out of reach only where it is.
+#[test]
+fn a_provider_without_models_is_no_mistake_where_it_is_reached() {
+    let silent = "dialect: openai, base_url: \"http://127.0.0.1:1\", credentials: []";
+    for text in [
+        format!("providers: {{ a: {{ {silent} }} }}"),
+        format!(
+            "providers: {{ a: {{ {silent} }}, b: {{ {silent} }} }}\nroutes: [{{ name: r, match: {{}}, targets: [a, b] }}]"
+        ),
+    ] {
+        let warnings = good(&text).warnings;
+        assert!(!warnings.to_string().contains("no `models`"), "{warnings}");
+    }
+    let both = format!("providers: {{ a: {{ {silent} }}, b: {{ {silent} }} }}");
+    let warnings = good(&both).warnings;
+    let told = warnings
+        .iter()
+        .filter(|it| it.message.contains("no `models`"));
+    assert_eq!(told.count(), 2, "{warnings}");
+}
+
+/// A file of words that has none is a mistake, and no error: it may be filled later.
+#[test]
+fn a_file_without_words_is_a_warning() {
+    let read = |path: &str| {
+        let empty = path.ends_with("empty.txt");
+        Ok(if empty { "# none yet\n\n" } else { "word\n" }.to_owned())
+    };
+    let inputs = Inputs {
+        read: &read,
+        ..inputs()
+    };
+    let text = format!("{BASE}layers: {{ word_filter: {{ files: [full.txt, empty.txt] }} }}\n");
+    let loaded = load(&text, "t.yaml", &inputs).unwrap_or_else(|problems| panic!("{problems}"));
+    let told: Vec<_> = loaded
+        .warnings
+        .iter()
+        .filter(|it| it.message.contains("no entry"))
+        .map(|it| &*it.path)
+        .collect();
+    assert_eq!(told, ["layers.word_filter.files[1]"], "{}", loaded.warnings);
 }
 
 /// Rules that can find nothing are told of, and no others.

@@ -175,6 +175,42 @@ async fn what_is_no_text_or_too_much_of_it_is_not_served_and_binds_nothing() {
 }
 
 #[tokio::test]
+async fn certificates_are_read_all_at_once_and_told_beside_what_else_is_wrong() {
+    let text = "version: 1
+server: { tls: { cert: /nonexistent/c.pem, key: /nonexistent/k.pem, client_ca: /nonexistent/clients.pem } }
+providers:
+  one: { dialect: openai, base_url: https://127.0.0.1:1/v1, credentials: [], tls: { ca: /nonexistent/one.pem } }
+  two:
+    dialect: openai
+    base_url: https://127.0.0.1:2/v1
+    credentials: []
+    tls: { ca: /nonexistent/two.pem, cert: /nonexistent/mine.pem, key: /nonexistent/key.pem }
+nonsense: 1
+";
+    let ended = check(text, &["--format=json"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let problems: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let mut told: Vec<_> = problems
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["severity"] == "error")
+        .map(|it| (it["line"].as_u64().unwrap(), it["path"].as_str().unwrap()))
+        .collect();
+    told.sort_unstable();
+    let expected = [
+        (2, "server.tls.cert"),
+        (2, "server.tls.client_ca"),
+        (2, "server.tls.key"),
+        (4, "providers.one.tls.ca"),
+        (9, "providers.two.tls.ca"),
+        (9, "providers.two.tls.cert"),
+        (10, "nonsense"),
+    ];
+    assert_eq!(told, expected, "{}", ended.out);
+}
+
+#[tokio::test]
 async fn a_certificate_that_cannot_be_read_is_a_problem_of_the_file() {
     let text = "version: 1
 providers:
