@@ -81,6 +81,15 @@ pub mod docs {
 
 pub mod attempt;
 pub mod body;
+#[cfg(any(
+    feature = "auth",
+    feature = "hygiene",
+    feature = "models",
+    feature = "token_cap",
+    feature = "upstream",
+    feature = "word_filter"
+))]
+mod call;
 pub mod chance;
 pub mod clock;
 pub mod conn;
