@@ -80,6 +80,7 @@ pub mod docs {
 }
 
 pub mod attempt;
+mod base64;
 pub mod body;
 #[cfg(any(
     feature = "auth",
