@@ -80,7 +80,17 @@ pub mod docs {
 }
 
 pub mod attempt;
+mod base64;
 pub mod body;
+#[cfg(any(
+    feature = "auth",
+    feature = "hygiene",
+    feature = "models",
+    feature = "token_cap",
+    feature = "upstream",
+    feature = "word_filter"
+))]
+mod call;
 pub mod chance;
 pub mod clock;
 pub mod conn;

@@ -1,27 +1,33 @@
 //! A configuration as text, without its secrets: whole for the admin's `/config`, in short for `check`.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use tollgate_middleware::{prices::Price, store::OnError};
 
 use super::json::quoted;
-use super::mask::{MASK, is_secret_key, looks_secret};
-use super::secret::{Secret, SecretSource};
+use super::mask::{MASK, is_secret_key};
 use super::types::{
-    Admin, Clock, Config, Connections, Credential, End, Expose, ExtraMember, HeldBodies, Limits,
-    LogTo, Match, Meter, MeterOverride, Metrics, Model, Models, Pattern, Provider, Route, Runtime,
-    Server, Shared, Speed, State, Timeout, TimeoutOverride, Webhook, Workers,
+    Config, LogTo, Match, Meter, MeterOverride, Metrics, Pattern, Route, Shared, State, Webhook,
 };
 
 mod callers;
 pub(crate) mod choice;
+mod clocks;
 mod filters;
+mod providers;
+mod server;
+mod summary;
 pub(crate) mod targets;
 
 use self::callers::{auth, budgets, caller, concurrency, own_budget, rate_limit, token_cap};
 pub(crate) use self::callers::{caps, on_short, rate};
+pub(super) use self::clocks::size;
+pub(crate) use self::clocks::speed;
+use self::clocks::{all_clocks, some_clocks, time};
 use self::filters::word_filter;
+use self::providers::provider;
+use self::server::{admin, server};
+pub use self::summary::summary;
 use self::targets::own_breaker;
 
 /// The effective configuration as YAML in the shape of the file, every default written out. Secrets are
@@ -121,338 +127,8 @@ pub fn redacted(config: &Config) -> String {
     out
 }
 
-/// What a configuration does, in a few lines for people.
-#[must_use]
-pub fn summary(config: &Config) -> String {
-    let mut out = String::new();
-    let listen: Vec<_> = config
-        .server
-        .listen
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let admin = &config.admin.listen;
-    line(
-        &mut out,
-        0,
-        &format!(
-            "listens on {}{}, admin on {admin}",
-            listen.join(", "),
-            match &config.server.tls {
-                None => "",
-                Some(tls) if tls.client_ca.is_none() => " with TLS",
-                Some(_) => " with mutual TLS",
-            }
-        ),
-    );
-    if config.layers.auth.open {
-        line(&mut out, 0, "open: serves everyone who can connect");
-    }
-    for caller in &config.callers {
-        let models = caller.models.as_deref().map_or_else(
-            || "any model".to_owned(),
-            |models| {
-                models
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            },
-        );
-        let locked = if caller.disabled { ", disabled" } else { "" };
-        let name = quoted(&caller.name);
-        let limits = callers::limits(caller);
-        line(
-            &mut out,
-            0,
-            &format!("caller {name}: {models}{limits}{locked}"),
-        );
-    }
-    if let Some(budget) = &config.layers.budget.global {
-        line(&mut out, 0, &format!("all callers together: {budget}"));
-    }
-    for p in &config.providers {
-        line(&mut out, 0, &provider_in_short(p));
-    }
-    for r in &config.routes {
-        let targets = r.targets.iter().map(|target| match &target.model {
-            Some(model) => format!("{} as {model}", target.provider),
-            None => target.provider.clone(),
-        });
-        let targets: Vec<_> = targets.collect();
-        let how = match &*targets {
-            [_] => String::new(),
-            _ => format!("{} of ", r.strategy.word()),
-        };
-        let targets = targets.join(", ");
-        let matches = match matches(&r.matches) {
-            m if m == "{}" => "everything".to_owned(),
-            m => m,
-        };
-        line(
-            &mut out,
-            0,
-            &format!("route {}: {matches} -> {how}{targets}", r.name),
-        );
-    }
-    if config.routes.is_empty() {
-        line(
-            &mut out,
-            0,
-            "no routes: a model goes to the provider that lists it, in file order",
-        );
-    }
-    if !config.aliases.is_empty() {
-        line(&mut out, 0, &format!("aliases: {}", config.aliases.len()));
-    }
-    out
-}
-
-fn provider_in_short(p: &Provider) -> String {
-    let url = p
-        .base_url
-        .as_ref()
-        .map_or_else(|| "built in".to_owned(), ToString::to_string);
-    let key = match &*p.credentials {
-        [] if p.passthrough => "the caller's own credential".to_owned(),
-        [] => "no credential".to_owned(),
-        [only] => format!("credential {}", only.secret),
-        several => format!("{} credentials", several.len()),
-    };
-    let models = match &p.models {
-        Models::Any => "any model".to_owned(),
-        Models::Listed(models) if models.len() == 1 => "1 model".to_owned(),
-        Models::Listed(models) => format!("{} models", models.len()),
-    };
-    format!(
-        "provider {}: {}, {url}, {key}, {models}",
-        p.name,
-        p.dialect.as_str()
-    )
-}
-
 fn line(out: &mut String, depth: usize, text: &str) {
     let _ = writeln!(out, "{:width$}{text}", "", width = 2 * depth);
-}
-
-fn server(out: &mut String, server: &Server) {
-    let listen: Vec<_> = server
-        .listen
-        .iter()
-        .map(|l| quoted(&l.to_string()))
-        .collect();
-    let workers = match server.workers {
-        Workers::Auto => "auto".to_owned(),
-        Workers::Count(n) => n.to_string(),
-    };
-    let per_core = server.runtime == Runtime::PerCore;
-    line(out, 0, "server:");
-    line(out, 1, &format!("listen: [{}]", listen.join(", ")));
-    line(out, 1, &format!("workers: {workers}"));
-    line(
-        out,
-        1,
-        &format!(
-            "runtime: {}",
-            if per_core { "per_core" } else { "multi_thread" }
-        ),
-    );
-    let proxies: Vec<_> = server
-        .trusted_proxies
-        .iter()
-        .map(|network| quoted(&network.to_string()))
-        .collect();
-    line(
-        out,
-        1,
-        &format!("trusted_proxies: [{}]", proxies.join(", ")),
-    );
-    line(
-        out,
-        1,
-        &format!("proxy_protocol: {}", server.proxy_protocol),
-    );
-    if let Some(tls) = &server.tls {
-        let path = |path: &std::path::Path| quoted(&path.display().to_string());
-        let mut parts = vec![
-            format!("cert: {}", path(&tls.cert)),
-            format!("key: {}", path(&tls.key)),
-        ];
-        parts.extend(
-            tls.client_ca
-                .as_ref()
-                .map(|ca| format!("client_ca: {}", path(ca))),
-        );
-        line(out, 1, &format!("tls: {{ {} }}", parts.join(", ")));
-    }
-    line(out, 1, &limits(&server.limits));
-    let (delay, timeout) = (time(server.drain.delay), time(server.drain.timeout));
-    line(
-        out,
-        1,
-        &format!("drain: {{ delay: {delay}, timeout: {timeout} }}"),
-    );
-    let origins = server.cors.origins.iter().map(ToString::to_string);
-    let any = server.cors.any.then(|| "*".to_owned());
-    let origins: Vec<_> = any.into_iter().chain(origins).collect();
-    let origins: Vec<_> = origins.iter().map(|it| quoted(it)).collect();
-    line(
-        out,
-        1,
-        &format!("cors: {{ origins: [{}] }}", origins.join(", ")),
-    );
-    let debug = server.expose == Expose::Debug;
-    line(
-        out,
-        1,
-        &format!("expose: {}", if debug { "debug" } else { "none" }),
-    );
-}
-
-fn limits(l: &Limits) -> String {
-    let (head, body, buffer) = (size(l.head), size(l.body), size(l.buffer));
-    let (head_timeout, body_timeout) = (time(l.head_timeout), time(l.body_timeout));
-    let (keep_alive, slow_reader) = (time(l.keep_alive), time(l.slow_reader));
-    let held_bodies = match l.held_bodies {
-        HeldBodies::Bytes(bytes) => size(bytes),
-        HeldBodies::Share(hundredths) => format!("{}%", f64::from(hundredths) / 100.0),
-    };
-    let connections = match l.connections {
-        Connections::Auto => "auto".to_owned(),
-        Connections::Count(count) => count.to_string(),
-    };
-    format!(
-        "limits: {{ head: {head}, headers: {}, head_timeout: {head_timeout}, body: {body}, body_timeout: {body_timeout}, \
-         keep_alive: {keep_alive}, held_bodies: {held_bodies}, connections: {connections}, slow_reader: {slow_reader}, buffer: {buffer}, \
-         target: {}, ahead: {}, handshake: {}, body_silence: {}, json_depth: {}, json_members: {}, answer_head: {}, answer_headers: {}, \
-         event: {} }}",
-        l.headers,
-        size(l.target),
-        size(l.ahead),
-        time(l.handshake),
-        time(l.body_silence),
-        l.json_depth,
-        l.json_members,
-        size(l.answer_head),
-        l.answer_headers,
-        size(l.event)
-    )
-}
-
-fn admin(out: &mut String, admin: &Admin) {
-    line(out, 0, "admin:");
-    line(
-        out,
-        1,
-        &format!("listen: {}", quoted(&admin.listen.to_string())),
-    );
-    if let Some(token) = &admin.token {
-        line(out, 1, &format!("token: {}", quoted(&token.to_string())));
-    }
-}
-
-fn provider(out: &mut String, p: &Provider) {
-    line(out, 1, &format!("{}:", p.name));
-    line(out, 2, &format!("dialect: {}", p.dialect.as_str()));
-    if let Some(url) = &p.base_url {
-        line(out, 2, &format!("base_url: {}", quoted(&url.to_string())));
-    }
-    if p.passthrough {
-        line(out, 2, "credentials: passthrough");
-    } else {
-        line(out, 2, &format!("credentials: [{}]", credentials(p)));
-        line(out, 2, &format!("auth: {}", p.auth.word()));
-    }
-    tables(out, p);
-    if let Some(clocks) = some_clocks(&p.timeout) {
-        line(out, 2, &format!("timeout: {clocks}"));
-    }
-    if let Some(share) = &p.concurrency {
-        line(out, 2, &format!("concurrency: {}", targets::share(share)));
-    }
-    let (idle, max_age) = (time(p.pool.idle), time(p.pool.max_age));
-    let max_idle = p.pool.max_idle;
-    line(
-        out,
-        2,
-        &format!("pool: {{ idle: {idle}, max_idle: {max_idle}, max_age: {max_age} }}"),
-    );
-    tls(out, p);
-    let marks = p.end == End::Marks;
-    line(
-        out,
-        2,
-        &format!("end: {}", if marks { "marks" } else { "transport" }),
-    );
-}
-
-fn credentials(p: &Provider) -> String {
-    let shown = |credential: &Credential| {
-        let key = quoted(&credential.secret.to_string());
-        match &credential.name {
-            Some(name) => format!("{{ name: {}, key: {key} }}", quoted(name)),
-            None => key,
-        }
-    };
-    let all: Vec<_> = p.credentials.iter().map(shown).collect();
-    all.join(", ")
-}
-
-/// The maps of a provider whose keys are names.
-fn tables(out: &mut String, p: &Provider) {
-    let mut table = |key: &str, rows: Vec<(String, String)>| {
-        if !rows.is_empty() {
-            line(out, 2, &format!("{key}:"));
-        }
-        for (name, value) in rows {
-            line(out, 3, &format!("{}: {value}", quoted(&name)));
-        }
-    };
-    if let Models::Listed(models) = &p.models {
-        let row = |m: &Model| {
-            let public = m.public.to_string();
-            let upstream = quoted(m.upstream.as_ref().unwrap_or(&public));
-            (public, upstream)
-        };
-        table("models", models.iter().map(row).collect());
-    }
-    let shown =
-        |(n, v): &(http::HeaderName, Secret)| (n.to_string(), quoted(&header(n.as_str(), v)));
-    table("headers", p.headers.iter().map(shown).collect());
-    let shown = |m: &ExtraMember| {
-        let hidden = m.expanded || is_secret_key(&m.name);
-        (
-            m.name.clone(),
-            if hidden { quoted(MASK) } else { m.json.clone() },
-        )
-    };
-    table("extra_body", p.extra_body.iter().map(shown).collect());
-}
-
-fn tls(out: &mut String, p: &Provider) {
-    let Some(tls) = &p.tls else { return };
-    let path = |p: &std::path::PathBuf| quoted(&p.display().to_string());
-    let mut parts = Vec::new();
-    parts.extend(tls.ca.as_ref().map(|ca| format!("ca: {}", path(ca))));
-    parts.extend(
-        tls.client
-            .as_ref()
-            .map(|(cert, key)| format!("cert: {}, key: {}", path(cert), path(key))),
-    );
-    parts.extend(tls.sni.as_ref().map(|sni| format!("sni: {}", quoted(sni))));
-    line(out, 2, &format!("tls: {{ {} }}", parts.join(", ")));
-}
-
-/// A header's value: shown only if it stands in the file and its name promises nothing secret.
-fn header(name: &str, value: &Secret) -> String {
-    let open = *value.source() == SecretSource::Literal
-        && !is_secret_key(name)
-        && !looks_secret(value.expose());
-    if open {
-        value.expose().to_owned()
-    } else {
-        value.to_string()
-    }
 }
 
 fn route(out: &mut String, r: &Route) {
@@ -512,74 +188,6 @@ fn matches(m: &Match) -> String {
         "{}".to_owned()
     } else {
         format!("{{ {} }}", parts.join(", "))
-    }
-}
-
-fn all_clocks(t: &Timeout) -> String {
-    let c = clock;
-    format!(
-        "{{ connect: {}, first_byte: {{ stream: {}, document: {} }}, first_token: {}, idle: {}, total: {}, min_rate: {} }}",
-        time(t.connect),
-        c(t.first_byte_stream),
-        c(t.first_byte_document),
-        c(t.first_token),
-        c(t.idle),
-        c(t.total),
-        speed(t.min_rate)
-    )
-}
-
-fn some_clocks(t: &TimeoutOverride) -> Option<String> {
-    let mut parts = Vec::new();
-    parts.extend(t.connect.map(|d| format!("connect: {}", time(d))));
-    let mut first = Vec::new();
-    first.extend(t.first_byte_stream.map(|c| format!("stream: {}", clock(c))));
-    first.extend(
-        t.first_byte_document
-            .map(|c| format!("document: {}", clock(c))),
-    );
-    if !first.is_empty() {
-        parts.push(format!("first_byte: {{ {} }}", first.join(", ")));
-    }
-    for (key, value) in [
-        ("first_token", t.first_token),
-        ("idle", t.idle),
-        ("total", t.total),
-    ] {
-        parts.extend(value.map(|c| format!("{key}: {}", clock(c))));
-    }
-    parts.extend(t.min_rate.map(|it| format!("min_rate: {}", speed(it))));
-    (!parts.is_empty()).then(|| format!("{{ {} }}", parts.join(", ")))
-}
-
-pub(crate) fn speed(speed: Speed) -> String {
-    let per_second = |bytes| format!("{}/s", size(bytes));
-    speed.least().map_or_else(|| "off".to_owned(), per_second)
-}
-
-fn clock(clock: Clock) -> String {
-    clock.limit().map_or_else(|| "off".to_owned(), time)
-}
-
-/// A duration as the file writes it.
-fn time(d: Duration) -> String {
-    let millis = d.as_millis();
-    match millis {
-        0 => "0s".to_owned(),
-        m if m % 3_600_000 == 0 => format!("{}h", m / 3_600_000),
-        m if m % 60_000 == 0 && m > 600_000 => format!("{}m", m / 60_000),
-        m if m % 1_000 == 0 => format!("{}s", m / 1_000),
-        m => format!("{m}ms"),
-    }
-}
-
-/// A size as the file writes it.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        b if b % (1 << 30) == 0 => format!("{}GiB", b >> 30),
-        b if b % (1 << 20) == 0 => format!("{}MiB", b >> 20),
-        b if b % (1 << 10) == 0 => format!("{}KiB", b >> 10),
-        b => format!("{b}B"),
     }
 }
 

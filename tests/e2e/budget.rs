@@ -7,14 +7,13 @@ mod spool;
 
 use std::{path::Path, sync::Arc};
 
-use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_testing::{
     client::Message,
     upstream::{Framing, Gate, Script, Upstream},
 };
 
-use crate::harness::{Ask, CALLER, Stage, provider};
+use crate::harness::{Ask, CALLER, Stage, error, provider};
 
 const CHAT: &str = "/v1/chat/completions";
 /// Each costs one USD, and one is reserved for it: output costs a million for a million.
@@ -53,21 +52,7 @@ fn folder() -> TempDir {
 }
 
 async fn ask(stage: &Stage, id: &str, body: &[u8]) -> Message {
-    let bearer = format!("Bearer {CALLER}");
-    let headers = [
-        ("content-type", "application/json"),
-        ("authorization", bearer.as_str()),
-    ];
-    let ask = Ask {
-        headers: &headers,
-        ..Ask::post(id, CHAT, body)
-    };
-    stage.ask(&ask).await
-}
-
-fn error(message: &Message) -> Value {
-    let body: Value = serde_json::from_slice(&message.body).expect("an error body is JSON");
-    body["error"].clone()
+    stage.ask_by(id, CALLER, body).await
 }
 
 /// B01: all at once, and none has ended before all have come.

@@ -8,7 +8,7 @@ use tollgate_testing::{
 
 use crate::{
     binary::until,
-    harness::{Ask, CALLER, KEY, Stage, provider},
+    harness::{Ask, CALLER, KEY, Stage, error, provider},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -27,29 +27,10 @@ async fn stage(callers: &str, layers: &str) -> (Stage, Upstream) {
     (Stage::start(&yaml), upstream)
 }
 
-/// Asks with this key as a bearer token.
-async fn ask(stage: &Stage, id: &str, key: &str, body: &[u8]) -> Message {
-    let bearer = format!("Bearer {key}");
-    let headers = [
-        ("content-type", "application/json"),
-        ("authorization", bearer.as_str()),
-    ];
-    let ask = Ask {
-        headers: &headers,
-        ..Ask::post(id, CHAT, body)
-    };
-    stage.ask(&ask).await
-}
-
-fn error(message: &Message) -> Value {
-    let body: Value = serde_json::from_slice(&message.body).expect("an error body is JSON");
-    body["error"].clone()
-}
-
 #[tokio::test]
 async fn a_caller_is_known_by_its_key_which_stays_here() {
     let (stage, upstream) = stage("", "").await;
-    let answer = ask(&stage, "good", CALLER, BODY).await;
+    let answer = stage.ask_by("good", CALLER, BODY).await;
     assert_eq!(answer.status(), 200);
     let seen = upstream.finished("good", 1).await;
     assert_eq!(
@@ -78,7 +59,7 @@ async fn whoever_is_not_known_gets_one_constant_answer() {
         .enumerate()
     {
         let id = format!("bad-{index}");
-        let answer = ask(&stage, &id, key, BODY).await;
+        let answer = stage.ask_by(&id, key, BODY).await;
         assert_eq!(answer.status(), 401);
         assert_eq!(answer.header("tollgate-refused-by"), Some("auth"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -159,7 +140,7 @@ async fn a_caller_has_labels_and_routes_of_its_own() {
     );
     let stage = Stage::start(&yaml);
     for (id, key, route, model) in [("a", CALLER, "own", "better"), ("b", OTHER, "rest", "m1")] {
-        assert_eq!(ask(&stage, id, key, BODY).await.status(), 200);
+        assert_eq!(stage.ask_by(id, key, BODY).await.status(), 200);
         let line = stage.line(id).await;
         assert_eq!(
             (&line["route"], &line["upstream_model"]),
@@ -296,7 +277,7 @@ async fn a_model_that_is_not_granted_is_not_there() {
         ("any", OTHER, "other"),
     ] {
         assert_eq!(
-            ask(&stage, id, key, &with(model)).await.status(),
+            stage.ask_by(id, key, &with(model)).await.status(),
             200,
             "{id}"
         );
@@ -306,7 +287,7 @@ async fn a_model_that_is_not_granted_is_not_there() {
         .enumerate()
     {
         let id = format!("no-{index}");
-        let answer = ask(&stage, &id, CALLER, &with(model)).await;
+        let answer = stage.ask_by(&id, CALLER, &with(model)).await;
         assert_eq!(
             (answer.status(), error(&answer)["code"].clone()),
             (404, "model_not_found".into())
@@ -337,7 +318,7 @@ async fn a_caller_with_listed_models_reads_its_own_list() {
 async fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
     let (stage, _upstream) = stage(", requests: { rate: 2/hour, burst: 2 }", "").await;
     for id in ["one", "two"] {
-        let answer = ask(&stage, id, CALLER, BODY).await;
+        let answer = stage.ask_by(id, CALLER, BODY).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(
             answer.header("ratelimit-policy"),
@@ -345,7 +326,7 @@ async fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
         );
         assert_eq!(answer.header("x-ratelimit-limit-requests"), None);
     }
-    let answer = ask(&stage, "three", CALLER, BODY).await;
+    let answer = stage.ask_by("three", CALLER, BODY).await;
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.header("tollgate-refused-by"), Some("rate_limit"));
     assert_eq!(error(&answer)["code"], "rate_limit_exceeded");
@@ -353,7 +334,7 @@ async fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
     assert!((1..=1800).contains(&wait), "{wait}");
     assert_eq!(answer.header("x-should-retry"), Some("false"));
     assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("0"));
-    let other = ask(&stage, "other", OTHER, BODY).await;
+    let other = stage.ask_by("other", OTHER, BODY).await;
     assert_eq!((other.status(), other.header("ratelimit")), (200, None));
     let line = stage.line("three").await;
     assert_eq!(
@@ -367,9 +348,9 @@ async fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
 async fn an_address_is_bounded_before_its_key_is_looked_for() {
     let (stage, _upstream) = stage("", "rate_limit: { per_ip: 2/hour }").await;
     for id in ["one", "two"] {
-        assert_eq!(ask(&stage, id, "nonsense", BODY).await.status(), 401);
+        assert_eq!(stage.ask_by(id, "nonsense", BODY).await.status(), 401);
     }
-    assert_eq!(ask(&stage, "three", CALLER, BODY).await.status(), 429);
+    assert_eq!(stage.ask_by("three", CALLER, BODY).await.status(), 429);
     stage.stop().await;
 }
 
@@ -397,7 +378,7 @@ async fn a_caller_with_as_many_streams_as_it_may_have_waits_for_its_own() {
         conn.until(|message| message.body.starts_with(b"data:"))
             .await
     );
-    let second = ask(&stage, "second", CALLER, BODY).await;
+    let second = stage.ask_by("second", CALLER, BODY).await;
     assert_eq!(second.status(), 429);
     assert_eq!(second.header("tollgate-refused-by"), Some("concurrency"));
     assert!(second.header("retry-after").is_some());
@@ -413,12 +394,12 @@ async fn a_caller_with_as_many_streams_as_it_may_have_waits_for_its_own() {
             page.text()
         );
     }
-    assert_eq!(ask(&stage, "other", OTHER, BODY).await.status(), 200);
+    assert_eq!(stage.ask_by("other", OTHER, BODY).await.status(), 200);
     gate.open();
     assert_eq!(conn.response().await.status(), 200);
     // The permit is back when the line is written.
     stage.line("held").await;
-    assert_eq!(ask(&stage, "third", CALLER, BODY).await.status(), 200);
+    assert_eq!(stage.ask_by("third", CALLER, BODY).await.status(), 200);
     stage.stop().await;
 }
 
@@ -515,19 +496,15 @@ async fn the_cap_changes_the_number_and_nothing_else() {
     let caps = "token_cap: { max_tokens: 10 }";
     let (stage, upstream) = stage("", caps).await;
     let body = br#"{ "model":"m1", "max_tokens" : 4e3,"x":[1.0] }"#;
-    assert_eq!(ask(&stage, "clamped", OTHER, body).await.status(), 200);
+    assert_eq!(stage.ask_by("clamped", OTHER, body).await.status(), 200);
     let seen = upstream.finished("clamped", 1).await;
     assert_eq!(
         seen.body,
         br#"{ "model":"m1", "max_tokens" : 10,"x":[1.0] }"#
     );
-    let answer = ask(
-        &stage,
-        "odd",
-        OTHER,
-        br#"{"model":"m1","max_tokens":"100"}"#,
-    )
-    .await;
+    let answer = stage
+        .ask_by("odd", OTHER, br#"{"model":"m1","max_tokens":"100"}"#)
+        .await;
     assert_eq!(
         (answer.status(), error(&answer)["code"].clone()),
         (400, "token_cap".into())
@@ -582,7 +559,7 @@ async fn callers_are_told_apart_in_the_metrics_where_that_is_asked_for() {
              telemetry: {{ metrics: {{ label_callers: {label} }} }}\n"
         ));
         for (id, key, status) in [("one", CALLER, 200), ("two", "sk-nobodys-key-1f2e3d", 401)] {
-            assert_eq!(ask(&stage, id, key, BODY).await.status(), status);
+            assert_eq!(stage.ask_by(id, key, BODY).await.status(), status);
             stage.line(id).await;
         }
         let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;

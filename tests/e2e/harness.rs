@@ -144,6 +144,20 @@ impl Stage {
         message
     }
 
+    /// Asks for a chat with this key as a bearer token.
+    pub(crate) async fn ask_by(&self, id: &str, key: &str, body: &[u8]) -> Message {
+        let bearer = format!("Bearer {key}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+        ];
+        let ask = Ask {
+            headers: &headers,
+            ..Ask::post(id, "/v1/chat/completions", body)
+        };
+        self.ask(&ask).await
+    }
+
     /// The first log line of a request, waited for.
     pub(crate) async fn line(&self, id: &str) -> Value {
         let mut news = self.log.1.subscribe();
@@ -215,6 +229,12 @@ fn load_on(yaml: &str, listen: &str) -> Config {
         Ok(loaded) => loaded.config,
         Err(problems) => panic!("{problems}\n{yaml}"),
     }
+}
+
+/// What an answer says of an error.
+pub(crate) fn error(message: &Message) -> Value {
+    let body: Value = serde_json::from_slice(&message.body).expect("an error body is JSON");
+    body["error"].clone()
 }
 
 /// One entry of `providers`: a scripted upstream behind this path, with [`KEY`]; `more` are further keys, `", name: value"`.

@@ -15,7 +15,7 @@ use tollgate_testing::{
 
 use crate::{
     binary::{CHAT, serve, shown, until},
-    harness::{Ask, CALLER, Stage, provider},
+    harness::{CALLER, Stage, provider},
 };
 
 const BODY: &[u8] = br#"{"model":"m1","messages":[]}"#;
@@ -99,16 +99,7 @@ async fn stage(jwks: &str, more: &str) -> (Stage, Upstream) {
 }
 
 async fn ask(stage: &Stage, id: &str, key: &str) -> Message {
-    let bearer = format!("Bearer {key}");
-    let headers = [
-        ("content-type", "application/json"),
-        ("authorization", bearer.as_str()),
-    ];
-    let ask = Ask {
-        headers: &headers,
-        ..Ask::post(id, CHAT, BODY)
-    };
-    stage.ask(&ask).await
+    stage.ask_by(id, key, BODY).await
 }
 
 /// C19.

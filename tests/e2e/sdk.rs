@@ -30,21 +30,8 @@ async fn callers_are_told_in_words_that_the_sdks_read() {
         // Each has limits of its own.
         let stage = Stage::start(yaml);
         let base = format!("http://{}", stage.addr());
-        let script = format!("{}/tests/sdk/callers.py", env!("CARGO_MANIFEST_DIR"));
-        let ran = tokio::task::spawn_blocking(move || {
-            let mut command = Command::new(python);
-            let command = command.args([&script, package, &base]);
-            command.env("NO_PROXY", "127.0.0.1").output()
-        });
-        let ran = ran.await.unwrap().expect("it has just run");
-        let (out, err) = (
-            String::from_utf8_lossy(&ran.stdout),
-            String::from_utf8_lossy(&ran.stderr),
-        );
-        assert!(
-            ran.status.success() && out.contains("callers: ok"),
-            "{out}\n{err}"
-        );
+        let said = run(python, "callers.py", &[package, &base]).await;
+        assert!(said.contains("callers: ok"), "{said}");
         stage.stop().await;
     }
 }
@@ -60,6 +47,23 @@ pub(crate) fn python(name: &str, package: &str) -> Option<String> {
     needs::program(name, importable).then_some(python)
 }
 
+/// Runs a script of `tests/sdk`, which is to end well, and gives what it said.
+pub(crate) async fn run(python: String, script: &str, args: &[&str]) -> String {
+    let script = format!("{}/tests/sdk/{script}", env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(python);
+    // What they import stands beside them, and nothing else is to.
+    command.arg("-B").arg(script).args(args);
+    command.env("NO_PROXY", "127.0.0.1");
+    let ran = tokio::task::spawn_blocking(move || command.output()).await;
+    let ran = ran.unwrap().expect("it has just run");
+    let (out, err) = (
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr),
+    );
+    assert!(ran.status.success(), "{out}\n{err}");
+    out.into_owned()
+}
+
 /// Runs a script of `tests/sdk` against the demo.
 async fn suite(name: &str, package: &str, script: &str) {
     let Some(python) = python(name, package) else {
@@ -67,16 +71,6 @@ async fn suite(name: &str, package: &str, script: &str) {
     };
     let program = tollgate(["demo"]).on_any_ports().start();
     let [data, _] = program.shown().await;
-    let script = format!("{}/tests/sdk/{script}", env!("CARGO_MANIFEST_DIR"));
-    let ran = Command::new(&python)
-        .args([&script, &format!("http://{data}")])
-        .env("NO_PROXY", "127.0.0.1")
-        .output()
-        .expect("it has just run");
-    let (out, err) = (
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr),
-    );
-    assert!(ran.status.success(), "{out}\n{err}\n{}", program.said().err);
-    assert!(out.contains(" cut: ok"), "{out}");
+    let said = run(python, script, &[&format!("http://{data}")]).await;
+    assert!(said.contains(" cut: ok"), "{said}");
 }

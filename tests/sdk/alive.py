@@ -7,6 +7,8 @@ import json
 import sys
 import urllib.request
 
+from checks import equal
+
 TEXT = "what is the toll for a \"caf\u00e9\" today?"
 ECHO = "Echo: " + TEXT
 MESSAGES = [{"role": "user", "content": TEXT}]
@@ -54,10 +56,6 @@ def anthropic_streams(base):
     with client.messages.stream(model="slow", max_tokens=64, messages=MESSAGES) as stream:
         equal("".join(stream.text_stream), ECHO)
         equal(stream.get_final_message().stop_reason, "end_turn")
-
-
-def equal(found, expected):
-    assert found == expected, f"{found!r} is not {expected!r}"
 
 
 if __name__ == "__main__":

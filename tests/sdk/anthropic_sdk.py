@@ -3,9 +3,9 @@
 Usage: anthropic_sdk.py BASE_URL [API_KEY], for example http://127.0.0.1:8080 (the SDK adds `/v1` itself).
 Prints one line per check; the first failure ends the script with a status other than 0.
 """
-import sys
-
 import anthropic
+
+from checks import equal, raised, run, true
 
 TEXT = "what is the toll for a \"caf\u00e9\" \U0001f600\ttoday?"
 ECHO = "Echo: " + TEXT
@@ -82,33 +82,5 @@ def usage(found):
     true(found and found.input_tokens >= 1 and found.output_tokens >= 1, f"usage {found}")
 
 
-def equal(found, expected):
-    true(found == expected, f"found {found!r}, expected {expected!r}")
-
-
-def true(good, complaint):
-    if not good:
-        sys.exit(f"FAIL {complaint}")
-
-
-def raised(kind, act):
-    """The error that `act` raises; to raise none is a failure."""
-    try:
-        found = act()
-    except kind as error:
-        return error
-    sys.exit(f"FAIL {kind.__name__} was not raised, found {found!r}")
-
-
-def main():
-    base = sys.argv[1].rstrip("/").removesuffix("/v1")
-    key = sys.argv[2] if len(sys.argv) > 2 else "dummy"
-    with anthropic.Anthropic(base_url=base, api_key=key, max_retries=0, timeout=30) as client:
-        for check in CHECKS:
-            print(f"anthropic {anthropic.__version__} {check.__name__}: ", end="", flush=True)
-            check(client)
-            print("ok", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(anthropic, CHECKS, lambda base, **more: anthropic.Anthropic(base_url=base, **more))

@@ -6,6 +6,8 @@ there were. The SDK keeps its own retries. The first failure ends the script wit
 import sys
 import time
 
+from checks import raised
+
 MESSAGES = [{"role": "user", "content": "what is the toll?"}]
 
 
@@ -31,14 +33,6 @@ def anthropic_calls(base):
         return client.messages.create(model=model, max_tokens=64, messages=MESSAGES, extra_headers=headers, **more)
 
     return call, anthropic.InternalServerError, anthropic.RateLimitError, (anthropic.APIError, anthropic.APIConnectionError)
-
-
-def raised(kinds, call):
-    try:
-        call()
-    except kinds as error:
-        return error
-    raise AssertionError(f"{kinds} was not raised")
 
 
 def main(package, base):

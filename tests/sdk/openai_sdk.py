@@ -3,9 +3,9 @@
 Usage: openai_sdk.py BASE_URL [API_KEY], for example http://127.0.0.1:8080 (the SDK's own `/v1` is added here).
 Prints one line per check; the first failure ends the script with a status other than 0.
 """
-import sys
-
 import openai
+
+from checks import equal, raised, run, true
 
 TEXT = "what is the toll for a \"caf\u00e9\" \U0001f600\ttoday?"
 ECHO = "Echo: " + TEXT
@@ -112,33 +112,5 @@ def usage(found):
     equal(found.total_tokens, found.prompt_tokens + found.completion_tokens)
 
 
-def equal(found, expected):
-    true(found == expected, f"found {found!r}, expected {expected!r}")
-
-
-def true(good, complaint):
-    if not good:
-        sys.exit(f"FAIL {complaint}")
-
-
-def raised(kind, act):
-    """The error that `act` raises; to raise none is a failure."""
-    try:
-        found = act()
-    except kind as error:
-        return error
-    sys.exit(f"FAIL {kind.__name__} was not raised, found {found!r}")
-
-
-def main():
-    base = sys.argv[1].rstrip("/").removesuffix("/v1") + "/v1"
-    key = sys.argv[2] if len(sys.argv) > 2 else "dummy"
-    with openai.OpenAI(base_url=base, api_key=key, max_retries=0, timeout=30) as client:
-        for check in CHECKS:
-            print(f"openai {openai.__version__} {check.__name__}: ", end="", flush=True)
-            check(client)
-            print("ok", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(openai, CHECKS, lambda base, **more: openai.OpenAI(base_url=base + "/v1", **more))

@@ -28,6 +28,7 @@ use super::{
     service::{Known, Presented, Unknown, Verify},
 };
 use crate::{
+    base64,
     clock::Clock,
     error::BoxError,
     json::{self, Kind, Value},
@@ -420,26 +421,9 @@ fn checked(text: &[u8]) -> Option<Value<'_>> {
     json::check(text, &json::Limits::default()).ok()
 }
 
-/// Base64 for URLs without padding (RFC 4648, 5), in its only form: bits that mean nothing are zero.
+/// Base64 for URLs without padding, in its only form.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in text.bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from(bits >> held & 0xff).ok()?);
-        }
-        bits &= (1 << held) - 1;
-    }
-    (held < 6 && bits == 0).then_some(out)
+    let mut out = Vec::new();
+    let only = base64::decode_into(text.as_bytes(), base64::URL, &mut out)?;
+    only.then_some(out)
 }

@@ -18,6 +18,7 @@ use super::{
     slots::{self, Found, Slot},
 };
 use crate::{
+    call::Call,
     clock::{Clock, SystemClock},
     dialect::{self, Operation, Recognised},
     error::{BoxError, Reason, Rejection},
@@ -271,15 +272,8 @@ where
             Some(verify) => self.policy.admit(&**verify, &mut req),
             None => Ok(()),
         };
-        let step = match admitted {
-            Ok(()) => Step::Called {
-                inner: self.inner.call(req),
-            },
-            Err(refused) => Step::Refused {
-                error: Some(refused.into()),
-            },
-        };
-        ResponseFuture { step }
+        let call = Call::admitted(admitted, || self.inner.call(req));
+        ResponseFuture { call }
     }
 }
 
@@ -288,16 +282,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        step: Step<F>,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    #[derive(Debug)]
-    enum Step<F> {
-        Called { #[pin] inner: F },
-        Refused { error: Option<BoxError> },
+        call: Call<F, BoxError>,
     }
 }
 
@@ -309,14 +294,6 @@ where
     type Output = Result<Response<B>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().step.project() {
-            StepProj::Called { inner } => inner.poll(cx).map_err(Into::into),
-            StepProj::Refused { error } => {
-                let error = error
-                    .take()
-                    .expect("a future is not polled after it was ready");
-                Poll::Ready(Err(error))
-            }
-        }
+        self.project().call.poll_answer(cx)
     }
 }

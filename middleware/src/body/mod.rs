@@ -1,14 +1,16 @@
 //! Bodies that the layers share: request bodies that can be held, edited and sent again, and
 //! response bodies whose ending is told exactly once.
 
+mod gather;
 mod guarded;
 mod held;
 mod reply;
 mod room;
 
 pub use self::{
+    gather::Gather,
     guarded::{Ending, Guard, Guarded},
-    held::{Gather, Held, Spare},
+    held::{Held, Spare},
     reply::Reply,
     room::{Room, Taken},
 };

@@ -4,7 +4,7 @@
 //! and a checksum: the encoding of `application/vnd.amazon.eventstream`. Checksums are not verified: nothing here
 //! decides what is forwarded.
 
-use crate::{json::Value, sse::CAP};
+use crate::{base64, json::Value, sse::CAP};
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,27 +193,10 @@ fn header(headers: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((name, value, rest))
 }
 
-/// RFC 4648, section 4; padding may be missing.
+/// With its padding or without.
 fn base64(text: &[u8], decoded: &mut Vec<u8>) -> bool {
-    decoded.reserve(text.len() / 4 * 3 + 2);
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in text.iter().take_while(|byte| **byte != b'=') {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return false,
-        };
-        bits = bits << 6 | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            decoded.push((bits >> held & 0xff) as u8);
-        }
-    }
-    true
+    let end = memchr::memchr(b'=', text).unwrap_or(text.len());
+    base64::decode_into(&text[..end], base64::PLAIN, decoded).is_some()
 }
 
 /// One whole message; none if its lengths do not fit it.

@@ -19,6 +19,7 @@ use super::{
     local, path,
 };
 use crate::{
+    call::Call,
     conn::Conn,
     dialect,
     error::{BoxError, Reason, Rejection},
@@ -192,15 +193,9 @@ where
     }
 
     fn call(&mut self, mut req: Request<ReqBody>) -> Self::Future {
-        let step = match self.policy.judge(&mut req) {
-            Ok(()) => Step::Called {
-                inner: self.inner.call(req.map(RequestBody::new)),
-            },
-            Err(refused) => Step::Refused {
-                error: Some(refused.into()),
-            },
-        };
-        ResponseFuture { step }
+        let judged = self.policy.judge(&mut req);
+        let call = Call::admitted(judged, || self.inner.call(req.map(RequestBody::new)));
+        ResponseFuture { call }
     }
 }
 
@@ -209,16 +204,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        step: Step<F>,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    #[derive(Debug)]
-    enum Step<F> {
-        Called { #[pin] inner: F },
-        Refused { error: Option<BoxError> },
+        call: Call<F, BoxError>,
     }
 }
 
@@ -230,14 +216,6 @@ where
     type Output = Result<Response<B>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().step.project() {
-            StepProj::Called { inner } => inner.poll(cx).map_err(Into::into),
-            StepProj::Refused { error } => {
-                let error = error
-                    .take()
-                    .expect("a future is not polled after it was ready");
-                Poll::Ready(Err(error))
-            }
-        }
+        self.project().call.poll_answer(cx)
     }
 }

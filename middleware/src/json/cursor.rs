@@ -65,10 +65,20 @@ impl<'a> Cursor<'a> {
             if at.text.get(start) != Some(&b'"') {
                 return None;
             }
-            let end = scan::string(at.text, start)?;
+            // Most names have no escape, and end at the first byte that is not plain.
+            let close = scan::plain(at.text, start + 1);
+            let plain = *at.text.get(close)? == b'"';
+            let end = match plain {
+                true => close + 1,
+                false => scan::string(at.text, start)?,
+            };
             at.pos = scan::space(at.text, end);
             at.byte(b':')?;
-            on(at, &text::decoded(&at.text[start + 1..end - 1])?)
+            let name = &at.text[start + 1..end - 1];
+            match plain {
+                true => on(at, name),
+                false => on(at, &text::decoded(name)?),
+            }
         })
     }
 

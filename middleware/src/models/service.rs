@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::list::{self, Listed};
 use crate::{
     body::Reply,
+    call::{Call, Came},
     dialect::{self, Operation},
     facts::Caller,
     record::Record,
@@ -105,13 +106,11 @@ where
     }
 
     fn call(&mut self, req: Request<ReqBody>) -> Self::Future {
-        let step = match self.policy.answer(&req) {
-            Some(text) => Step::Own { text: Some(text) },
-            None => Step::Called {
-                inner: self.inner.call(req),
-            },
+        let call = match self.policy.answer(&req) {
+            Some(text) => Call::ours(text),
+            None => Call::inside(self.inner.call(req)),
         };
-        ResponseFuture { step }
+        ResponseFuture { call }
     }
 }
 
@@ -120,16 +119,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        step: Step<F>,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    #[derive(Debug)]
-    enum Step<F> {
-        Called { #[pin] inner: F },
-        Own { text: Option<Vec<u8>> },
+        call: Call<F, Vec<u8>>,
     }
 }
 
@@ -140,15 +130,11 @@ where
     type Output = Result<Response<Reply<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().step.project() {
-            StepProj::Called { inner } => {
-                let answer = ready!(inner.poll(cx));
+        match ready!(self.project().call.poll(cx)) {
+            Came::Inside(answer) => {
                 Poll::Ready(answer.map(|response| response.map(Reply::relayed)))
             }
-            StepProj::Own { text } => {
-                let text = text
-                    .take()
-                    .expect("a future is not polled after it was ready");
+            Came::Ours(text) => {
                 let mut response = Response::new(Reply::own(text));
                 let headers = response.headers_mut();
                 headers.insert(

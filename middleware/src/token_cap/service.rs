@@ -13,6 +13,7 @@ use tower_service::Service;
 use super::policy::{self, Caps};
 use crate::{
     body::Held,
+    call::Call,
     dialect,
     error::{BoxError, Rejection},
     facts::{Intent, OutputLimit, Route},
@@ -113,15 +114,8 @@ where
         } else {
             self.fit(&mut req)
         };
-        let step = match fits {
-            Ok(()) => Step::Called {
-                inner: self.inner.call(req),
-            },
-            Err(refused) => Step::Refused {
-                error: Some(refused.into()),
-            },
-        };
-        ResponseFuture { step }
+        let call = Call::admitted(fits, || self.inner.call(req));
+        ResponseFuture { call }
     }
 }
 
@@ -130,16 +124,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        step: Step<F>,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    #[derive(Debug)]
-    enum Step<F> {
-        Called { #[pin] inner: F },
-        Refused { error: Option<BoxError> },
+        call: Call<F, BoxError>,
     }
 }
 
@@ -151,14 +136,6 @@ where
     type Output = Result<Response<B>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().step.project() {
-            StepProj::Called { inner } => inner.poll(cx).map_err(Into::into),
-            StepProj::Refused { error } => {
-                let error = error
-                    .take()
-                    .expect("a future is not polled after it was ready");
-                Poll::Ready(Err(error))
-            }
-        }
+        self.project().call.poll_answer(cx)
     }
 }

@@ -17,6 +17,7 @@ use super::{body::ResponseBody, echo, head, secrets::Secrets, splice, target::Ta
 use crate::{
     attempt,
     body::Held,
+    call::{Call, Came},
     clock::{Clock, SystemClock},
     dialect::{self, Recognised},
     error::{BoxError, Reason, Rejection},
@@ -271,11 +272,9 @@ where
         let used = match self.edit(&mut req, record.as_ref()) {
             Ok(used) => used,
             Err(refused) => {
-                let step = Step::Refused {
-                    error: Some(refused.into()),
-                };
+                let call = Call::ours(refused.into());
                 return ResponseFuture {
-                    step,
+                    call,
                     record: None,
                     secrets: None,
                     used: None,
@@ -288,11 +287,9 @@ where
         }
         // Nobody inside reads facts; who is outside may want to make the request once more.
         attempt::Attempt::give_back(req.extensions_mut());
-        let step = Step::Called {
-            inner: self.inner.call(req),
-        };
+        let call = Call::inside(self.inner.call(req));
         ResponseFuture {
-            step,
+            call,
             record,
             secrets: used
                 .as_ref()
@@ -308,21 +305,12 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F, C> {
         #[pin]
-        step: Step<F>,
+        call: Call<F, BoxError>,
         record: Option<Record>,
         // None where there is nothing that could be echoed.
         secrets: Option<Arc<Secrets>>,
         used: Option<Used>,
         clock: C,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    #[derive(Debug)]
-    enum Step<F> {
-        Called { #[pin] inner: F },
-        Refused { error: Option<BoxError> },
     }
 }
 
@@ -337,16 +325,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = match this.step.project() {
-            StepProj::Called { inner } => ready!(inner.poll(cx)).map_err(Into::into),
-            StepProj::Refused { error } => {
-                let error = error
-                    .take()
-                    .expect("a future is not polled after it was ready");
-                return Poll::Ready(Err(error));
-            }
+        let answer = match ready!(this.call.poll(cx)) {
+            Came::Inside(answer) => answer.map_err(Into::into).and_then(accept),
+            Came::Ours(refused) => return Poll::Ready(Err(refused)),
         };
-        let answer = answer.and_then(accept);
         if let (Ok(response), Some(used)) = (&answer, &*this.used) {
             used.settle(response, this.clock);
         }

@@ -14,10 +14,16 @@ pub(super) struct Prefilter {
     left: bool,
     /// The first bytes of words, up to the first that is no ASCII, one to eight; of those with more than four, these four as well.
     heads: Heads,
-    /// How many of them there are: a bit for each number, one lowest.
-    lengths: u64,
-    /// Those numbers of which all words have no more, and want no letter behind them.
-    closed: u64,
+    /// How many of them there are in words that begin with two bytes, by [`pair`].
+    pairs: Box<[Lengths; PAIRS]>,
+}
+
+/// Numbers of first bytes: a bit for each, one lowest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths {
+    all: u8,
+    /// Those of which some words have more, or want no letter behind them.
+    open: u8,
 }
 
 /// First bytes of words, as bits at their hashes.
@@ -38,7 +44,8 @@ impl Prefilter {
         left: bool,
     ) -> Self {
         let mut starts = [false; 256];
-        let (mut keys, mut lengths, mut open) = (BTreeSet::new(), 0, 0);
+        let mut keys = BTreeSet::new();
+        let mut pairs = Box::new([Lengths::default(); PAIRS]);
         for (word, right) in words {
             if let Some(first) = word.chars().next() {
                 for char in alike(first, folded) {
@@ -51,9 +58,18 @@ impl Prefilter {
                 head[..ascii].copy_from_slice(&word.as_bytes()[..ascii]);
                 let head = u64::from_le_bytes(head);
                 keys.insert(key(head, ascii));
-                lengths |= 1 << (ascii - 1);
-                if ascii < word.len() || !right {
-                    open |= 1 << (ascii - 1);
+                // Behind a single one anything may stand.
+                let at = pair(head);
+                let at = match ascii {
+                    1 => at & !LOW..(at | LOW) + 1,
+                    _ => at..at + 1,
+                };
+                let length = 1 << (ascii - 1);
+                for lengths in &mut pairs[at] {
+                    lengths.all |= length;
+                    if ascii < word.len() || !right {
+                        lengths.open |= length;
+                    }
                 }
                 if ascii > HALF {
                     keys.insert(half(head));
@@ -64,8 +80,7 @@ impl Prefilter {
             starts,
             left,
             heads: Heads::new(&keys),
-            lengths,
-            closed: lengths & !open,
+            pairs,
         }
     }
 
@@ -121,7 +136,11 @@ impl Prefilter {
         if head & (HIGH >> (8 * HALF)) != 0 {
             return true;
         }
-        let has = |mut lengths: u64| {
+        let Lengths { all, open } = self.pairs[pair(head)];
+        if all == 0 {
+            return false;
+        }
+        let has = |mut lengths: u8| {
             while lengths != 0 {
                 if self
                     .heads
@@ -134,8 +153,8 @@ impl Prefilter {
             false
         };
         // The bit of a number is that of the byte behind so many, less one.
-        let inside = letters(head) >> 1;
-        let lengths = self.lengths & !(self.closed & inside);
+        let inside = (letters(head) >> 1) as u8;
+        let lengths = all & (open | !inside);
         let (short, long) = (lengths & SHORT, lengths & !SHORT);
         has(short) || long != 0 && self.heads.has(half(head)) && (head & HIGH != 0 || has(long))
     }
@@ -173,6 +192,12 @@ impl Heads {
 fn key(head: u64, len: usize) -> u64 {
     let mark = if len < HEAD { (len as u64) << 56 } else { 0 };
     (head | (EACH * 0x20)) & (u64::MAX >> (8 * (HEAD - len))) | mark
+}
+
+/// Where the first two bytes have their place, in whatever case; some others have it, too.
+fn pair(head: u64) -> usize {
+    let [first, second, ..] = head.to_le_bytes().map(|byte| usize::from(byte) & LOW);
+    first * (LOW + 1) + second
 }
 
 /// The first four of more; no number of bytes is as high as its mark, and no byte in one case as low.
@@ -214,7 +239,10 @@ fn alike(char: char, folded: bool) -> Vec<char> {
 const HEAD: usize = 8;
 const HALF: usize = 4;
 /// The bits of as many and fewer.
-const SHORT: u64 = (1 << HALF) - 1;
+const SHORT: u8 = (1 << HALF) - 1;
+/// The bits that letters differ in, and how many pairs there are of them.
+const LOW: usize = 0x1f;
+const PAIRS: usize = (LOW + 1) * (LOW + 1);
 
 /// One, and the high bit, in each of eight bytes.
 const EACH: u64 = 0x0101_0101_0101_0101;

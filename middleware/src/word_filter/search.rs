@@ -1,4 +1,4 @@
-use std::cmp::Ordering;
+use std::{cmp::Ordering, iter};
 
 use super::{
     normal::Normal,
@@ -164,12 +164,17 @@ impl Round<'_> {
     /// Tells what is found in the text, of which so much is not decided; how much of that is decided then.
     fn decide(mut self, all: usize, found: &mut Vec<Match>) -> usize {
         // What is clean costs no more than looking at it.
-        if let [tool] = self.tools
-            && self.find(tool, 0).is_none()
-        {
+        let mut tools = self.tools.iter().enumerate();
+        let first = tools.find_map(|(at, tool)| Some((at, self.find(tool, 0)?)));
+        let Some((clean, first)) = first else {
             return all;
-        }
-        self.next = self.tools.iter().map(|tool| self.find(tool, 0)).collect();
+        };
+        let rest = tools.map(|(_, tool)| self.find(tool, 0));
+        let rest: Vec<_> = iter::repeat_n(None, clean)
+            .chain([Some(first)])
+            .chain(rest)
+            .collect();
+        self.next = rest;
         while let Some((first, best)) = self.winner() {
             let Some(end) = best.end else {
                 return first;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     body::{Held, Room},
+    call::Call,
     dialect,
     error::{BoxError, Rejection},
     facts::Intent,
@@ -160,18 +161,12 @@ where
     }
 
     fn call(&mut self, mut req: Request<Held<B>>) -> Self::Future {
-        let step = match self.inspect(&mut req) {
-            Ok(()) => {
-                let asked = Asked::of(&self.layer.policy, &req);
-                Step::Called {
-                    inner: Answering::new(self.inner.call(req), asked),
-                }
-            }
-            Err(refused) => Step::Refused {
-                error: Some(refused.into()),
-            },
-        };
-        ResponseFuture { step }
+        let inspected = self.inspect(&mut req);
+        let call = Call::admitted(inspected, || {
+            let asked = Asked::of(&self.layer.policy, &req);
+            Answering::new(self.inner.call(req), asked)
+        });
+        ResponseFuture { call }
     }
 }
 
@@ -180,16 +175,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F, B> {
         #[pin]
-        step: Step<F, B>,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    #[derive(Debug)]
-    enum Step<F, B> {
-        Called { #[pin] inner: Answering<F, B> },
-        Refused { error: Option<BoxError> },
+        call: Call<Answering<F, B>, BoxError>,
     }
 }
 
@@ -203,15 +189,7 @@ where
     type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().step.project() {
-            StepProj::Called { inner } => inner.poll(cx),
-            StepProj::Refused { error } => {
-                let error = error
-                    .take()
-                    .expect("a future is not polled after it was ready");
-                Poll::Ready(Err(error))
-            }
-        }
+        self.project().call.poll_answer(cx)
     }
 }
 

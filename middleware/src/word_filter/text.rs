@@ -34,6 +34,11 @@ pub(super) struct Candidate {
 // ===== impl Text =====
 
 impl Text<'_> {
+    /// Up to here it is what it will be.
+    pub(super) fn sure(self) -> usize {
+        self.grown.map_or(self.text.len(), |grown| grown.at)
+    }
+
     /// Whether a word that begins at `at` is the end of a longer one.
     pub(super) fn joined_left(self, at: usize) -> bool {
         let mut before = self.text[..at].chars().rev();

@@ -1,8 +1,9 @@
 //! What the SDKs' users see of failures, and how many calls that costs: the SDK's own tries times the gateway's.
 
-use std::process::Command;
-
-use crate::{harness::Stage, sdk::python};
+use crate::{
+    harness::Stage,
+    sdk::{python, run},
+};
 
 /// U04: `e500`: the gateway tries three times and says that it did, so the SDK asks once. `e429`: Retry-After of a second is
 /// waited for. `cut`: an error is raised. `slow`: served.
@@ -14,21 +15,8 @@ async fn sdks_see_failures_as_they_are_and_do_not_multiply_attempts() {
         };
         let stage = Stage::start("providers: { m: { dialect: mock } }\n");
         let base = format!("http://{}", stage.addr());
-        let script = format!("{}/tests/sdk/failures.py", env!("CARGO_MANIFEST_DIR"));
-        let ran = tokio::task::spawn_blocking(move || {
-            let mut command = Command::new(python);
-            let command = command.args([&script, package, &base]);
-            command.env("NO_PROXY", "127.0.0.1").output()
-        });
-        let ran = ran.await.unwrap().expect("it has just run");
-        let (out, err) = (
-            String::from_utf8_lossy(&ran.stdout),
-            String::from_utf8_lossy(&ran.stderr),
-        );
-        assert!(
-            ran.status.success() && out.contains("failures: ok"),
-            "{out}\n{err}"
-        );
+        let said = run(python, "failures.py", &[package, &base]).await;
+        assert!(said.contains("failures: ok"), "{said}");
         let log = stage.log();
         stage.stop().await;
         // The script names its requests; the SDK's second try of one would be a request of its own.
@@ -66,21 +54,8 @@ async fn sdks_do_not_notice_what_keeps_a_stream_alive() {
             "providers: { m: { dialect: mock } }\nlayers: { keepalive: { every: 20ms } }\n",
         );
         let base = format!("http://{}", stage.addr());
-        let script = format!("{}/tests/sdk/alive.py", env!("CARGO_MANIFEST_DIR"));
-        let ran = tokio::task::spawn_blocking(move || {
-            let mut command = Command::new(python);
-            let command = command.args([&script, package, &base]);
-            command.env("NO_PROXY", "127.0.0.1").output()
-        });
-        let ran = ran.await.unwrap().expect("it has just run");
-        let (out, err) = (
-            String::from_utf8_lossy(&ran.stdout),
-            String::from_utf8_lossy(&ran.stderr),
-        );
-        assert!(
-            ran.status.success() && out.contains("alive: ok"),
-            "{out}\n{err}"
-        );
+        let said = run(python, "alive.py", &[package, &base]).await;
+        assert!(said.contains("alive: ok"), "{said}");
         let log = stage.log();
         stage.stop().await;
         for id in log.requests() {

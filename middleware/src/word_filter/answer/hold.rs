@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     super::rules::{Action, RuleIndex, Rules},
+    alike::Alike,
     bounds::{Limits, Stop},
     frames::Frames,
     splice,
@@ -24,6 +25,7 @@ use crate::dialect::{
 pub(super) struct Hold {
     rules: Rules,
     reader: Reader,
+    alike: Alike,
     /// Events of another API come in base64.
     wrapped: bool,
     /// None before the first bytes have told how the answer is cut.
@@ -76,6 +78,7 @@ impl Hold {
         Self {
             rules,
             reader,
+            alike: Alike::default(),
             wrapped,
             units: (!unclear).then(|| Units::new(framing)),
             sniff: Sniff {
@@ -327,8 +330,12 @@ impl Hold {
 
     /// Finds the texts of an event and passes them on to be searched.
     fn read(&mut self, carried: &Carried<'_>, said: &mut Said) {
+        if let Some(text) = self.alike.text(carried) {
+            return self.text(&text, carried.data, said);
+        }
         let mut told = std::mem::take(&mut self.told);
         self.reader.read(carried.name, carried.data, &mut told);
+        self.alike.learn(carried, &told);
         for told in told.drain(..) {
             match told {
                 Told::Text(text) => self.text(&text, carried.data, said),

@@ -10,6 +10,7 @@
 //! tool arguments twice, and searched piece by piece. A unit waits until nothing that follows could complete a match that begins
 //! in it; what stands behind it waits too. What nobody waits for goes on as the very frame that came.
 
+mod alike;
 mod body;
 mod bounds;
 mod frames;

@@ -1,6 +1,7 @@
 //! Keys, by what their makers have them begin with, so that they can be found.
 
 use super::super::pattern::{Pattern, Refused};
+use crate::base64;
 
 /// What finds keys. A match has at most `most` characters.
 pub(super) fn patterns(most: usize) -> Result<Vec<Pattern>, Refused> {
@@ -55,25 +56,9 @@ fn is_token(text: &str) -> bool {
     header.is_some_and(|header| header.get("alg").is_some_and(|alg| alg.as_str().is_some()))
 }
 
-/// RFC 4648 section 5, without padding.
+/// For URLs, without padding.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let (mut bits, mut held) = (0_u32, 0);
     let mut out = Vec::new();
-    for byte in text.bytes() {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held & 0xff) as u8);
-        }
-    }
+    base64::decode_into(text.as_bytes(), base64::URL, &mut out)?;
     Some(out)
 }

@@ -20,7 +20,7 @@ pub(in super::super) struct Grown {
 
 impl Grown {
     /// Of a segment that begins at `at`: decomposed, in canonical order.
-    pub(super) fn new(at: usize, segment: impl IntoIterator<Item = char>) -> Self {
+    pub(in super::super) fn new(at: usize, segment: impl IntoIterator<Item = char>) -> Self {
         let mut segment = segment.into_iter().peekable();
         let base = segment.next_if(|char| canonical_combining_class(*char) == 0);
         let mut grown = Self {

@@ -70,6 +70,14 @@ impl Classes {
     pub(super) fn examples(&self) -> &[char] {
         &self.examples
     }
+
+    /// The classes of characters that are not ASCII; one may come twice.
+    pub(super) fn foreign(&self) -> impl Iterator<Item = usize> {
+        let ends = self.runs.iter().skip(1).map(|(start, _)| *start);
+        let runs = self.runs.iter().zip(ends.chain([u32::MAX]));
+        let foreign = runs.filter(|(_, end)| *end > 0x80);
+        foreign.map(|((_, class), _)| usize::from(*class))
+    }
 }
 
 pub(super) fn contains(set: &ClassUnicode, char: char) -> bool {

@@ -14,6 +14,7 @@ use std::{fmt, ops::Range};
 
 use regex_syntax::ParserBuilder;
 
+pub(super) use self::table::{Heads, Needs};
 use self::table::{Step, Table};
 use super::{normal::Grown, text::Text};
 
@@ -91,9 +92,19 @@ impl Pattern {
         self
     }
 
-    /// Whether a match may begin with this byte.
-    pub(super) fn begins(&self, byte: u8) -> bool {
-        !byte.is_ascii() || self.table.begins(char::from(byte))
+    /// The bytes that what begins may have in its first three places, or that may stand there once it is over.
+    pub(super) fn heads(&self) -> Heads {
+        self.table.heads()
+    }
+
+    /// What everything has that matches, if that is rare.
+    pub(super) fn needs(&self) -> Option<Needs> {
+        self.table.needs()
+    }
+
+    /// Whether a match may stand behind this byte.
+    pub(super) fn stands_behind(&self, byte: u8) -> bool {
+        !byte.is_ascii() || self.left.is_none_or(|apart| !apart(char::from(byte)))
     }
 
     /// What comes of the place `at`.

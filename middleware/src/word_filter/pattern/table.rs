@@ -1,6 +1,6 @@
 //! The table of an expression: where each character leads, and whether a match has ended before it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange, Hir, Look};
 
@@ -23,6 +23,18 @@ pub(super) struct Table {
     more: Vec<Option<u16>>,
     /// Whether a match ends here: always, never, or as what follows says.
     here: Vec<Option<bool>>,
+}
+
+/// Whether each byte may stand in a place, for the first three.
+pub(in super::super) type Heads = [[bool; 256]; 3];
+
+/// What everything has that matches.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Needs {
+    /// This byte,
+    pub(in super::super) byte: u8,
+    /// and before the first one of it only such.
+    pub(in super::super) before: [bool; 256],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,11 +160,85 @@ impl Table {
         }
     }
 
-    /// Whether anything may begin with this character.
-    pub(super) fn begins(&self, char: char) -> bool {
-        let class = self.classes.of(char);
-        let mut starts = self.starts.iter();
-        starts.any(|start| self.steps[*start as usize * self.columns + class] >> 1 > 0)
+    /// The bytes that what begins may have in its first three places, or that may stand there once it is over. It lets more pass
+    /// than there is, never less.
+    pub(super) fn heads(&self) -> Heads {
+        let mut heads = [[false; 256]; 3];
+        let mut states: BTreeSet<u32> = self.starts.iter().copied().collect();
+        let foreign: BTreeSet<usize> = self.classes.foreign().collect();
+        let mut open = false;
+        for (place, head) in heads.iter_mut().enumerate() {
+            if open {
+                *head = [true; 256];
+                continue;
+            }
+            // Nothing matches where nothing has been.
+            let goes = |class: usize| {
+                let mut steps = states.iter().map(|state| self.steps_of(*state)[class]);
+                steps.any(|step| step >> 1 > 0 || place > 0 && step & 1 == 1)
+            };
+            let is_foreign = foreign.iter().any(|class| goes(*class));
+            for (byte, may) in (0..=u8::MAX).zip(head.iter_mut()) {
+                *may = match byte {
+                    0..=0x7f => goes(self.classes.of(char::from(byte))),
+                    // The rest of a character begins nothing, and is not looked at behind its beginning.
+                    0x80..=0xbf => place > 0,
+                    _ => is_foreign,
+                };
+            }
+            let ends = |state: &u32| self.steps_of(*state).iter().any(|step| step & 1 == 1);
+            // The places are bytes: behind a character of several they say nothing, and neither do they behind a match.
+            open = place == 0 && is_foreign || place > 0 && states.iter().any(ends);
+            states = self.behind(&states, |_| true);
+        }
+        heads
+    }
+
+    /// A byte that everything has that matches, and the bytes that may stand before the first one of it; none if there is no such
+    /// byte, or it is a frequent one.
+    pub(super) fn needs(&self) -> Option<Needs> {
+        let foreign: BTreeSet<usize> = self.classes.foreign().collect();
+        RARE.iter().find_map(|&byte| {
+            let class = self.classes.of(char::from(byte));
+            let of_class = |it: &u8| self.classes.of(char::from(*it)) == class;
+            if foreign.contains(&class) || (0..0x80).filter(of_class).count() > 1 {
+                return None;
+            }
+            // All states without it.
+            let mut states: BTreeSet<u32> = self.starts.iter().copied().collect();
+            let mut last = states.clone();
+            while !last.is_empty() {
+                let next = self.behind(&last, |it| it != class);
+                last = next.difference(&states).copied().collect();
+                states.extend(&last);
+            }
+            let rows = || states.iter().map(|state| self.steps_of(*state));
+            if rows().any(|row| row.iter().any(|step| step & 1 == 1)) {
+                return None;
+            }
+            let goes = |class: usize| rows().any(|row| row[class] >> 1 > 0);
+            let is_foreign = foreign.iter().any(|class| goes(*class));
+            let mut before = [is_foreign; 256];
+            for (it, before) in (0..0x80).zip(before.iter_mut()) {
+                *before = it != byte && goes(self.classes.of(char::from(it)));
+            }
+            Some(Needs { byte, before })
+        })
+    }
+
+    /// The states that these lead to by classes of which `by` holds.
+    fn behind(&self, states: &BTreeSet<u32>, by: impl Fn(usize) -> bool) -> BTreeSet<u32> {
+        let rows = states.iter().map(|state| self.steps_of(*state));
+        let steps = rows.flat_map(|row| row.iter().enumerate());
+        let steps = steps.filter(|(class, _)| by(*class));
+        steps
+            .filter_map(|(_, step)| (step >> 1).checked_sub(1))
+            .collect()
+    }
+
+    /// The row of a state.
+    fn steps_of(&self, state: u32) -> &[u32] {
+        &self.steps[state as usize * self.columns..][..self.columns]
     }
 
     /// How many characters the shortest match has; none if there is none.
@@ -330,6 +416,9 @@ fn holds(look: Look, before: Beside, behind: Beside) -> bool {
 fn unicode_word() -> ClassUnicode {
     super::super::whole::class(r"\w")
 }
+
+/// Bytes of which there are few in prose, the fewest first.
+const RARE: &[u8] = b"@~^|`\\<>{}[]#%&$=+_/*;:";
 
 /// Entries of a table: a megabyte of it.
 const LARGEST: usize = 1 << 18;

@@ -41,6 +41,10 @@ pub(super) fn requests(mut tell: impl FnMut(&str, f64, f64)) {
             let entities = [Entity::Email, Entity::CreditCard, Entity::Secrets];
             filter(10, Normalize::None, &entities, true)
         }),
+        (
+            "10 words and every entity",
+            filter(10, Normalize::None, &Entity::ALL, true),
+        ),
     ];
     let size = if cfg!(test) { 10_000 } else { 1_000_000 };
     let body = Bytes::from(payload::body(payload::Text::Chat, size, false));
@@ -63,12 +67,13 @@ pub(super) fn requests(mut tell: impl FnMut(&str, f64, f64)) {
 /// Nanoseconds of an event of an answer that is metered, and of one that is filtered besides by so many words.
 pub(super) fn answers(mut tell: impl FnMut(&str, f64, f64)) {
     let metered = || MeterLayer::new().layer(Stream::new());
-    for (told, count) in [
-        ("10 words", 10),
-        ("1,000 words", 1_000),
-        ("10,000 words", 10_000),
+    for (told, count, entities) in [
+        ("10 words", 10, &[][..]),
+        ("1,000 words", 1_000, &[]),
+        ("10,000 words", 10_000, &[]),
+        ("10 words and every entity", 10, &Entity::ALL),
     ] {
-        let filter = filter(count, Normalize::None, &[], false);
+        let filter = filter(count, Normalize::None, entities, false);
         let mut bare = metered();
         let mut filtered = WordFilterLayer::new(filter).layer(metered());
         let (base, more) = rounds(
@@ -266,6 +271,6 @@ mod tests {
         };
         super::requests(&mut tell);
         super::answers(&mut tell);
-        assert_eq!(rows, 9);
+        assert_eq!(rows, 11);
     }
 }
