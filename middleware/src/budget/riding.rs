@@ -71,7 +71,7 @@ impl<C: Clock> Riding<C> {
         if let Some(inside) = &mut self.0 {
             inside.leases = leases;
             inside.worst = worst;
-            inside.journal = written.or(inside.journal.take());
+            inside.journal = written.or_else(|| inside.journal.take());
         }
     }
 

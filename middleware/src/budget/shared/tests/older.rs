@@ -120,10 +120,10 @@ fn a_clock_that_is_set_back_refills_nothing() {
     };
     let call = account.about().reserve("p-0.1", used(60, 40));
     let at = account.hear(&server.run(&call)).known;
-    let at = Some((at.epoch, at.dates));
-    let call = account.about().settle("p-0.1", used(50, 30), at);
+    let admitted = Some((at.epoch, at.dates));
+    let call = account.about().settle("p-0.1", used(50, 30), admitted);
     account.hear(&server.run(&call));
-    let mut epoch = at.unwrap().0;
+    let mut epoch = at.epoch;
     for (back, forgets) in [
         (3_600, false),
         (3_600, true),
@@ -264,77 +264,106 @@ struct Running {
     who: usize,
     at: (u64, Dates),
     cost: u64,
+    // The store knows it.
     held: bool,
+}
+
+/// Two processes, and what they have asked for.
+struct World<'a> {
+    server: &'a Server,
+    all: [Account; 2],
+    running: Vec<Running>,
+    spent: u64,
+    // Since the store was saved.
+    wrote: bool,
+}
+
+impl World<'_> {
+    fn reserves(&mut self, who: usize, number: usize, amount: u64) -> Result<(), TestCaseError> {
+        let id = format!("p{who}-0.{number}");
+        let call = self.all[who].about().reserve(&id, cost(amount));
+        let answer = self.all[who].hear(&self.server.run(&call));
+        prop_assert_eq!(answer.outcome, Outcome::Done);
+        let at = (answer.known.epoch, answer.known.dates);
+        self.running.push(Running {
+            id,
+            who,
+            at,
+            cost: amount,
+            held: true,
+        });
+        self.wrote = true;
+        Ok(())
+    }
+
+    fn settles(&mut self, at: usize, amount: u64) -> Result<usize, TestCaseError> {
+        let it = self.running.swap_remove(at % self.running.len());
+        let about = self.all[it.who].about();
+        let call = about.settle(&it.id, cost(amount), Some(it.at));
+        let answer = self.all[it.who].hear(&self.server.run(&call));
+        prop_assert_eq!(answer.outcome, Outcome::Done);
+        self.spent += amount;
+        self.wrote = true;
+        Ok(it.who)
+    }
+
+    /// It comes back as it was saved; the first who comes is one who had heard more.
+    fn is_older(&mut self) -> usize {
+        self.server.is_older();
+        if self.wrote {
+            self.running.iter_mut().for_each(|it| it.held = false);
+        }
+        let most = |it: &usize| self.all[*it].known.map(|known| (known.epoch, known.seq));
+        (0..2).max_by_key(most).unwrap_or_default()
+    }
+
+    /// Both hear that all is as it should be, this one first.
+    fn is_right(&mut self, first: usize, after: &Step) -> Result<(), TestCaseError> {
+        for who in [first, 1 - first] {
+            let call = self.all[who].about().renew(&format!("p{who}-0"));
+            self.all[who].hear(&self.server.run(&call));
+            let held = self.running.iter().filter(|it| it.held);
+            let held = held.map(|it| it.cost).sum();
+            prop_assert_eq!(self.all[who].has(), (self.spent, held), "{:?}", after);
+        }
+        Ok(())
+    }
 }
 
 fn play(server: &Server, steps: &[Step]) -> Result<(), TestCaseError> {
     server.clear();
     server.saves();
-    let mut all = [(); 2].map(|()| Account::new(budget(1_000_000, Period::Ever)));
-    let (mut running, mut spent): (Vec<Running>, u64) = (Vec::new(), 0);
-    let (mut second, mut saved, mut wrote) = (NOON, NOON, false);
+    let mut world = World {
+        server,
+        all: [(); 2].map(|()| Account::new(budget(1_000_000, Period::Ever))),
+        running: Vec::new(),
+        spent: 0,
+        wrote: false,
+    };
+    let (mut second, mut saved) = (NOON, NOON);
     for (number, step) in steps.iter().enumerate() {
-        let who = match *step {
+        let mut first = 0;
+        match *step {
             Step::Reserve(who, amount) => {
-                let id = format!("p{who}-0.{number}");
-                let call = all[who].about().reserve(&id, cost(amount));
-                let answer = all[who].hear(&server.run(&call));
-                prop_assert_eq!(answer.outcome, Outcome::Done);
-                let at = (answer.known.epoch, answer.known.dates);
-                running.push(Running {
-                    id,
-                    who,
-                    at,
-                    cost: amount,
-                    held: true,
-                });
-                wrote = true;
-                who
+                world.reserves(who, number, amount)?;
+                first = who;
             }
-            Step::Settle(at, amount) if !running.is_empty() => {
-                let it = running.swap_remove(at % running.len());
-                let call = all[it.who]
-                    .about()
-                    .settle(&it.id, cost(amount), Some(it.at));
-                let answer = all[it.who].hear(&server.run(&call));
-                prop_assert_eq!(answer.outcome, Outcome::Done);
-                spent += amount;
-                wrote = true;
-                it.who
+            Step::Settle(at, amount) if !world.running.is_empty() => {
+                first = world.settles(at, amount)?;
             }
-            Step::Settle(..) => continue,
             Step::Pass(seconds) => {
                 second = second.saturating_add_signed(seconds);
                 server.at(second * MICROS);
-                0
-            }
-            Step::Save => {
-                server.saves();
-                (saved, wrote) = (second, false);
-                0
             }
             // What lived then lives still.
-            Step::Older if second < saved + 20 => {
-                server.is_older();
-                // The first who comes is one who had heard more.
-                let most = |it: &usize| all[*it].known.map(|known| (known.epoch, known.seq));
-                let first = (0..2).max_by_key(most).unwrap_or_default();
-                if wrote {
-                    running.iter_mut().for_each(|it| it.held = false);
-                }
-                first
-            }
-            Step::Older => continue,
-        };
-        for who in [who, 1 - who] {
-            let call = all[who].about().renew(&format!("p{who}-0"));
-            all[who].hear(&server.run(&call));
-            let held = running.iter().filter(|it| it.held).map(|it| it.cost).sum();
-            prop_assert_eq!(all[who].has(), (spent, held), "{:?}", step);
+            Step::Older if second < saved + 20 => first = world.is_older(),
+            Step::Save => {}
+            Step::Settle(..) | Step::Older => continue,
         }
-        if matches!(step, Step::Older) {
+        world.is_right(first, step)?;
+        if matches!(step, Step::Save | Step::Older) {
             server.saves();
-            (saved, wrote) = (second, false);
+            (saved, world.wrote) = (second, false);
         }
     }
     Ok(())
