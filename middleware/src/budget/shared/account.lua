@@ -142,6 +142,8 @@ local asked = {number(ARGV[4]), number(ARGV[5])}
 -- What a gateway knows of an account that is older than this one: the store has forgotten it, and it goes on from there.
 local function hear(known)
   local told_epoch = number(known[1])
+  -- It has heard that there was no account.
+  if number(known[2]) == 0 then return end
   local lost_some = told_epoch > epoch or told_epoch == epoch and (number(known[2]) > seq or number(known[3]) > writes)
   if lost_some then
     -- A clock that was set back begins no epoch that was there before.
@@ -152,6 +154,7 @@ local function hear(known)
   elseif told_epoch == epoch then
     return
   end
+  changed = changed or not at[1]
   for i = 1, 4 do
     local told = money(known[7 + i])
     if i < 4 then opens(i, number(known[4 + i])) end
@@ -371,6 +374,8 @@ local function settle(cost, cost_us, cost_rest, epoch_of, date_of)
     settle_money(of.date, of.money, cost)
     settle_tokens(of.number, of.turn, of.us, of.rest, cost_us, cost_rest)
     redis.call('HDEL', open, id)
+    -- One that was lost and asked for once more ends once.
+    redis.call('HDEL', lost, id)
     remember(REMEMBERED)
     changed = true
     return 0

@@ -147,11 +147,16 @@ impl Place {
     pub(super) fn heard(&self, answer: &Answer, now: u64) {
         let mut state = self.state();
         let answer = answer.known;
-        let Some(known) = state.known else {
+        // Where there was no account yet, its epoch was none.
+        let Some(known) = state.known.filter(|known| known.seq > 0) else {
             state.known = Some(answer);
             state.heard = now;
             return;
         };
+        if answer.seq == 0 {
+            // One from before there was an account.
+            return;
+        }
         if answer.epoch < known.epoch {
             let later = |(before, _): &(Known, u64)| {
                 let of = |it: &Known| (it.epoch, it.seq, it.now);

@@ -9,7 +9,8 @@ use super::{
             money::{Dates, Period, Usd},
             tokens::Rate,
         },
-        call::{Amount, Known, Outcome},
+        call::{Amount, Answer, Known, Outcome},
+        place::Place,
     },
     NOON, Server,
     script::{Account, LIMIT, budget, cost, dates},
@@ -73,6 +74,31 @@ fn a_store_that_is_older_is_told_and_holds_no_ghosts() {
     let answer = account.hear(&server.run(&call));
     assert_eq!(answer.outcome, Outcome::MoneyShort);
     account.reserves(&server, "p-0.5", LIMIT - 28);
+}
+
+/// Who looks where there is no account hears of an epoch that never begins. Where the clock was set back just then, that of the account was
+/// lower, the account was taken for an older one, and what others held in it was dropped.
+#[test]
+fn that_there_was_no_account_says_nothing_of_a_later_one() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let mut one = Account::new(budget(LIMIT, Period::Ever));
+    let call = one.about().look("p-0");
+    let none = Answer::read(&server.run(&call)).unwrap();
+    one.known = Some(none.known);
+    server.at((NOON - 1) * MICROS);
+    let mut other = Account::new(one.terms);
+    other.reserves(&server, "q-0.1", 7);
+    let call = one.about().look("p-0");
+    let some = Answer::read(&server.run(&call)).unwrap();
+    assert!(some.known.epoch < none.known.epoch);
+    assert_eq!(some.known.reserved.units(), 7);
+    let place = Place::of(None);
+    for (at, answer) in [&none, &some, &none].into_iter().enumerate() {
+        place.heard(answer, at as u64);
+    }
+    assert_eq!(place.known(), Some(some.known));
 }
 
 /// R08: a replica that was behind takes over, and another process writes more to it than was lost before this one comes: what this one
