@@ -52,6 +52,9 @@ pub(super) struct Sums {
     /// The tokens, if they are limited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) tokens: Option<Taken>,
+    /// What its last requests used, the oldest first, where tokens are limited.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) recent: Vec<u64>,
 }
 
 /// What is taken of a rate.

@@ -136,7 +136,7 @@ impl State {
             let bucket = account
                 .bucket()
                 .map(|bucket| Bucket::restored(bucket.rate(), bucket.taken_for(now), 0));
-            Account::restored(restored_sums(account), bucket)
+            Account::restored(restored_sums(account), bucket).remembering(account.recent())
         };
         let accounts = self.accounts.iter();
         let accounts = accounts.map(|(name, account)| (name.clone(), of(account)));
@@ -167,6 +167,7 @@ fn sums<'a>(
         windows: account.sums().dates().numbers(),
         spent: account.sums().spent_in_all().map(Usd::units),
         tokens,
+        recent: account.recent().collect(),
     }
 }
 
@@ -177,5 +178,6 @@ fn restored(line: &Sums) -> Account {
         let rate = taken.rate.rate()?;
         Some(Bucket::restored(rate, taken.until, 0))
     });
-    Account::restored(budget::Sums::restored(dates, spent), bucket)
+    let sums = budget::Sums::restored(dates, spent);
+    Account::restored(sums, bucket).remembering(line.recent.iter().copied())
 }

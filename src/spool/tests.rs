@@ -9,7 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 use tollgate_middleware::{
-    budget::{Admission, Dates, Period, Rate, Receipt, Settlement, Usd},
+    budget::{Account, Admission, Dates, Period, Rate, Receipt, Settlement, Usd},
     clock::{Clock, SystemClock},
     record::{Charge, Ended, Source, Waste},
 };
@@ -198,8 +198,12 @@ fn told(state: &State) -> (String, u64) {
     let running: Vec<_> = state.running().map(|line| line.id).collect();
     let own = accounts.first().map(|(_, account)| account);
     let left = own.and_then(|own| Some(own.bucket()?.left(0)));
+    let recent: Vec<_> = own.into_iter().flat_map(Account::recent).collect();
     let sums = [Some(global.sums()), own.map(|own| own.sums())];
-    (format!("{sums:?} {running:?}"), left.unwrap_or(1_000))
+    (
+        format!("{sums:?} {running:?} {recent:?}"),
+        left.unwrap_or(1_000),
+    )
 }
 
 /// A disk that takes a few bytes at a time, and is interrupted meanwhile.

@@ -119,6 +119,20 @@ impl Account {
         }
     }
 
+    /// What its last requests used, the oldest first: what [`Reserve::Typical`] goes by.
+    pub fn recent(&self) -> impl Iterator<Item = u64> {
+        self.recent.each.iter().copied()
+    }
+
+    /// The same account, whose last requests used so much.
+    #[must_use]
+    pub fn remembering(mut self, recent: impl IntoIterator<Item = u64>) -> Self {
+        for tokens in recent {
+            self.recent.add(tokens);
+        }
+        self
+    }
+
     /// The money.
     pub fn sums(&self) -> &Sums {
         &self.sums

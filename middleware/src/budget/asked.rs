@@ -57,17 +57,30 @@ impl Policy {
     pub fn reckon<B>(&self, req: &Request<Held<B>>) -> Result<Option<Reckoned>, Rejection> {
         let facts = req.extensions();
         let agreed = self.agreed(facts.get::<Caller>());
-        let unrecorded;
-        let recognised = match facts.get::<Record>() {
-            Some(record) => record.recognised(),
-            None => {
-                let (uri, headers) = (req.uri(), req.headers());
-                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
-                &unrecorded
-            }
-        };
+        let mut unrecorded = None;
+        let recognised = recognised(req, facts.get(), &mut unrecorded);
         let routed = facts.get::<Route>();
         self.worst(&agreed, &asked(req, recognised, routed))
+    }
+}
+
+/// What a request asks for: as the record has it, else as it is seen here.
+pub(super) fn recognised<'a, B>(
+    req: &Request<Held<B>>,
+    record: Option<&'a Record>,
+    here: &'a mut Option<Recognised>,
+) -> &'a Recognised {
+    match record {
+        Some(record) => record.recognised(),
+        None => {
+            let (uri, headers) = (req.uri(), req.headers());
+            here.insert(dialect::recognise(
+                req.method(),
+                uri.path(),
+                uri.query(),
+                headers,
+            ))
+        }
     }
 }
 

@@ -12,27 +12,35 @@ use http::Request;
 
 use super::{
     account::Worst,
-    asked::{Asked, asked},
+    asked::{Asked, asked, recognised},
     clamp::{self, Lower},
-    journal::Receipt,
+    journal::{Admission, Journal, Receipt},
     ledger::{Agreed, Owner, Refusal},
     policy::{OnShort, Policy},
     reckoned::Reckoned,
     service::{away, refuse, unwritten},
     shared::{Denied, Leases, Reserving, Shared},
 };
-use crate::{body::Held, dialect, error::Rejection, record::Record};
+use crate::{body::Held, error::Rejection, record::Record};
 
 /// What has to be there before a request is sent. All of it is on its way at once.
 #[derive(Default)]
 pub(super) struct Waits {
     pub(super) receipt: Option<Receipt>,
     pub(super) asking: Option<Box<Asking>>,
+    pub(super) later: Option<Box<Later>>,
+}
+
+/// What is written down when it is known what was reserved.
+pub(super) struct Later {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) admission: Admission,
 }
 
 /// Asks a shared store, for less where there is not enough and the policy wants that.
 pub(super) struct Asking {
     reserving: Reserving,
+    tokens: Option<u64>,
     shared: Shared,
     policy: Arc<Policy>,
     owner: Owner,
@@ -47,6 +55,10 @@ pub(super) struct Asking {
 pub(super) struct Got {
     pub(super) leases: Leases,
     pub(super) worst: Worst,
+    // Of the caller, if they are limited.
+    tokens: Option<u64>,
+    /// Where its end is to be written down, if its admission was only now.
+    pub(super) written: Option<Arc<dyn Journal>>,
     /// What the request has to be changed to, for which it was reserved.
     pub(super) lower: Option<Box<Lower>>,
 }
@@ -73,12 +85,29 @@ impl Waits {
             && let Poll::Ready(answer) = asking.poll(req, cx)
         {
             self.asking = None;
-            return Poll::Ready(answer.map(Some));
+            return Poll::Ready(answer.map(|got| Some(self.write_down(got))));
         }
         if self.is_over() {
             return Poll::Ready(Ok(None));
         }
         Poll::Pending
+    }
+
+    /// It is admitted with what it got.
+    fn write_down(&mut self, mut got: Got) -> Got {
+        if let Some(later) = self.later.take() {
+            let Later {
+                journal,
+                mut admission,
+            } = *later;
+            admission.tokens = got.tokens.unwrap_or(got.worst.tokens);
+            admission.cost = got.worst.cost;
+            let waits = admission.waits;
+            let receipt = journal.admitted(admission);
+            self.receipt = waits.then_some(receipt);
+            got.written = Some(journal);
+        }
+        got
     }
 }
 
@@ -94,6 +123,7 @@ impl Asking {
     ) -> Option<Box<Self>> {
         let reserving = shared.reserve(owner, agreed, &reckoned.worst(), record, at)?;
         Some(Box::new(Self {
+            tokens: reserving.tokens(),
             reserving,
             shared: shared.clone(),
             policy: policy.clone(),
@@ -108,7 +138,7 @@ impl Asking {
 
     /// How many tokens are reserved for the caller, if they are limited.
     pub(super) fn tokens(&self) -> Option<u64> {
-        self.reserving.tokens()
+        self.tokens
     }
 
     fn poll<B>(
@@ -125,6 +155,8 @@ impl Asking {
                     return Poll::Ready(Ok(Got {
                         leases,
                         worst: self.reckoned.worst(),
+                        tokens: self.tokens,
+                        written: None,
                         lower: self.lower.take(),
                     }));
                 }
@@ -138,24 +170,17 @@ impl Asking {
     /// It asks for less each time, and so it comes to an end.
     fn asks_for_less<B>(&mut self, req: &Request<Held<B>>, refusal: &Refusal) -> bool {
         let facts = req.extensions();
-        let unrecorded;
-        let recognised = match &self.record {
-            Some(record) => record.recognised(),
-            None => {
-                let (uri, headers) = (req.uri(), req.headers());
-                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
-                &unrecorded
-            }
-        };
+        let mut unrecorded = None;
+        let recognised = recognised(req, self.record.as_ref(), &mut unrecorded);
         let asked = asked(req, recognised, facts.get());
         let lower = self.policy.lower(req, &asked, &mut self.reckoned, refusal);
         let Some(lower) = lower else { return false };
         self.lower = Some(Box::new(lower));
         let worst = self.reckoned.worst();
-        let again = self
-            .shared
-            .reserve(&self.owner, &self.agreed, &worst, None, self.at);
+        let (owner, agreed, record) = (&self.owner, &self.agreed, self.record.as_ref());
+        let again = self.shared.reserve(owner, agreed, &worst, record, self.at);
         let Some(again) = again else { return false };
+        self.tokens = again.tokens();
         self.reserving = again;
         true
     }

@@ -72,6 +72,7 @@
 //! ```
 
 mod account;
+mod admit;
 mod asked;
 mod asking;
 mod clamp;

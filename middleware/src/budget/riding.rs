@@ -33,6 +33,7 @@ pub(super) struct Inside<C> {
     pub(super) model: Option<Arc<str>>,
     pub(super) account: Arc<str>,
     pub(super) policy: Arc<Policy>,
+    // Where its end is written down, if its admission was.
     pub(super) journal: Option<Arc<dyn Journal>>,
     pub(super) record: Option<Record>,
     pub(super) conn: Option<Conn>,
@@ -60,11 +61,17 @@ impl<C: Clock> Riding<C> {
         Self(None)
     }
 
-    /// It is reserved where several processes see it.
-    pub(super) fn reserved(&mut self, leases: Leases, worst: Worst) {
+    /// It is reserved where several processes see it, and may have been written down only now.
+    pub(super) fn reserved(
+        &mut self,
+        leases: Leases,
+        worst: Worst,
+        written: Option<Arc<dyn Journal>>,
+    ) {
         if let Some(inside) = &mut self.0 {
             inside.leases = leases;
             inside.worst = worst;
+            inside.journal = written.or_else(|| inside.journal.take());
         }
     }
 

@@ -17,24 +17,19 @@ use tower_service::Service;
 
 use super::{
     account::{Short, Terms},
-    asked::asked,
-    asking::{Asking, Waits},
-    clamp::Lower,
-    journal::{Admission, Journal},
-    ledger::{Agreed, Ledger, Refusal},
-    money::Dates,
+    admit::Admitted,
+    asking::Waits,
+    journal::Journal,
+    ledger::{Ledger, Refusal},
     policy::Policy,
-    riding::{Inside, Riding, ended_by},
-    shared::{Leases, Shared},
+    riding::{Riding, ended_by},
+    shared::Shared,
 };
 use crate::{
     body::{Guarded, Held},
     clock::{Clock, SystemClock},
-    conn::Conn,
-    dialect,
     error::{BoxError, Reason, Rejection},
-    facts::{Caller, PricedOnly},
-    record::{Ended, Record, Standing, Unit},
+    record::Ended,
 };
 
 /// A response body in which a reservation rides.
@@ -43,11 +38,11 @@ pub type ResponseBody<B, C = SystemClock> = Guarded<B, Riding<C>>;
 /// Reserves what a request may cost before it is sent, and settles what it did cost when its answer has ended.
 #[derive(Clone)]
 pub struct BudgetLayer<C = SystemClock> {
-    policy: Arc<Policy>,
-    ledger: Ledger,
-    journal: Option<Arc<dyn Journal>>,
-    shared: Option<Shared>,
-    clock: C,
+    pub(super) policy: Arc<Policy>,
+    pub(super) ledger: Ledger,
+    pub(super) journal: Option<Arc<dyn Journal>>,
+    pub(super) shared: Option<Shared>,
+    pub(super) clock: C,
 }
 
 impl BudgetLayer {
@@ -77,14 +72,11 @@ impl<C> BudgetLayer<C> {
         for (name, terms) in &self.policy.callers {
             shared.watch(Some(name), terms);
         }
-        if self.policy.global.is_some() {
-            let money = self.policy.global;
-            let terms = Terms {
-                money,
-                ..Terms::default()
-            };
-            shared.watch(None, &terms);
-        }
+        let terms = Terms {
+            money: self.policy.global,
+            ..Terms::default()
+        };
+        shared.watch(None, &terms);
         self.shared = Some(shared);
         self
     }
@@ -130,156 +122,7 @@ impl<S, C: Clone> Layer<S> for BudgetLayer<C> {
 #[derive(Clone, Debug)]
 pub struct Budgeted<S, C = SystemClock> {
     inner: S,
-    layer: BudgetLayer<C>,
-}
-
-/// What a request is admitted with.
-struct Admitted<C: Clock> {
-    riding: Riding<C>,
-    waits: Waits,
-    change: Change,
-}
-
-/// What is to change in a request before it is sent.
-#[derive(Default)]
-struct Change {
-    lower: Option<Box<Lower>>,
-    priced_only: bool,
-}
-
-impl Change {
-    /// False if it cannot be made, which nobody brings about.
-    fn apply<B>(self, req: &mut Request<Held<B>>) -> bool {
-        if self.priced_only {
-            req.extensions_mut().insert(PricedOnly);
-        }
-        self.lower.is_none_or(|lower| lower.apply(req))
-    }
-}
-
-impl<S, C: Clock> Budgeted<S, C> {
-    /// Reserves; none if the request costs nothing, whatever comes.
-    fn admit<B>(&self, req: &Request<Held<B>>) -> Result<Option<Admitted<C>>, Rejection> {
-        let BudgetLayer {
-            policy,
-            ledger,
-            journal,
-            shared,
-            clock,
-        } = &self.layer;
-        let facts = req.extensions();
-        let (caller, record) = (facts.get::<Caller>(), facts.get::<Record>());
-        let agreed = policy.agreed(caller);
-        if agreed.own == Terms::default() && agreed.global.is_none() && journal.is_none() {
-            return Ok(None);
-        }
-        let unrecorded;
-        let recognised = match record {
-            Some(record) => record.recognised(),
-            None => {
-                let (uri, headers) = (req.uri(), req.headers());
-                unrecorded = dialect::recognise(req.method(), uri.path(), uri.query(), headers);
-                &unrecorded
-            }
-        };
-        let asked = asked(req, recognised, facts.get());
-        let Some(mut reckoned) = policy.worst(&agreed, &asked)? else {
-            return Ok(None);
-        };
-        let (now, wall) = (ledger.nanos(clock.now()), clock.wall());
-        let owner = Policy::owner(caller);
-        let mut asking = None;
-        let mut here = agreed;
-        if let Some(shared) = shared {
-            // What is limited is kept there; here it is only added up.
-            let at = (clock.now(), wall);
-            asking = Asking::new(shared, policy, (&owner, &agreed), &reckoned, record, at);
-            here = Agreed::default();
-        }
-        let mut lowered = None;
-        let (worst, reserved) = loop {
-            let worst = reckoned.worst();
-            let reserved = ledger.reserve(&owner, &here, &worst, now, Dates::at(wall));
-            let Err(refusal) = &reserved else {
-                break (worst, reserved);
-            };
-            // It asks for less each time, and so it comes to an end.
-            match policy.lower(req, &asked, &mut reckoned, refusal) {
-                Some(lower) => lowered = Some(Box::new(lower)),
-                None => break (worst, reserved),
-            }
-        };
-        if let (Some(record), Some(_)) = (record, here.own.tokens) {
-            let read = |account: &super::Account| standing(record, account, now);
-            match &reserved {
-                Ok(open) => open.read(read),
-                Err(_) => ledger.read(&owner.name, read).unwrap_or_default(),
-            }
-        }
-        let open = reserved.map_err(|refusal| refuse(&refusal))?;
-        let number = ledger.number();
-        let model: Option<Arc<str>> = asked.question.model.map(Into::into);
-        let waits = journal.is_some() && (agreed.own.money.is_some() || agreed.global.is_some());
-        let receipt = journal.as_ref().map(|journal| {
-            journal.admitted(Admission {
-                number,
-                request_id: record.map(Record::request_id).unwrap_or_default().into(),
-                at: wall,
-                nanos: now,
-                caller: caller.map(|caller| caller.name().clone()),
-                account: owner.name.clone(),
-                model: model.clone(),
-                rate: agreed.own.tokens,
-                tokens: asking
-                    .as_ref()
-                    .and_then(|asking| asking.tokens())
-                    .unwrap_or(open.own.tokens),
-                cost: open.own.cost,
-                dates: open.own.at,
-                waits,
-            })
-        });
-        let riding = Riding::new(Inside {
-            open,
-            leases: Leases::default(),
-            agreed: here,
-            worst,
-            number,
-            model,
-            account: owner.name,
-            policy: policy.clone(),
-            journal: journal.clone(),
-            record: record.cloned(),
-            conn: facts.get::<Conn>().cloned(),
-            clock: clock.clone(),
-            served: false,
-        });
-        Ok(Some(Admitted {
-            riding,
-            waits: Waits {
-                asking,
-                receipt: receipt.filter(|_| waits),
-            },
-            change: Change {
-                lower: lowered,
-                priced_only: reckoned.leaves_out(),
-            },
-        }))
-    }
-}
-
-fn standing(record: &Record, account: &super::Account, now: u64) {
-    let Some(bucket) = account.bucket() else {
-        return;
-    };
-    record.add_standing(Standing {
-        limit: "tokens".into(),
-        quota: u64::from(bucket.rate().tokens()),
-        window: bucket.rate().per(),
-        left: bucket.left(now),
-        reset: Duration::from_nanos(bucket.reset(now)),
-        unit: Unit::Tokens,
-    });
+    pub(super) layer: BudgetLayer<C>,
 }
 
 #[cold]
@@ -443,7 +286,7 @@ where
                         Ok(None) => None,
                         Ok(Some(got)) => {
                             if let Some(riding) = this.riding.as_mut() {
-                                riding.reserved(got.leases, got.worst);
+                                riding.reserved(got.leases, got.worst, got.written);
                             }
                             let changed = got.lower.is_none_or(|lower| lower.apply(req));
                             (!changed).then(|| (unchanged(), Ended::Internal))

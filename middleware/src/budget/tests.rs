@@ -107,9 +107,9 @@ pub(super) fn why<T>(answer: Result<T, BoxError>) -> Reason {
 
 /// A journal that keeps what it is told, and signs when it is asked to.
 #[derive(Clone, Default)]
-struct Book {
-    admitted: Arc<Mutex<Vec<(Admission, Receipt)>>>,
-    ended: Arc<Mutex<Vec<Settlement>>>,
+pub(super) struct Book {
+    pub(super) admitted: Arc<Mutex<Vec<(Admission, Receipt)>>>,
+    pub(super) ended: Arc<Mutex<Vec<Settlement>>>,
     crossed: Arc<Mutex<Vec<Threshold>>>,
 }
 

@@ -39,7 +39,7 @@
 //! | is [away](crate::store::Contact), or has never been there | [`Local`](crate::store::OnError::Local): this process alone, at rate and burst divided by the number of processes, less what it has used already; [`Refuse`](crate::store::OnError::Refuse): nothing passes |
 //! | does not answer a call, or refuses it | the same, for this request |
 //! | is back | what was admitted without it is told with the second call for each key: the first shows that it is there |
-//! | forgot everything | what a process knows to be spent stays spent, but for what others may have given back since: their leases |
+//! | forgot everything, or came back older | what a process knows to be spent stays spent, but for what others may have given back since: their leases |
 //! | says that none is left | that is believed for a second at most; its wait is told meanwhile |
 //!
 //! What a limit further inside refuses is at hand again, and what is left of a lease when its second is over is given back with the next call, if

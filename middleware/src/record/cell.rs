@@ -240,6 +240,15 @@ impl Record {
         self.note(|notes| notes.standings.push(standing));
     }
 
+    /// The same, said anew: it takes the place of what was said of the limit in this unit.
+    pub fn set_standing(&self, standing: Standing) {
+        self.note(|notes| {
+            let same = |it: &Standing| it.limit == standing.limit && it.unit == standing.unit;
+            notes.standings.retain(|it| !same(it));
+            notes.standings.push(standing);
+        });
+    }
+
     /// Reads how the caller's limits stand, those furthest inside first.
     pub fn with_standings<R>(&self, read: impl FnOnce(&[Standing]) -> R) -> R {
         self.noted(|notes| read(notes.map_or(&[], |it| &it.standings)))

@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::tempdir;
 use tollgate_middleware::{
-    budget::{Admission, Journal, Period, Settlement, Usd},
+    budget::{Account, Admission, Journal, Period, Rate, Reserve, Settlement, Terms, Usd},
     clock::{Clock, SystemClock},
 };
 
@@ -111,6 +111,34 @@ fn a_clock_that_jumps_neither_takes_tokens_nor_gives_them() {
     }
     fs::write(newest(folder.path()), ahead).unwrap();
     assert!((600..605).contains(&left(folder.path()).unwrap()));
+}
+
+/// What `reserve: typical` goes by is there again after a restart, and after another.
+#[test]
+fn what_is_typical_of_a_caller_survives() {
+    let folder = tempdir().unwrap();
+    let typical = Terms {
+        tokens: Rate::new(1_000, Duration::from_secs(3600)),
+        reserve: Reserve::Typical,
+        ..Terms::default()
+    };
+    let (spool, _) = Spool::open(folder.path(), None).unwrap();
+    for number in 0..3 {
+        spool.admitted(admission(number, true));
+        spool.ended(settlement(number, 5 + number));
+    }
+    drop(spool);
+    for restart in 0..2 {
+        let (spool, _) = Spool::open(folder.path(), None).unwrap();
+        let read = |account: &Account| {
+            (
+                account.recent().collect::<Vec<_>>(),
+                account.tokens_of(&typical, 900),
+            )
+        };
+        let (recent, reserved) = spool.ledger().read("a", read).unwrap();
+        assert_eq!((recent, reserved), (vec![5, 6, 7], 24), "{restart}");
+    }
 }
 
 /// Sums by caller, by model and by day, and as people read them.

@@ -236,7 +236,7 @@ async fn status(address: SocketAddr) -> u16 {
     conn.response().await.status()
 }
 
-/// R08, R10: Redis is hung, emptied, killed and started again under load. Each time it has in the end what the provider was asked for, once.
+/// R08, R10: Redis is hung, emptied, killed and started again under load, with nothing in it and with what it once saved. Each time it has in the end what the provider was asked for, once.
 #[tokio::test]
 async fn redis_hung_emptied_killed_and_started_again_under_load() {
     let Some(mut redis) = Redis::start() else {
@@ -246,7 +246,7 @@ async fn redis_hung_emptied_killed_and_started_again_under_load() {
     let text = file(&upstream, &redis, "budget: 1000000usd", "");
     let stages = [Stage::start(&text), Stage::start(&text)];
     let mut sum = 0;
-    for fault in ["none", "hung", "emptied", "killed"] {
+    for fault in ["none", "hung", "emptied", "killed", "older"] {
         for stage in &stages {
             connected(stage.admin()).await;
         }
@@ -260,6 +260,13 @@ async fn redis_hung_emptied_killed_and_started_again_under_load() {
             }
             "emptied" => drop(redis.command(&["FLUSHALL"])),
             "killed" => {
+                redis.kill();
+                load.admits(40).await;
+                redis.restart();
+            }
+            "older" => {
+                redis.command(&["SAVE"]);
+                load.admits(40).await;
                 redis.kill();
                 load.admits(40).await;
                 redis.restart();
@@ -289,6 +296,77 @@ async fn redis_hung_emptied_killed_and_started_again_under_load() {
     for stage in stages {
         stage.stop().await;
     }
+}
+
+/// R08: Redis saves, is killed, and comes back with what it had saved: what was spent since is told to it, what it had reserved and what
+/// was reserved since is charged when it ends, each once, and nothing stays reserved that does not run.
+#[tokio::test]
+async fn a_redis_that_comes_back_older_charges_all_once_and_holds_no_ghosts() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let (upstream, gate) = (upstream(0, 1).await, Gate::new("Redis is back"));
+    let json = [("content-type", "application/json")];
+    let held = Script::new()
+        .wait(&gate)
+        .head(200, &json, Framing::Length(None))
+        .body(answer(0, 1))
+        .end();
+    let held_too = held.clone();
+    upstream.serve("before", held);
+    upstream.serve("since", held_too);
+    let text = file(&upstream, &redis, "budget: 100usd", "");
+    let stages = [Arc::new(Stage::start(&text)), Arc::new(Stage::start(&text))];
+    let mut running = tokio::task::JoinSet::new();
+    let mut hold = |stage: &Arc<Stage>, id: &'static str| {
+        let stage = stage.clone();
+        running.spawn(async move { ask(&stage, id, BODY).await.status() });
+    };
+    let has = async |spent, reserved| {
+        until("Redis has it", async || {
+            (account(&redis) == (spent, reserved)).then_some(())
+        })
+        .await;
+    };
+    for stage in &stages {
+        connected(stage.admin()).await;
+    }
+    assert_eq!(ask(&stages[0], "one", BODY).await.status(), 200);
+    hold(&stages[0], "before");
+    has(1, 1).await;
+    redis.command(&["SAVE"]);
+    hold(&stages[1], "since");
+    for (at, stage) in stages.iter().cycle().take(6).enumerate() {
+        assert_eq!(ask(stage, &format!("more-{at}"), BODY).await.status(), 200);
+    }
+    has(7, 2).await;
+    for stage in &stages {
+        told(stage.admin()).await;
+    }
+    redis.kill();
+    redis.restart();
+    let has = async |spent, reserved| {
+        until("Redis has it", async || {
+            (account(&redis) == (spent, reserved)).then_some(())
+        })
+        .await;
+    };
+    for stage in &stages {
+        connected(stage.admin()).await;
+    }
+    // Nobody asks: who looks tells it.
+    has(7, 0).await;
+    gate.open_for_all();
+    while let Some(status) = running.join_next().await {
+        assert_eq!(status.expect("no task panics"), 200);
+    }
+    has(9, 0).await;
+    assert_eq!(ask(&stages[0], "after", BODY).await.status(), 200);
+    for stage in stages {
+        told(stage.admin()).await;
+        Arc::into_inner(stage).expect("all have asked").stop().await;
+    }
+    assert_eq!(account(&redis), (10, 0));
 }
 
 /// R08: a budget that ends while Redis is away: each gateway has half of what was left, and no more.

@@ -60,7 +60,7 @@ impl Redis {
         self.folder.path().join("redis.sock")
     }
 
-    /// Starts it where it was, with nothing in it, and waits until it answers.
+    /// Starts it where it was, with what it has saved, if it ever has, and waits until it answers.
     ///
     /// # Panics
     /// When it does not.
@@ -86,7 +86,7 @@ impl Redis {
         }
     }
 
-    /// As `kill -9`: connections are reset, what it knew is gone.
+    /// As `kill -9`: connections are reset, what it knew and has not saved is gone.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             _ = child.kill();

@@ -1,14 +1,15 @@
 -- One account that several gateways share: what of its tokens is taken, what of its money is spent and reserved.
 --
 -- KEYS  sums, open, live, lost, done: all of one owner, so that a cluster keeps them together.
---   sums  a hash: the account itself
+--   sums  a hash: the account itself; and for each process `of.<process>`: until when that is kept, what it added last, its writes
 --   open  a hash: reservation -> what is reserved
 --   live  a sorted set: process -> the millisecond until which its reservations hold
---   lost  a hash: reservations that outlived their process, for one that ends after all
+--   lost  a hash: reservations that outlived their process, for one that ends after all: what was reserved, and until when that is kept
 --   done  a sorted set: reservations that have ended -> the millisecond until which that is remembered
--- ARGV  1 verb: reserve, settle, look or add
---       2 reservation (<process>.<number>); the process for add, and for a look that renews
---       3 what the gateway knows: `epoch day week month spent spent spent spent full.us full.rest`, or nothing
+-- ARGV  1 verb: reserve, settle, look, renew or add
+--       2 reservation (<process>-<turn>.<number>); else the process, with its turn where it renews; or nothing
+--       3 what the gateway knows: `epoch seq writes now day week month spent spent spent spent full.us full.rest`, or nothing;
+--         where that is of a young epoch, once more what it knew of the one before, of which answers may still come
 --       4, 5 the rate: tokens per microseconds, or 0
 --       6, 7 the budget: 1 day, 2 week, 3 month, 4 for ever, or 0; its amount
 --       8 money, 9 and 10 tokens: microseconds of the rate, and what is over in 1 / tokens of one
@@ -18,6 +19,11 @@
 --
 -- A command applies once, however often it comes. Time is that of the server. Money is a whole number of 10^-10 USD in two parts, the USD
 -- and the rest, because the numbers of Lua are exact up to 2^53 only; all else is a whole number below that.
+--
+-- `seq` counts the writes of an epoch, and each process has a count of its own. What a gateway knows it has heard from here: if that is
+-- more than there is, the store has come back older than it was (from a snapshot, or as a replica that was behind). What was reserved
+-- then is nobody's, and a new epoch begins, in which the gateways tell what they know. The count of a process finds what is lost of its
+-- own also where others have written more since.
 
 local sums, open, live, lost, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local verb, id = ARGV[1], ARGV[2]
@@ -28,7 +34,9 @@ local HOLDS = 30000            -- milliseconds until the reservations of a silen
 local REMEMBERED = 60000       -- milliseconds for which an end is remembered
 local LATE = 3600              -- seconds for which what was lost may still end
 local KEPT = 40 * 86400        -- seconds for which an account without a prepaid budget is kept
+local PEER = 86400000          -- milliseconds for which a silent process is remembered
 local LOWS = 32                -- lows that are kept apart
+local MOST = 4503599627370496  -- 2^52: microseconds until all is there again, at most
 local ONE = 10000000000        -- units of one USD
 
 -- Money.
@@ -93,43 +101,81 @@ local FIELDS = {
   'spent.day', 'spent.week', 'spent.month', 'spent.ever',
   'reserved.day', 'reserved.week', 'reserved.month', 'reserved.ever',
   'base.day', 'base.week', 'base.month', 'base.ever',
-  'full.us', 'full.rest', 'rate.tokens', 'rate.us', 'rate.turn', 'taken', 'lows',
+  'full.us', 'full.rest', 'rate.tokens', 'rate.us', 'rate.turn', 'taken', 'lows', 'seq', 'now',
 }
-local at = redis.call('HMGET', sums, unpack(FIELDS))
+local process = id:match('^[^.-]+')
+-- What the account has of the process that asks.
+local mine = process and 'of.' .. process
+local words = {unpack(FIELDS)}
+words[#words + 1] = mine
+local at = redis.call('HMGET', sums, unpack(words))
 local today = dates(number(clock[1]))
-local epoch = number(at[1] or now)
+local epoch, seq = number(at[1] or now), number(at[24] or 0)
+local peer = {}
+for word in (at[26] or ''):gmatch('%d+') do peer[#peer + 1] = number(word) end
+local added, writes = peer[2] or 0, peer[3] or 0
 local date, spent, reserved, base = {}, {}, {}, {}
 -- A look alone makes no account.
-local changed = not at[1] and verb ~= 'look'
+local changed = not at[1] and verb ~= 'look' and verb ~= 'renew'
 for i = 1, 4 do
   spent[i], reserved[i], base[i] = money(at[4 + i]), money(at[8 + i]), money(at[12 + i])
 end
 -- A window's number never goes back: a clock that does finds the one that was open before.
-for i = 1, 3 do
-  date[i] = number(at[1 + i] or 0)
-  if today[i] > date[i] then
-    date[i], spent[i], reserved[i], base[i] = today[i], {0, 0}, {0, 0}, {0, 0}
+local function opens(i, day)
+  if day > date[i] then
+    date[i], spent[i], reserved[i], base[i] = day, {0, 0}, {0, 0}, {0, 0}
     changed = changed or at[1]
   end
+end
+for i = 1, 3 do
+  date[i] = number(at[1 + i] or 0)
+  opens(i, today[i])
 end
 local us, rest = number(at[17] or 0), number(at[18] or 0)
 local rate = {number(at[19] or 0), number(at[20] or 0)}
 local turn, taken, lows = number(at[21] or 0), number(at[22] or 0), at[23] or ''
+-- Nor does time give or take any tokens where it goes back.
+us = math.max(0, us - math.max(0, number(at[25] or 0) - now))
+
+local asked = {number(ARGV[4]), number(ARGV[5])}
 
 -- What a gateway knows of an account that is older than this one: the store has forgotten it, and it goes on from there.
-if ARGV[3] ~= '' then
-  local known = {}
-  for word in ARGV[3]:gmatch('%d+') do known[#known + 1] = word end
-  if number(known[1]) < epoch then
-    for i = 1, 4 do
-      local told = money(known[4 + i])
-      if (i == 4 or number(known[1 + i]) == date[i]) and less(base[i], told) then
-        spent[i], base[i], changed = plus(spent[i], minus(told, base[i])), told, true
-      end
+local function hear(known)
+  local told_epoch = number(known[1])
+  -- It has heard that there was no account.
+  if number(known[2]) == 0 then return end
+  local lost_some = told_epoch > epoch or told_epoch == epoch and (number(known[2]) > seq or number(known[3]) > writes)
+  if lost_some then
+    -- A clock that was set back begins no epoch that was there before.
+    epoch, seq, changed = math.max(now, told_epoch + 1), 0, true
+    redis.call('DEL', open, live)
+    for i = 1, 4 do reserved[i], base[i] = {0, 0}, spent[i] end
+    turn, lows = turn + 1, ''
+  elseif told_epoch == epoch then
+    return
+  end
+  changed = changed or not at[1]
+  for i = 1, 4 do
+    local told = money(known[7 + i])
+    if i < 4 then opens(i, number(known[4 + i])) end
+    if (i == 4 or number(known[4 + i]) == date[i]) and less(base[i], told) then
+      spent[i], base[i], changed = plus(spent[i], minus(told, base[i])), told, true
     end
-    if number(known[9]) > us then
-      us, rest, changed = number(known[9]), number(known[10]), true
-    end
+  end
+  local full = number(known[12]) - math.max(0, number(known[4]) - now)
+  if full > us then
+    us, rest, changed = full, number(known[13]), true
+    -- It is told in the rate that is asked for.
+    if asked[1] > 0 then rate, turn, lows = {asked[1], asked[2]}, turn + 1, '' end
+  end
+end
+
+local known = {}
+for word in ARGV[3]:gmatch('%d+') do
+  known[#known + 1] = word
+  if #known == 13 then
+    hear(known)
+    known = {}
   end
 end
 
@@ -146,7 +192,6 @@ end
 
 -- Tokens: GCRA. `us` and `rest` are the moment at which all is there again; a microsecond is `rate[1]` rests.
 
-local asked = {number(ARGV[4]), number(ARGV[5])}
 if asked[1] > 0 and (asked[1] ~= rate[1] or asked[2] ~= rate[2]) then
   if rate[1] > 0 and us > now and asked[2] == rate[2] then
     -- What was taken of a period stays taken.
@@ -233,14 +278,25 @@ local function record(of)
     date = {number(words[1]), number(words[2]), number(words[3])},
     money = money(words[4]),
     us = number(words[5]), rest = number(words[6]), number = number(words[7]), turn = number(words[8]),
+    until_milli = number(words[9] or 0),
   }
 end
 
 -- Those of a process that has been silent for too long are charged as they stand.
 local reaped = 0
+
+-- What was lost is kept for its time, however many come after it.
+local function prune_lost()
+  local all = redis.call('HGETALL', lost)
+  for i = 1, #all, 2 do
+    if record(all[i + 1]).until_milli <= milli then redis.call('HDEL', lost, all[i]) end
+  end
+end
+
 local function reap()
   local silent = redis.call('ZRANGEBYSCORE', live, '-inf', milli)
   if #silent == 0 then return end
+  prune_lost()
   local is = {}
   for _, process in ipairs(silent) do
     is[process] = true
@@ -250,7 +306,7 @@ local function reap()
     if is[all[i]:match('^[^.]+')] then
       local of = record(all[i + 1])
       -- A script that fails is not rolled back: what may fail comes before anything is taken away.
-      redis.call('HSET', lost, all[i], all[i + 1])
+      redis.call('HSET', lost, all[i], string.format('%s %.0f', all[i + 1], milli + LATE * 1000))
       redis.call('HDEL', open, all[i])
       settle_money(of.date, of.money, of.money)
       reaped, changed = reaped + 1, true
@@ -272,8 +328,8 @@ local function has_ended()
   return until_milli and number(until_milli) > milli
 end
 
-local function renew(process)
-  redis.call('ZADD', live, milli + HOLDS, process)
+local function renew(holder)
+  redis.call('ZADD', live, milli + HOLDS, holder)
   redis.call('EXPIRE', live, KEPT)
 end
 
@@ -286,7 +342,6 @@ reap()
 -- The verbs.
 
 local function reserve(cost, cost_us, cost_rest)
-  local process = id:match('^[^.]+')
   if has_ended() then return 3 end
   if redis.call('HEXISTS', open, id) == 1 then return 0 end
   if period > 0 then
@@ -307,7 +362,7 @@ local function reserve(cost, cost_us, cost_rest)
   redis.call('HSET', open, id, string.format('%.0f %.0f %.0f %s %.0f %.0f %.0f %.0f',
     date[1], date[2], date[3], text(cost), of[1], of[2], of[3], of[4]))
   redis.call('EXPIRE', open, KEPT)
-  renew(process)
+  renew(id:match('^[^.]+'))
   changed = true
   return 0
 end
@@ -319,14 +374,16 @@ local function settle(cost, cost_us, cost_rest, epoch_of, date_of)
     settle_money(of.date, of.money, cost)
     settle_tokens(of.number, of.turn, of.us, of.rest, cost_us, cost_rest)
     redis.call('HDEL', open, id)
+    -- One that was lost and asked for once more ends once.
+    redis.call('HDEL', lost, id)
     remember(REMEMBERED)
     changed = true
     return 0
   end
   of = redis.call('HGET', lost, id)
-  if of then
+  of = of and record(of)
+  if of and of.until_milli > milli then
     -- It was charged with all that was reserved, and has ended after all.
-    of = record(of)
     for i = 1, 4 do
       if counts(of.date, i) then spent[i] = plus(minus(spent[i], of.money), cost) end
     end
@@ -352,9 +409,8 @@ end
 
 -- What was spent elsewhere, or less than was said.
 local function add(cost, sign, cost_us, cost_rest, batch, date_of)
-  local last = 'added.' .. id
-  if number(redis.call('HGET', sums, last) or 0) >= batch then return 3 end
-  redis.call('HSET', sums, last, batch)
+  if added >= batch then return 3 end
+  added = batch
   for i = 1, 4 do
     if i == 4 or date_of[i] >= date[i] then
       if sign > 0 then spent[i] = plus(spent[i], cost) else spent[i] = minus(spent[i], cost) end
@@ -378,7 +434,7 @@ elseif verb == 'settle' then
 elseif verb == 'add' then
   code = add(cost, sign, cost_us, cost_rest, number(ARGV[11]), date_of)
 else
-  if id ~= '' then renew(id) end
+  if verb == 'renew' then renew(id) end
   code = 0
 end
 
@@ -391,6 +447,29 @@ if period > 0 and less(before, spent_now()) then
   end
 end
 
+-- No report is so large that numbers beyond it cease to be whole.
+if us > now + MOST then us, rest = now + MOST, 0 end
+us, rest = math.max(0, us), math.max(0, rest)
+
+-- Those that have been silent for long are forgotten when a new one comes.
+local function forget_peers()
+  local all = redis.call('HGETALL', sums)
+  for i = 1, #all, 2 do
+    if all[i]:match('^of%.') and number(all[i + 1]:match('^%d+')) <= milli then redis.call('HDEL', sums, all[i]) end
+  end
+end
+
+if changed then
+  seq = seq + 1
+  if mine then
+    writes = writes + 1
+    if not peer[1] then forget_peers() end
+  end
+end
+-- Who only looks is kept, too.
+if mine and (changed or peer[1] and peer[1] - milli < PEER / 2) then
+  redis.call('HSET', sums, mine, string.format('%.0f %.0f %.0f', milli + PEER, added, writes))
+end
 if changed then
   local pairs_of = {}
   local function put(i, value)
@@ -407,13 +486,15 @@ if changed then
   end
   for i, value in ipairs({us, rest, rate[1], rate[2], turn, taken}) do put(16 + i, whole(value)) end
   put(23, lows)
+  put(24, whole(seq))
+  put(25, whole(now))
   redis.call('HSET', sums, unpack(pairs_of))
   if period == 4 then redis.call('PERSIST', sums) else redis.call('EXPIRE', sums, KEPT) end
 end
 
 local held = period > 0 and reserved[period] or {0, 0}
 return {
-  code, epoch, now, date[1], date[2], date[3],
+  code, epoch, seq, writes, now, date[1], date[2], date[3],
   spent[1][1], spent[1][2], spent[2][1], spent[2][2], spent[3][1], spent[3][2], spent[4][1], spent[4][2],
   held[1], held[2], us, rest, crossed, reaped,
 }

@@ -1,5 +1,7 @@
 //! What the store is asked, and what it answers.
 
+use std::fmt::Write;
+
 use super::super::{
     account::Terms,
     money::{Budget, Dates, Usd},
@@ -19,6 +21,9 @@ pub(super) struct Keys([Box<str>; 5]);
 pub(super) struct Known {
     /// The moment at which the store began it: another one, and it has forgotten the account meanwhile.
     pub(super) epoch: u64,
+    /// How often it was written in this epoch, and how often by this process: less than was heard, and the store has forgotten some of it.
+    pub(super) seq: u64,
+    pub(super) writes: u64,
     /// The store's time, in microseconds since 1970.
     pub(super) now: u64,
     /// The windows that are open.
@@ -65,6 +70,8 @@ pub(super) struct About<'a> {
     pub(super) keys: &'a Keys,
     pub(super) terms: &'a Terms,
     pub(super) known: Option<&'a Known>,
+    /// What was known of the epoch before, as long as answers of that may still come.
+    pub(super) before: Option<&'a Known>,
 }
 
 /// What the numbers of Lua hold.
@@ -89,7 +96,10 @@ impl About<'_> {
     fn call(&self, verb: &str, id: &str) -> Call {
         let mut call = Call::new(&ACCOUNT);
         call.keys.extend(self.keys.0.iter().cloned());
-        let known = self.known.map_or_else(String::new, Known::text);
+        let mut known = String::new();
+        for it in self.known.into_iter().chain(self.before) {
+            it.text(&mut known);
+        }
         let (tokens, per) = self
             .terms
             .tokens
@@ -126,9 +136,14 @@ impl About<'_> {
         dated(call.arg(whole(epoch)), dates)
     }
 
-    /// How the account stands; the reservations of the process, if one is named, hold for another while.
-    pub(super) fn look(&self, renews: Option<&str>) -> Call {
-        self.call("look", renews.unwrap_or_default())
+    /// How the account stands, for this process, or for nobody.
+    pub(super) fn look(&self, process: &str) -> Call {
+        self.call("look", process)
+    }
+
+    /// The same; the reservations of the process hold for another while.
+    pub(super) fn renew(&self, process: &str) -> Call {
+        self.call("renew", process)
     }
 
     /// So much was spent without the store, or less than it was told; the number of the process counts up.
@@ -171,12 +186,22 @@ fn ticks(rate: Rate, tokens: u64) -> (u64, u64) {
 
 impl Known {
     /// As a command tells it.
-    fn text(&self) -> String {
+    fn text(&self, to: &mut String) {
         let [day, week, month] = self.dates.numbers();
         let [one, two, three, four] = self.spent.map(Usd::units);
         let (us, rest) = self.full;
-        let epoch = self.epoch;
-        format!("{epoch} {day} {week} {month} {one} {two} {three} {four} {us} {rest}")
+        let Self {
+            epoch,
+            seq,
+            writes,
+            now,
+            ..
+        } = self;
+        // A text takes all that is written to it.
+        _ = write!(
+            to,
+            "{epoch} {seq} {writes} {now} {day} {week} {month} {one} {two} {three} {four} {us} {rest} "
+        );
     }
 
     /// Nanoseconds until all tokens of a rate are there again, after the moment of the answer.
@@ -185,7 +210,7 @@ impl Known {
         let Some(us) = us.checked_sub(self.now) else {
             return 0;
         };
-        let rest = (rest * 1000).div_ceil(u64::from(rate.tokens()));
+        let rest = rest.saturating_mul(1000).div_ceil(u64::from(rate.tokens()));
         us.saturating_mul(1000).saturating_add(rest)
     }
 
@@ -209,6 +234,8 @@ impl Answer {
         let [
             code,
             epoch,
+            seq,
+            writes,
             now,
             day,
             week,
@@ -237,6 +264,8 @@ impl Answer {
             },
             known: Known {
                 epoch: *epoch,
+                seq: *seq,
+                writes: *writes,
                 now: *now,
                 dates: Dates::of_numbers([date(*day)?, date(*week)?, date(*month)?]),
                 spent: [usd(0)?, usd(1)?, usd(2)?, usd(3)?],

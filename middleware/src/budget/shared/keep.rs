@@ -109,7 +109,7 @@ impl Shared {
 
     fn look(&self, place: Arc<Place>, renews: bool) {
         let process = self.process();
-        let call = place.look(renews.then_some(&*process));
+        let call = place.look(&process, renews);
         self.send(call, Errand::Look(place, renews));
     }
 

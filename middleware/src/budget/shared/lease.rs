@@ -264,7 +264,8 @@ impl Ask {
 
     fn tell_standing(&self, record: &Record, rate: Rate, now: u64) {
         if let Some((rate, left, reset)) = self.place.tokens(rate, now) {
-            record.add_standing(Standing {
+            // Once more where it is made to ask for less.
+            record.set_standing(Standing {
                 limit: "tokens".into(),
                 quota: u64::from(rate.tokens()),
                 window: rate.per(),

@@ -99,12 +99,8 @@ impl Place {
         About {
             keys: &self.keys,
             terms,
-            // Answers from before may still come in.
-            known: state
-                .before
-                .as_ref()
-                .map(|(it, _)| it)
-                .or(state.known.as_ref()),
+            known: state.known.as_ref(),
+            before: state.before.as_ref().map(|(it, _)| it),
         }
     }
 
@@ -126,29 +122,46 @@ impl Place {
         if state.open > 0 && now.saturating_sub(state.renewed) >= RENEWS {
             return Some(Due::Renew);
         }
+        if state.terms.tokens.is_none() && state.terms.money.is_none() {
+            // Nothing is limited here, and nobody wants to know.
+            return None;
+        }
         let lately = now.saturating_sub(state.used) < LATELY;
         let every = if lately { FRESH } else { RENEWS };
         let old = now.saturating_sub(state.heard) >= every;
         (state.known.is_none() || old).then_some(Due::Look)
     }
 
-    /// The command that looks.
-    pub(super) fn look(&self, renews: Option<&str>) -> Call {
+    /// The command that looks, and renews what the process has reserved.
+    pub(super) fn look(&self, process: &str, renews: bool) -> Call {
         let state = self.state();
-        self.about(&state, &state.terms).look(renews)
+        let about = self.about(&state, &state.terms);
+        if renews {
+            about.renew(process)
+        } else {
+            about.look(process)
+        }
     }
 
     /// The store has answered; the latest answer holds.
     pub(super) fn heard(&self, answer: &Answer, now: u64) {
         let mut state = self.state();
         let answer = answer.known;
-        let Some(known) = state.known else {
+        // Where there was no account yet, its epoch was none.
+        let Some(known) = state.known.filter(|known| known.seq > 0) else {
             state.known = Some(answer);
             state.heard = now;
             return;
         };
+        if answer.seq == 0 {
+            // One from before there was an account.
+            return;
+        }
         if answer.epoch < known.epoch {
-            let later = |(before, _): &(Known, u64)| answer.now > before.now;
+            let later = |(before, _): &(Known, u64)| {
+                let of = |it: &Known| (it.epoch, it.seq, it.now);
+                of(&answer) > of(before)
+            };
             if let Some((before, _)) = state.before.as_mut().filter(|it| later(it)) {
                 *before = answer;
             }
@@ -156,14 +169,22 @@ impl Place {
         }
         if answer.epoch > known.epoch {
             state.before = Some((known, now));
-        } else if answer.now < known.now && known.now - answer.now < LATEST {
-            // One that was overtaken; where the store's clock was set back, it is not.
-            return;
-        } else if state
-            .before
-            .is_some_and(|(_, since)| now.saturating_sub(since) > SETTLED)
-        {
-            state.before = None;
+        } else {
+            if state
+                .before
+                .is_some_and(|(_, since)| now.saturating_sub(since) > SETTLED)
+            {
+                state.before = None;
+            }
+            if answer.seq < known.seq || answer.writes < known.writes {
+                // One that was overtaken; or the store has forgotten some of it, and is told so by what is asked next.
+                return;
+            }
+            let same = answer.seq == known.seq;
+            if same && answer.now < known.now && known.now - answer.now < LATEST {
+                // Overtaken; where the store's clock was set back, it is not.
+                return;
+            }
         }
         state.known = Some(answer);
         state.heard = now;

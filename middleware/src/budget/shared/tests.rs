@@ -1,6 +1,7 @@
 //! The script and the layer over it, against a real `redis-server` whose time the tests tell.
 
 mod layer;
+mod older;
 mod script;
 
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tollgate_testing::redis::Redis;
 
 use super::call::{ACCOUNT, words};
-use crate::store::{Away, Call, Contact, OnError, Promise, Store};
+use crate::store::{Away, Call, Contact, OnError, Owner, Promise, Store, key};
 
 /// The first moment of a test: Thursday, 2026-12-03, at noon, in seconds since 1970.
 const NOON: u64 = 1_796_299_200;
@@ -29,6 +30,11 @@ impl Server {
             "redis.call('HMGET', 'clock', 's', 'us')",
         );
         assert_ne!(source, ACCOUNT.source());
+        // No more than what users are told to allow, and what the tests do themselves.
+        let documented = "+eval +evalsha +get +set +del +time +info +expire +pexpire +persist +pttl +@hash +@sortedset";
+        let own = "+keys +copy +flushall";
+        let allow = format!("ACL SETUSER default -@all {documented} {own}");
+        redis.command(&allow.split(' ').collect::<Vec<_>>());
         let server = Self { redis, source };
         server.clear();
         Some(server)
@@ -38,6 +44,39 @@ impl Server {
     fn clear(&self) {
         self.ask(&["FLUSHALL"]);
         self.at(NOON * 1_000_000);
+    }
+
+    /// Where it keeps a part of the account `a`.
+    fn key(&self, part: &str) -> String {
+        key(Owner::Named(&["a"]), format_args!("budget:{part}")).into()
+    }
+
+    /// All keys of accounts as they are now, for [`is_older`](Self::is_older).
+    fn saves(&self) {
+        self.copies("tollgate:", "saved:");
+    }
+
+    /// It is as it was when it was saved, but for the time.
+    fn is_older(&self) {
+        self.copies("saved:tollgate:", "");
+    }
+
+    fn copies(&self, from: &str, to: &str) {
+        let all = |pattern: &str| {
+            let names = self.redis.command(&["KEYS", &format!("{pattern}*")]);
+            let names = names.lines().filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        for old in all(&format!("{to}tollgate:")) {
+            self.ask(&["DEL", &old]);
+        }
+        for name in all(from) {
+            let copy = match to {
+                "" => name.trim_start_matches("saved:").to_owned(),
+                to => format!("{to}{name}"),
+            };
+            self.ask(&["COPY", &name, &copy]);
+        }
     }
 
     /// It is this microsecond.

@@ -12,7 +12,7 @@
 //! **Bounds.** So many calls may wait for their answers at once ([`WAITING`]); one more is not sent. Whoever goes away has its call answered
 //! nevertheless.
 //!
-//! What the server must be able to do: `EVAL`, `EVALSHA`, `SET`, `GET`, `TIME`, for budgets also `EXPIRE`, `PEXPIRE`, `PERSIST`, `PTTL` and the
+//! What the server must be able to do: `EVAL`, `EVALSHA`, `SET`, `GET`, `TIME`, for budgets also `DEL`, `EXPIRE`, `PEXPIRE`, `PERSIST`, `PTTL` and the
 //! commands of hashes and sorted sets, on keys that begin with `tollgate:`.
 //!
 //! ```no_run

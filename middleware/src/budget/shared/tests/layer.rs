@@ -1,7 +1,7 @@
 //! The layer over a shared store: two processes, and a store that is there, mute or away.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use super::{
         super::{
             BudgetLayer, Happened, Ledger, OnShort, Period, Policy, Rate, Shared, Terms, Usd,
             money::Budget,
-            tests::{ask, chat, policy, post, why},
+            tests::{Book, ask, chat, policy, post, why},
         },
         Settle,
         call::{About, Amount, Answer, Keys, Known, words},
@@ -88,8 +88,9 @@ fn known(server: &Arc<Server>, name: Option<&str>, terms: &Terms) -> Known {
         keys: &Keys::of(name),
         terms,
         known: None,
+        before: None,
     };
-    let answer = server.run(&about.look(None));
+    let answer = server.run(&about.look(""));
     Answer::read(&answer).unwrap().known
 }
 
@@ -501,6 +502,87 @@ async fn clamped_it_asks_for_what_the_store_has_left() {
     drop(answer);
     // Nobody metered it: all that was reserved is charged.
     assert_eq!(spent(&server), (10.0, 0.0));
+}
+
+/// What is written down of a request that is made to ask for less is what it is admitted with, and it says how its tokens stand then; one
+/// that is refused all the same is not written down at all.
+#[tokio::test(start_paused = true)]
+async fn clamped_it_is_written_down_and_told_as_it_is_admitted() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let server = Arc::new(server);
+    let terms = Terms {
+        tokens: Rate::new(100, Duration::from_secs(100)),
+        ..money(1e6)
+    };
+    let clamps = Policy {
+        on_short: OnShort::Clamp,
+        ..policy(terms)
+    };
+    let process = Process::new(Wire::to(&server), clamps);
+    let book = Book::default();
+    let layer = process.layer.clone().journal(Arc::new(book.clone()));
+    let lines = || {
+        let lines = book.admitted.lock().unwrap();
+        let lines = lines.iter();
+        lines
+            .map(|(line, _)| (line.tokens, line.cost))
+            .collect::<Vec<_>>()
+    };
+    served(&process, 30).await;
+    let body = r#"{"model":"m","max_tokens":90}"#;
+    let req = post("/v1/chat/completions", body);
+    let record = req.extensions().get::<Record>().unwrap().clone();
+    let mut asking = Box::pin(ask(&layer, charging(30), req));
+    assert!(
+        futures_poll(&mut asking).await,
+        "its line is not written yet"
+    );
+    let known = known(&server, Some("a"), &terms);
+    assert_eq!(lines(), [(70, known.reserved)]);
+    let left = record.with_standings(|all| {
+        let all = all.iter().map(|it| (&*it.limit, it.left));
+        all.map(|(limit, left)| (limit.to_owned(), left))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(left, [("tokens".to_owned(), 0)]);
+    book.admitted.lock().unwrap()[0].1.sign();
+    let answer = asking.await.unwrap();
+    let refused = ask(&layer, charging(1), post("/v1/chat/completions", body)).await;
+    assert_eq!(why(refused), Reason::RateLimit);
+    answer.into_body().collect().await.unwrap();
+    assert_eq!(lines().len(), 1, "nobody was admitted meanwhile");
+    let ended = book.ended.lock().unwrap();
+    assert_eq!((ended.len(), ended[0].tokens), (1, 30));
+}
+
+/// Without limits the store is left alone: nobody looks at an account in which nothing can be lost.
+#[test]
+fn without_limits_the_store_is_not_asked() {
+    let fake = Fake::new(|_| Err(Away::Refused));
+    let shared = Shared::new(Arc::new(fake.clone()), 16);
+    let off = BudgetLayer::new(policy(Terms::default()), Ledger::new(0)).shared(shared.clone());
+    let turn = || shared.turn(SystemClock.now(), SystemClock.wall());
+    turn();
+    assert_eq!(fake.calls().len(), 0);
+    let with = |usd: Option<f64>| {
+        let global = usd.map(|usd| Budget {
+            amount: Usd::new(usd),
+            per: Period::Day,
+        });
+        let policy = Policy {
+            global,
+            ..Policy::off()
+        };
+        shared.all.scanned.store(u64::MAX, Ordering::Relaxed);
+        drop(BudgetLayer::new(policy, Ledger::new(0)).shared(shared.clone()));
+        turn();
+        fake.calls().len()
+    };
+    // There is one, and a reload takes it away.
+    assert_eq!((with(Some(1.0)), with(None)), (1, 1));
+    drop(off);
 }
 
 /// Ends are kept within bounds; what was reserved for the one that is dropped is left to be lost, under a name that nobody renews.

@@ -19,7 +19,7 @@ use super::{
     NOON, Server,
 };
 
-const LIMIT: u64 = 100;
+pub(super) const LIMIT: u64 = 100;
 /// For how many seconds reservations hold, and ends are remembered.
 const HOLDS: u64 = 30;
 const REMEMBERED: u64 = 60;
@@ -107,7 +107,7 @@ fn charge(spent: &mut [u64; 4], open: Dates, at: Dates, to: impl Fn(u64) -> u64)
     }
 }
 
-fn dates(second: u64) -> Dates {
+pub(super) fn dates(second: u64) -> Dates {
     Dates::at(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
 }
 
@@ -141,14 +141,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
-struct Account {
+pub(super) struct Account {
     keys: Keys,
-    terms: Terms,
-    known: Option<Known>,
+    pub(super) terms: Terms,
+    pub(super) known: Option<Known>,
 }
 
 impl Account {
-    fn new(terms: Terms) -> Self {
+    pub(super) fn new(terms: Terms) -> Self {
         Self {
             keys: Keys::of(Some("a")),
             terms,
@@ -156,22 +156,23 @@ impl Account {
         }
     }
 
-    fn about(&self) -> About<'_> {
+    pub(super) fn about(&self) -> About<'_> {
         About {
             keys: &self.keys,
             terms: &self.terms,
             known: self.known.as_ref(),
+            before: None,
         }
     }
 
-    fn hear(&mut self, answer: &[i64]) -> Answer {
+    pub(super) fn hear(&mut self, answer: &[i64]) -> Answer {
         let answer = Answer::read(answer).expect("an answer of the script");
         self.known = Some(answer.known);
         answer
     }
 }
 
-fn budget(amount: u64, per: Period) -> Terms {
+pub(super) fn budget(amount: u64, per: Period) -> Terms {
     Terms {
         money: Some(Budget {
             amount: Usd::from_units(amount),
@@ -181,7 +182,7 @@ fn budget(amount: u64, per: Period) -> Terms {
     }
 }
 
-fn cost(cost: u64) -> Amount {
+pub(super) fn cost(cost: u64) -> Amount {
     Amount {
         cost: Usd::from_units(cost),
         tokens: 0,
@@ -197,7 +198,9 @@ fn play(server: &Server, steps: &[Step], per: Period) -> Result<(), TestCaseErro
     server.clear();
     let terms = budget(LIMIT, per);
     let budget = terms.money.expect("a budget");
-    let (mut account, mut model) = (Account::new(terms), Model::default());
+    // Two processes, and somebody who only looks.
+    let mut accounts = [(); 3].map(|()| Account::new(terms));
+    let mut model = Model::default();
     // Ten seconds before midnight.
     let mut second = NOON + 43_190;
     for step in steps {
@@ -206,6 +209,12 @@ fn play(server: &Server, steps: &[Step], per: Period) -> Result<(), TestCaseErro
         }
         server.at(second * 1_000_000);
         model.at(second);
+        let who = match *step {
+            Step::Reserve { id, .. } | Step::Settle { id, .. } => id as usize % 2,
+            Step::Look { process } => usize::from(process),
+            Step::Pass(_) => 2,
+        };
+        let account = &mut accounts[who];
         let (call, expected) = match *step {
             Step::Reserve { id, cost: amount } => (
                 account.about().reserve(&name(id), cost(amount)),
@@ -217,12 +226,9 @@ fn play(server: &Server, steps: &[Step], per: Period) -> Result<(), TestCaseErro
             ),
             Step::Look { process } => {
                 model.heard.insert(process, second);
-                (
-                    account.about().look(Some(&format!("p{process}"))),
-                    Outcome::Done,
-                )
+                (account.about().renew(&format!("p{process}")), Outcome::Done)
             }
-            Step::Pass(_) => (account.about().look(None), Outcome::Done),
+            Step::Pass(_) => (account.about().look(""), Outcome::Done),
         };
         let answer = account.hear(&server.run(&call));
         prop_assert_eq!(answer.outcome, expected, "{:?}", step);
@@ -275,7 +281,7 @@ fn windows_are_those_of_the_calendar() {
             step * 604_800 + 345_600,
         ] {
             server.at(second * 1_000_000);
-            let answer = Answer::read(&server.run(&account.about().look(None))).unwrap();
+            let answer = Answer::read(&server.run(&account.about().look(""))).unwrap();
             assert_eq!(answer.known.dates, dates(second), "{second}");
         }
     }
