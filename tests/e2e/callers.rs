@@ -425,9 +425,9 @@ async fn what_is_left_of_rates_is_told_at_the_scrape() {
     ];
     assert_eq!(left(&stage).await, all);
     for id in ["one", "two"] {
-        assert_eq!(ask(&stage, id, CALLER, BODY).await.status(), 200);
+        assert_eq!(stage.ask_by(id, CALLER, BODY).await.status(), 200);
     }
-    assert_eq!(ask(&stage, "three", OTHER, BODY).await.status(), 200);
+    assert_eq!(stage.ask_by("three", OTHER, BODY).await.status(), 200);
     let some = [
         "global 0.7",
         "requests 0.75",
