@@ -55,7 +55,8 @@ pub(crate) async fn run(python: String, script: &str, args: &[&str]) -> String {
     command.arg("-B").arg(script).args(args);
     command.env("NO_PROXY", "127.0.0.1");
     let ran = tokio::task::spawn_blocking(move || command.output()).await;
-    let ran = ran.unwrap().expect("it has just run");
+    let ran = ran.expect("it does not panic");
+    let ran = ran.expect("python has run before");
     let (out, err) = (
         String::from_utf8_lossy(&ran.stdout),
         String::from_utf8_lossy(&ran.stderr),
