@@ -118,7 +118,7 @@ type Connection<S> = http1::Connection<TokioIo<Wire<Stream, Below>>, Requests<S>
 
 /// HTTP on a connection. Made when the first byte has come: one that is never used costs its task and its socket.
 enum Http<S: Stack> {
-    Waiting(Start<S>),
+    Waiting(Box<Start<S>>),
     Open(Box<Connection<S>>),
     /// Ended by our wish before the first byte.
     Over,
@@ -133,19 +133,23 @@ pub(super) struct Start<S> {
 }
 
 /// Serves a connection that was just accepted to its end; `entry` is let go of when the socket is closed.
-pub(super) async fn serve<S: Stack, E>(start: Start<S>, entry: E) {
+// Not an `async fn`: that keeps room for an argument and for the local that it becomes.
+pub(super) fn serve<S: Stack, E>(start: Start<S>, entry: E) -> impl Future<Output = ()> {
     let (shared, limits) = (start.shared.clone(), start.limits);
-    let mut http = Http::Waiting(start);
-    let end = {
-        let mut clock = pin!(sleep_until(Instant::now() + limits.head_timeout));
-        let mut run = Run::new(&shared, limits, clock.deadline());
-        poll_fn(|cx| run.poll(&mut http, clock.as_mut(), cx)).await
-    };
-    if let Http::Open(http) = http {
-        let wire = http.into_parts().io.into_inner();
-        close(wire, &shared, &end).await;
+    let mut http = Http::Waiting(Box::new(start));
+    async move {
+        let end = {
+            let mut clock = pin!(sleep_until(Instant::now() + limits.head_timeout));
+            let mut run = Run::new(&shared, &limits, clock.deadline());
+            poll_fn(|cx| run.poll(&mut http, clock.as_mut(), cx)).await
+        };
+        if let Http::Open(http) = http {
+            let wire = http.into_parts().io.into_inner();
+            // Boxed: its buffers would have their room in the task from the start.
+            Box::pin(close(wire, &shared, &end)).await;
+        }
+        drop(entry);
     }
-    drop(entry);
 }
 
 /// Closes the socket so that the client can read what was written to it.
@@ -168,7 +172,7 @@ async fn close(mut wire: Wire<Stream, Below>, shared: &Shared, end: &End) {
 /// The state of [`serve`] between two polls.
 struct Run<'a> {
     shared: &'a Shared,
-    limits: Limits,
+    limits: &'a Limits,
     seen: u32,
     deadline: Option<Instant>,
     /// When a connection without a request may be closed by our wish.
@@ -177,7 +181,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(shared: &'a Shared, limits: Limits, deadline: Instant) -> Self {
+    fn new(shared: &'a Shared, limits: &'a Limits, deadline: Instant) -> Self {
         Self {
             shared,
             limits,
@@ -206,7 +210,7 @@ impl<'a> Run<'a> {
             self.shared.settle();
             let kind = self.shared.phase.kind();
             if kind == Kind::Idle && !self.finishing && self.shared.may_shrink() {
-                http.renew(&self.limits);
+                http.renew(self.limits);
                 continue;
             }
             if kind == Kind::Busy && self.shared.lookout.begins() {
