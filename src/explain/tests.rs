@@ -1,7 +1,7 @@
 use http::{HeaderValue, Method};
 
 use super::*;
-use crate::config::{Inputs, load};
+use crate::config::{Inputs, Loaded, load};
 
 const FILE: &str = "
 version: 1
@@ -14,15 +14,19 @@ routes:
   - { name: rest, match: { dialect: anthropic }, targets: [two] }
 ";
 
-fn answer(question: &Question) -> (String, bool) {
+/// A file that names no other.
+fn loaded(file: &str) -> Loaded {
     let inputs = Inputs {
         env: &|_| None,
         read: &|_| Err(std::io::ErrorKind::NotFound.into()),
         listen: None,
         admin: None,
     };
-    let loaded = load(FILE, "test.yaml", &inputs).unwrap();
-    explain(&loaded.config, question)
+    load(file, "test.yaml", &inputs).unwrap()
+}
+
+fn answer(question: &Question) -> (String, bool) {
+    explain(&loaded(FILE).config, question)
 }
 
 #[test]
@@ -82,14 +86,7 @@ routes:
   - { name: rest, match: {}, targets: [m] }
 layers: { rate_limit: { per_ip: 9/s, global: 8/s, per_model: { \"x*\": 5/s, y: 6/s } }, token_cap: { max_tokens: 11 } }
 ";
-    let inputs = Inputs {
-        env: &|_| None,
-        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
-        listen: None,
-        admin: None,
-    };
-    let loaded = load(file, "test.yaml", &inputs).unwrap();
-    explain(&loaded.config, question)
+    explain(&loaded(file).config, question)
 }
 
 #[test]
@@ -124,13 +121,7 @@ fn a_caller_with_origins_is_explained_for_a_page() {
 providers: { m: { dialect: mock, credentials: [] } }
 callers: { web: { key: the-key-of-some-pages, origins: [\"https://*.example.com\"] } }
 ";
-    let inputs = Inputs {
-        env: &|_| None,
-        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
-        listen: None,
-        admin: None,
-    };
-    let config = load(file, "test.yaml", &inputs).unwrap().config;
+    let config = loaded(file).config;
     let asks = || {
         let question = Question::of_model("m", "/v1/chat/completions").unwrap();
         question.by("web")
@@ -157,13 +148,7 @@ routes:
   - { name: rest, match: {}, targets: [m] }
 layers: { word_filter: { words: [forbidden], apply_to: [request], rules: [{ id: mail, entities: [email], action: mask }] } }
 ";
-    let inputs = Inputs {
-        env: &|_| None,
-        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
-        listen: None,
-        admin: None,
-    };
-    let loaded = load(file, "test.yaml", &inputs).unwrap();
+    let loaded = loaded(file);
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     let told = |model: &str, text: &str| {
         let body = format!(
