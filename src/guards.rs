@@ -316,7 +316,8 @@ impl Counts {
         all.chain(money).chain(rates).collect()
     }
 
-    /// What is left of the rates whose keys the configuration names; nothing where several processes count them together.
+    /// What is left of the rates by names that the configuration gives, of all keys that were seen lately; nothing where several
+    /// processes count them together.
     fn rates(&self, config: &Config) -> Vec<Left> {
         if self.all.shared.is_some() {
             return Vec::new();

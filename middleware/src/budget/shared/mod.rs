@@ -50,10 +50,10 @@ use crate::{
 /// **Away.** What `on_error: local` leaves to this process is what was left when the store was heard last, divided by the replicas; tokens
 /// come back at that part of their rate, money does not. What was never heard of is refused. What was spent meanwhile, and what still
 /// runs, is told before anything else is asked. A store that has forgotten the accounts, or comes back older than it was,
-/// is told what they were when they were heard last;
-/// what was reserved and runs is unknown to it until it ends, and is charged then; an end of which nobody heard whether it was told before
+/// is told what they were when they were heard last; what was reserved and runs is unknown to it until it ends, and is charged then; an end of which nobody heard whether it was told before
 /// that counts again. That it is older is seen by the first who had heard more, within a second: what others spend before, who had heard
-/// nothing of what is lost, may stay uncounted.
+/// nothing of what is lost, may stay uncounted, and what was lost, charged and then put right behind a snapshot stays charged. A process that was
+/// silent for a day is forgotten: when it comes back, the store seems older to it, and the account begins anew.
 ///
 /// **Time** is the store's, and so are the windows. What is known here of an account that was used within a minute is a second old at
 /// most, of others ten. A clock of the store that is set back opens no window again, and neither gives nor takes tokens.
