@@ -5,6 +5,7 @@ mod changes;
 mod credentials;
 mod faults;
 mod identity;
+mod refusals;
 mod sdk;
 
 use std::time::Duration;

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use crate::{
     clock::Clock,
     dialect::Refusal,
-    health::{Health, Load},
+    health::{Begun, Health, Load},
     record::{Mark, Record},
 };
 
@@ -37,6 +37,7 @@ pub(super) struct Measured<C: Clock> {
 /// A refusal that may say that nothing is left to spend.
 pub(super) struct Spoken<C: Clock> {
     pub(super) text: Vec<u8>,
+    pub(super) begun: Begun,
     pub(super) health: Health,
     pub(super) clock: C,
 }
@@ -77,7 +78,8 @@ impl<C: Clock> Measured<C> {
         let over = matches!(frame, Some(Err(_))) || refusal.text.len() > MOST;
         if !over && (last || frame.is_none()) && Refusal::of(&refusal.text) == Some(Refusal::Quota)
         {
-            refusal.health.pulse().spent(refusal.clock.now());
+            let now = refusal.clock.now();
+            refusal.health.pulse().spent(refusal.begun, now);
         }
         if over || last || frame.is_none() {
             self.refusal = None;

@@ -14,7 +14,8 @@
 //!
 //! A target is left out while its circuit is open, while it is parked (it said when to come again), and while all of its
 //! credentials are. If all that could be asked are parked, the one that returns first is asked: parking is a wish, an open circuit
-//! is none. Where there is but one, it is asked, and its own breaker has the last word. A weight of 0 drains a target under every strategy.
+//! is none. Where there is but one, it is asked, and its own breaker has the last word. Who refuses without a word of when to come again, or has
+//! nothing left to spend, is parked for twice as long each time; attempts that ran at once are refused once. A weight of 0 drains a target under every strategy.
 //!
 //! | strategy | picks |
 //! |---|---|

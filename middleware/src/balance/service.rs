@@ -26,7 +26,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::{BoxError, Origin, Reason, Rejection},
     facts::{Caller, PricedOnly, Route},
-    health::{self, Keys, LONGEST_PARK, Load},
+    health::{self, Begun, Keys, LONGEST_PARK, Load},
     record::{Mark, Record},
     resident::{Called, Resident},
 };
@@ -289,6 +289,7 @@ where
             first,
             record: req.extensions().get::<Record>().cloned(),
             clock: self.clock.clone(),
+            begun: chosen.health.pulse().begin(),
             chosen,
         };
         let endpoint = &self.field.seats[watch.chosen.index].endpoint;
@@ -312,6 +313,7 @@ where
 /// What is to be noted of an attempt.
 struct Watch<C> {
     chosen: Chosen,
+    begun: Begun,
     first: bool,
     load: Option<Load>,
     since: Option<Instant>,
@@ -352,6 +354,7 @@ impl<C: Clock> Watch<C> {
         let timing = since.map(timing);
         let refusal = self.hears(status).then(|| Spoken {
             text: Vec::new(),
+            begun: self.begun,
             health: self.chosen.health.clone(),
             clock: self.clock.clone(),
         });
@@ -397,7 +400,7 @@ impl<C: Clock> Watch<C> {
         let pulse = self.chosen.health.pulse();
         match health::wait(status, headers, wall) {
             Some(wait) if !wait.is_zero() => pulse.park(now + wait.min(LONGEST_PARK), true),
-            _ if limited => pulse.stumble(now),
+            _ if limited => pulse.stumble(self.begun, now),
             _ => {}
         }
     }

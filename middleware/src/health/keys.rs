@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pulse::{FIRST_REFUSAL, LONGEST_PARK, Parked, doubled};
+use super::{
+    pulse::{LONGEST_PARK, Parked, REFUSED, UNTOLD},
+    refusals::{Begun, Refusals, Row},
+};
 
 /// The credentials that this process has ever used, by provider and what tells them apart: what is known of one survives a
 /// reload. Clones are the same. Of the credentials themselves it knows nothing.
@@ -28,6 +31,7 @@ pub struct Key(Arc<Inner>);
 struct Inner {
     // So that a credential that nothing is held against costs no lock.
     marked: AtomicBool,
+    refusals: Refusals,
     state: Mutex<State>,
 }
 
@@ -35,7 +39,7 @@ struct Inner {
 struct State {
     /// As a whole.
     parked: Option<Instant>,
-    refusals: u32,
+    row: Row,
     /// 403s in a row, and of whom the first was; whether another one had one, too.
     forbidden: u32,
     first: Option<Arc<str>>,
@@ -46,7 +50,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Model {
     park: Parked,
-    refusals: u32,
+    row: Row,
 }
 
 /// Why a provider did not take a request with this credential.
@@ -181,12 +185,26 @@ impl Keys {
         soonest
     }
 
-    /// The provider refused the credential at this place.
-    pub fn refused(&self, at: usize, model: Option<&str>, why: Refused<'_>, now: Instant) {
+    /// An attempt begins with the credential at this place; what it knows is to be told with a refusal that it meets.
+    pub fn begin(&self, at: usize) -> Begun {
+        let key = self.0.keys.get(at);
+        key.map_or(Begun::default(), |(_, key)| key.0.refusals.begin())
+    }
+
+    /// The provider refused the credential at this place to an attempt that began so. It is left alone for twice as long each time, but
+    /// for what an attempt meets that had begun before the last time.
+    pub fn refused(
+        &self,
+        at: usize,
+        model: Option<&str>,
+        why: Refused<'_>,
+        begun: Begun,
+        now: Instant,
+    ) {
         if let Some((_, key)) = self.0.keys.get(at)
             && !self.is_sole()
         {
-            key.refused(model, why, now);
+            key.refused(model, why, begun, now);
         }
     }
 
@@ -227,11 +245,11 @@ impl Key {
             .max_by_key(|park| park.until)
     }
 
-    fn refused(&self, model: Option<&str>, why: Refused<'_>, now: Instant) {
-        let mut state = self.lock();
+    fn refused(&self, model: Option<&str>, why: Refused<'_>, begun: Begun, now: Instant) {
+        let (refusals, mut state) = (&self.0.refusals, self.lock());
         self.0.marked.store(true, Ordering::Release);
         match why {
-            Refused::Rejected => state.park(now),
+            Refused::Rejected => state.park(refusals, begun, now),
             Refused::Forbidden(caller) => {
                 if state.forbidden == 0 {
                     state.first = caller.cloned();
@@ -239,7 +257,7 @@ impl Key {
                 state.others |= state.first.as_ref() != caller;
                 state.forbidden = state.forbidden.saturating_add(1);
                 if state.forbidden >= ENOUGH && state.others {
-                    state.park(now);
+                    state.park(refusals, begun, now);
                 }
             }
             Refused::Limited(wait) => {
@@ -255,15 +273,14 @@ impl Key {
                         until: now,
                         told: false,
                     },
-                    refusals: 0,
+                    row: Row::default(),
                 });
-                let usual = || doubled(FIRST_LIMIT, model.refusals, LAST_LIMIT);
-                let until = now + wait.unwrap_or_else(usual).min(LONGEST_PARK);
                 let told = wait.is_some();
+                let wait = wait.or_else(|| refusals.count(&mut model.row, begun, UNTOLD));
+                let until = now + wait.unwrap_or_default().min(LONGEST_PARK);
                 if until > model.park.until {
                     model.park = Parked { until, told };
                 }
-                model.refusals = model.refusals.saturating_add(u32::from(!told));
             }
         }
     }
@@ -273,7 +290,7 @@ impl Key {
             return;
         }
         let mut state = self.lock();
-        (state.parked, state.refusals) = (None, 0);
+        (state.parked, state.row) = (None, Row::default());
         (state.forbidden, state.first, state.others) = (0, None, false);
         state.models.remove(model.unwrap_or_default());
         if state.models.is_empty() {
@@ -288,10 +305,10 @@ impl Key {
 }
 
 impl State {
-    fn park(&mut self, now: Instant) {
-        let until = now + doubled(FIRST_REFUSAL, self.refusals, LONGEST_PARK);
-        self.parked = self.parked.max(Some(until));
-        self.refusals = self.refusals.saturating_add(1);
+    fn park(&mut self, refusals: &Refusals, begun: Begun, now: Instant) {
+        if let Some(wait) = refusals.count(&mut self.row, begun, REFUSED) {
+            self.parked = self.parked.max(Some(now + wait));
+        }
     }
 }
 
@@ -303,8 +320,6 @@ impl fmt::Debug for Keys {
     }
 }
 
-const FIRST_LIMIT: Duration = Duration::from_secs(5);
-const LAST_LIMIT: Duration = Duration::from_secs(60);
 /// So many 403s in a row, not all to one caller, are about the credential.
 const ENOUGH: u32 = 3;
 /// Models of which a credential remembers its limits.
@@ -334,6 +349,11 @@ mod tests {
             .collect()
     }
 
+    /// An attempt that begins now is refused now.
+    fn refuse(keys: &Keys, at: usize, why: Refused<'_>, now: Instant) {
+        keys.refused(at, Some("m"), why, keys.begin(at), now);
+    }
+
     fn returns(keys: &Keys, at: usize, now: Instant) -> Option<Duration> {
         let want = Want {
             model: Some("m"),
@@ -347,7 +367,7 @@ mod tests {
     async fn credentials_take_turns_and_a_parked_one_is_left_out() {
         let (keys, now) = (keys(3), SystemClock.now());
         assert_eq!(picks(&keys, now, 6), [0, 1, 2, 0, 1, 2]);
-        keys.refused(1, Some("m"), Refused::Rejected, now);
+        refuse(&keys, 1, Refused::Rejected, now);
         assert!(!picks(&keys, now, 12).contains(&1));
         assert!(picks(&keys, now + seconds(10), 12).contains(&1));
     }
@@ -357,19 +377,19 @@ mod tests {
         let (keys, mut now) = (keys(2), SystemClock.now());
         let expected = [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600];
         for expected in expected.map(seconds) {
-            keys.refused(0, Some("m"), Refused::Rejected, now);
+            refuse(&keys, 0, Refused::Rejected, now);
             assert_eq!(returns(&keys, 0, now), Some(expected));
             now += expected;
         }
         keys.taken(0, Some("m"));
-        keys.refused(0, Some("m"), Refused::Rejected, now);
+        refuse(&keys, 0, Refused::Rejected, now);
         assert_eq!(returns(&keys, 0, now), Some(seconds(10)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_is_that_of_one_model_until_its_reset() {
         let (keys, now) = (keys(2), SystemClock.now());
-        keys.refused(0, Some("m"), Refused::Limited(Some(seconds(7))), now);
+        refuse(&keys, 0, Refused::Limited(Some(seconds(7))), now);
         assert_eq!(returns(&keys, 0, now), Some(seconds(7)));
         let other = Want {
             model: Some("other"),
@@ -377,7 +397,7 @@ mod tests {
         };
         assert!((0..4).any(|_| keys.pick(&other, || now) == Some(0)));
         for expected in [5, 10, 20, 40, 60, 60].map(seconds) {
-            keys.refused(1, Some("m"), Refused::Limited(None), now);
+            refuse(&keys, 1, Refused::Limited(None), now);
             assert!(returns(&keys, 1, now) >= Some(expected));
         }
         assert_eq!(returns(&keys, 1, now), Some(seconds(60)));
@@ -389,7 +409,7 @@ mod tests {
     async fn three_403s_in_a_row_park_only_if_two_callers_had_them() {
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
         let (keys, now) = (keys(2), SystemClock.now());
-        let forbid = |who| keys.refused(0, Some("m"), Refused::Forbidden(Some(who)), now);
+        let forbid = |who| refuse(&keys, 0, Refused::Forbidden(Some(who)), now);
         (0..5).for_each(|_| forbid(&one));
         assert_eq!(returns(&keys, 0, now), None, "flagged input of one caller");
         forbid(&two);
@@ -406,10 +426,54 @@ mod tests {
         );
     }
 
+    /// Of whatever kind they are, and however late.
+    #[tokio::test(start_paused = true)]
+    async fn refusals_of_attempts_that_ran_at_once_park_as_one() {
+        let callers: [Arc<str>; 2] = ["one".into(), "two".into()];
+        let forbidden = [
+            Refused::Forbidden(Some(&callers[0])),
+            Refused::Forbidden(Some(&callers[1])),
+        ];
+        for (kinds, first) in [
+            ([Refused::Rejected; 2], 10),
+            ([Refused::Limited(None); 2], 5),
+            (forbidden, 10),
+        ] {
+            let (keys, start) = (keys(2), SystemClock.now());
+            let at_once = [(); 10].map(|()| keys.begin(0));
+            let kind = kinds.into_iter().cycle();
+            for (begun, kind) in at_once.into_iter().zip(kind) {
+                keys.refused(0, Some("m"), kind, begun, start);
+            }
+            let late = start + seconds(1);
+            keys.refused(0, Some("m"), kinds[0], at_once[0], late);
+            assert_eq!(returns(&keys, 0, start), Some(seconds(first)), "{kinds:?}");
+            // Somebody tries whether it is over.
+            let now = start + seconds(first);
+            refuse(&keys, 0, kinds[0], now);
+            assert_eq!(
+                returns(&keys, 0, now),
+                Some(seconds(2 * first)),
+                "{kinds:?}"
+            );
+        }
+    }
+
+    /// What one model has met is no other's.
+    #[tokio::test(start_paused = true)]
+    async fn attempts_for_several_models_that_ran_at_once_are_limited_each() {
+        let (keys, now) = (keys(2), SystemClock.now());
+        let begun = keys.begin(0);
+        for model in ["other", "m"] {
+            keys.refused(0, Some(model), Refused::Limited(None), begun, now);
+        }
+        assert_eq!(returns(&keys, 0, now), Some(seconds(5)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_sole_one_is_never_parked() {
         let (keys, now) = (keys(1), SystemClock.now());
-        keys.refused(0, Some("m"), Refused::Rejected, now);
+        refuse(&keys, 0, Refused::Rejected, now);
         assert_eq!(
             (returns(&keys, 0, now), picks(&keys, now, 2)),
             (None, vec![0, 0])

@@ -34,6 +34,7 @@ mod circuit;
 mod keys;
 mod policy;
 mod pulse;
+mod refusals;
 mod sync;
 mod wait;
 mod window;
@@ -47,5 +48,6 @@ pub use self::{
     keys::{Key, Keys, Refused, Wallet, Want},
     policy::Policy,
     pulse::{LONGEST_PARK, Parked, Pulse, Ratio, Reading},
+    refusals::Begun,
     wait::wait,
 };

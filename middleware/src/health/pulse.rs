@@ -8,12 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::refusals::{Begun, Bounds, Refusals, Row};
+
 /// What is measured of one target. Each moment is given by who measures.
 #[derive(Debug, Default)]
 pub struct Pulse {
     running: AtomicUsize,
     // So that a target that nothing is held against costs no lock.
     parked: AtomicBool,
+    refusals: Refusals,
     state: Mutex<State>,
 }
 
@@ -60,9 +63,9 @@ struct State {
     origin: Option<Instant>,
     park: Option<Parked>,
     /// Refusals without a word of when to come again, since the last success.
-    stumbles: u32,
+    stumbles: Row,
     /// Refusals because nothing was left to spend, likewise.
-    spent: u32,
+    spent: Row,
     speed: Option<Speed>,
     seconds: [Second; SECONDS],
     /// When the floor of the budget will be full, in nanoseconds since the origin: each second of it is one attempt.
@@ -127,7 +130,7 @@ impl Pulse {
     pub fn answered(&self, first: bool, failed: bool, now: Instant) {
         let mut state = self.lock();
         if !failed {
-            (state.stumbles, state.spent) = (0, 0);
+            (state.stumbles, state.spent) = (Row::default(), Row::default());
         }
         let second = state.second(now);
         second.requests += u32::from(first);
@@ -199,22 +202,29 @@ impl Pulse {
         self.parked.store(true, Ordering::Release);
     }
 
-    /// It refused without a word of when to come again: 5 seconds, each time after the other twice as long, up to a minute.
-    pub fn stumble(&self, now: Instant) {
-        let mut state = self.lock();
-        let wait = doubled(FIRST_PARK, state.stumbles, LAST_PARK);
-        state.stumbles = state.stumbles.saturating_add(1);
-        drop(state);
-        self.park(now + wait, false);
+    /// An attempt begins; what it knows is to be told with a refusal that it meets.
+    pub fn begin(&self) -> Begun {
+        self.refusals.begin()
     }
 
-    /// Nothing is left to spend there: 10 seconds, each time after the other twice as long, up to an hour.
-    pub fn spent(&self, now: Instant) {
-        let mut state = self.lock();
-        let wait = doubled(FIRST_REFUSAL, state.spent, LONGEST_PARK);
-        state.spent = state.spent.saturating_add(1);
-        drop(state);
-        self.park(now + wait, false);
+    /// It refused without a word of when to come again: 5 seconds, each time after the other twice as long, up to a minute. What an
+    /// attempt meets that had begun before the last time changes nothing.
+    pub fn stumble(&self, begun: Begun, now: Instant) {
+        let wait = self
+            .refusals
+            .count(&mut self.lock().stumbles, begun, UNTOLD);
+        if let Some(wait) = wait {
+            self.park(now + wait, false);
+        }
+    }
+
+    /// Nothing is left to spend there: 10 seconds, each time after the other twice as long, up to an hour. What an attempt meets that
+    /// had begun before the last time changes nothing.
+    pub fn spent(&self, begun: Begun, now: Instant) {
+        let wait = self.refusals.count(&mut self.lock().spent, begun, REFUSED);
+        if let Some(wait) = wait {
+            self.park(now + wait, false);
+        }
     }
 
     /// Whether something may be held against it; never locks.
@@ -283,12 +293,6 @@ impl State {
     }
 }
 
-/// Twice as long for each time before, up to `most`.
-pub(super) fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
-    let factor = 1_u32.checked_shl(times.min(31)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(most)
-}
-
 /// How much of a measured time is still worth after so long.
 fn faded(age: Duration) -> f64 {
     (-age.as_secs_f64() / FADES.as_secs_f64()).exp()
@@ -301,10 +305,10 @@ const FEW: u32 = 5;
 /// Attempts that the floor of the budget has room for.
 const FLOOR: u64 = 10;
 const SECOND: u64 = 1_000_000_000;
-/// As for a credential that is refused.
-pub(super) const FIRST_REFUSAL: Duration = Duration::from_secs(10);
-const FIRST_PARK: Duration = Duration::from_secs(5);
-const LAST_PARK: Duration = Duration::from_secs(60);
+/// Who has nothing left, or does not take a credential.
+pub(super) const REFUSED: Bounds = (Duration::from_secs(10), LONGEST_PARK);
+/// Who does not say when to come again.
+pub(super) const UNTOLD: Bounds = (Duration::from_secs(5), Duration::from_secs(60));
 /// Nobody is left alone for longer, whatever it says: who was wrong about its clock or its unit would be lost for a year, and one
 /// refusal an hour costs nothing.
 pub const LONGEST_PARK: Duration = Duration::from_secs(3600);
@@ -374,15 +378,35 @@ mod tests {
     async fn a_refusal_without_a_word_parks_for_longer_each_time_until_a_success() {
         let (pulse, mut now) = (Pulse::default(), SystemClock.now());
         for expected in [5, 10, 20, 40, 60, 60] {
-            pulse.stumble(now);
+            pulse.stumble(pulse.begin(), now);
             let park = pulse.parked(now).unwrap();
             assert_eq!((park.until - now, park.told), (seconds(expected), false));
             now += seconds(expected);
             assert_eq!(pulse.parked(now), None);
         }
         pulse.answered(true, false, now);
-        pulse.stumble(now);
+        pulse.stumble(pulse.begin(), now);
         assert_eq!(pulse.parked(now).unwrap().until - now, seconds(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_of_attempts_that_ran_at_once_park_as_one() {
+        for (refuse, first) in [
+            (Pulse::stumble as fn(&Pulse, Begun, Instant), 5),
+            (Pulse::spent, 10),
+        ] {
+            let (pulse, start) = (Pulse::default(), SystemClock.now());
+            let at_once = [(); 10].map(|()| pulse.begin());
+            for (second, begun) in (0..).zip(at_once) {
+                refuse(&pulse, begun, start + seconds(second));
+            }
+            let until = |now| pulse.parked(now).map(|park| park.until - start);
+            assert_eq!(until(start), Some(seconds(first)), "nor was it extended");
+            // Somebody tries whether it is over.
+            let now = start + seconds(first);
+            refuse(&pulse, pulse.begin(), now);
+            assert_eq!(until(now), Some(seconds(3 * first)));
+        }
     }
 
     #[tokio::test(start_paused = true)]

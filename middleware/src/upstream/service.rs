@@ -22,7 +22,7 @@ use crate::{
     dialect::{self, Recognised},
     error::{BoxError, Reason, Rejection},
     facts::{Caller, Intent, Route},
-    health::{self, Keys, Refused, Want},
+    health::{self, Begun, Keys, Refused, Want},
     record::{Attempt, Mark, Record},
 };
 
@@ -172,6 +172,7 @@ where
                 keys: keys.clone(),
                 model: own.cloned(),
                 caller: caller.map(|caller| caller.name().clone()),
+                begun: keys.begin(used.at),
             }));
         }
         if let Some(attempt) = attempt {
@@ -194,14 +195,14 @@ struct Whose {
     keys: Keys,
     model: Option<Arc<str>>,
     caller: Option<Arc<str>>,
+    begun: Begun,
 }
 
 impl Used {
     /// The answer's text may say that nothing is left to spend; that is known at its end, and counts from `since`.
     pub(super) fn spent(&self, since: Instant) {
         if let Some(whose) = &self.whose {
-            let model = whose.model.as_deref();
-            whose.keys.refused(self.at, model, Refused::Rejected, since);
+            whose.refused(self.at, Refused::Rejected, since);
         }
     }
 
@@ -219,7 +220,14 @@ impl Used {
             status if status.is_success() => return whose.keys.taken(self.at, model),
             _ => return,
         };
-        whose.keys.refused(self.at, model, why, clock.now());
+        whose.refused(self.at, why, clock.now());
+    }
+}
+
+impl Whose {
+    fn refused(&self, at: usize, why: Refused<'_>, now: Instant) {
+        let model = self.model.as_deref();
+        self.keys.refused(at, model, why, self.begun, now);
     }
 }
 

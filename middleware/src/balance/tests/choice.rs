@@ -21,6 +21,11 @@ fn refused(
     (why.reason(), why.wait())
 }
 
+/// An attempt that begins now is refused now.
+fn refuse(keys: &Keys, at: usize, why: Refused<'_>) {
+    keys.refused(at, Some("m"), why, keys.begin(at), SystemClock.now());
+}
+
 #[tokio::test(start_paused = true)]
 async fn targets_of_which_nothing_can_be_made_are_refused() {
     let rig = Rig::new();
@@ -250,14 +255,9 @@ async fn a_target_whose_credentials_are_all_parked_is_skipped() {
         rig.target("one", 200).keys(keys.clone(), None),
         rig.target("two", 200),
     ]);
-    keys.refused(0, Some("m"), Refused::Rejected, SystemClock.now());
+    refuse(&keys, 0, Refused::Rejected);
     ask(&balance, chat()).await.unwrap();
-    keys.refused(
-        1,
-        Some("m"),
-        Refused::Limited(Some(seconds(4))),
-        SystemClock.now(),
-    );
+    refuse(&keys, 1, Refused::Limited(Some(seconds(4))));
     ask(&balance, chat()).await.unwrap();
     tokio::time::advance(seconds(4)).await;
     ask(&balance, chat()).await.unwrap();
@@ -598,7 +598,7 @@ async fn a_refused_credential_is_followed_by_another_and_then_by_another_target(
     let limited = Failure::Credential { limited: false };
     for at in 0..2 {
         trial.attempt.use_key(at);
-        keys.refused(at, Some("m"), Refused::Rejected, SystemClock.now());
+        refuse(&keys, at, Refused::Rejected);
         assert_eq!(
             trial.next(limited),
             other_at(0),
@@ -613,6 +613,6 @@ async fn a_refused_credential_is_followed_by_another_and_then_by_another_target(
         assert_ne!(keys.pick(&want, || SystemClock.now()), Some(at));
     }
     trial.attempt.use_key(2);
-    keys.refused(2, Some("m"), Refused::Rejected, SystemClock.now());
+    refuse(&keys, 2, Refused::Rejected);
     assert_eq!(trial.next(limited), other_at(1));
 }

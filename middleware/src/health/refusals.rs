@@ -1,0 +1,102 @@
+//! Refusals that follow each other: who refuses is left alone for twice as long each time, but not for what was asked before it was.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// What an attempt knew of refusals when it began: a refusal that it meets says nothing new if one has counted since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begun(u64);
+
+/// The refusals of one sender that counted, of whatever kind. They are never taken back, so that attempts can go by them.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(AtomicU64);
+
+/// Refusals of one kind, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Row {
+    times: u32,
+    /// What an attempt knows that began behind the last of them.
+    last: u64,
+}
+
+/// How long to leave alone who refuses: for the first time, and at the most.
+pub(super) type Bounds = (Duration, Duration);
+
+impl Refusals {
+    /// An attempt begins.
+    pub(super) fn begin(&self) -> Begun {
+        Begun(self.0.load(Ordering::Acquire))
+    }
+
+    /// One more refusal of this row, met by an attempt that began so: for how long to leave its sender alone. `None` if the attempt had
+    /// begun before the last one that counted: then it is that one.
+    pub(super) fn count(
+        &self,
+        row: &mut Row,
+        begun: Begun,
+        (first, most): Bounds,
+    ) -> Option<Duration> {
+        if begun.0 < row.last {
+            return None;
+        }
+        let factor = 1_u32.checked_shl(row.times.min(31)).unwrap_or(u32::MAX);
+        row.times = row.times.saturating_add(1);
+        row.last = self.0.fetch_add(1, Ordering::AcqRel) + 1;
+        Some(first.saturating_mul(factor).min(most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = (Duration::from_secs(10), Duration::from_secs(60));
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// Ten answers at once were ten refusals, and parked for an hour.
+    #[test]
+    fn attempts_that_run_at_once_meet_one_refusal() {
+        let (refusals, mut row) = (Refusals::default(), Row::default());
+        let mut expected = [10, 20, 40, 60, 60].into_iter();
+        for _ in 0..5 {
+            let at_once: Vec<_> = (0..10).map(|_| refusals.begin()).collect();
+            let mut count = |begun| refusals.count(&mut row, begun, BOUNDS);
+            let waits: Vec<_> = at_once.into_iter().map(&mut count).collect();
+            assert_eq!(waits[0], expected.next().and_then(seconds));
+            assert_eq!(waits[1..], [None; 9]);
+        }
+    }
+
+    /// One that began between two others' refusals was told of the first one only.
+    #[test]
+    fn who_began_behind_a_refusal_counts_unless_another_one_came_since() {
+        let (refusals, mut row) = (Refusals::default(), Row::default());
+        let early = [refusals.begin(), refusals.begin()];
+        assert_eq!(refusals.count(&mut row, early[0], BOUNDS), seconds(10));
+        let late = [refusals.begin(), refusals.begin()];
+        assert_eq!(refusals.count(&mut row, early[1], BOUNDS), None);
+        assert_eq!(refusals.count(&mut row, late[1], BOUNDS), seconds(20));
+        assert_eq!(refusals.count(&mut row, late[0], BOUNDS), None);
+    }
+
+    #[test]
+    fn rows_and_what_follows_a_success_begin_anew() {
+        let refusals = Refusals::default();
+        let (mut one, mut other, begun) = (Row::default(), Row::default(), refusals.begin());
+        assert_eq!(refusals.count(&mut one, begun, BOUNDS), seconds(10));
+        assert_eq!(refusals.count(&mut other, begun, BOUNDS), seconds(10));
+        assert_eq!(
+            refusals.count(&mut other, refusals.begin(), BOUNDS),
+            seconds(20)
+        );
+        assert_eq!(
+            refusals.count(&mut Row::default(), begun, BOUNDS),
+            seconds(10)
+        );
+    }
+}
