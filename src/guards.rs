@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt, io,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use tollgate_middleware::{
@@ -18,7 +19,7 @@ use tollgate_middleware::{
     facts::{Caller, Terms},
     health::{Change, Wallet},
     rate_limit::{
-        ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quotas, RateLimitLayer,
+        ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Id, Limit, Quotas, RateLimitLayer,
         UserSource,
     },
 };
@@ -316,37 +317,46 @@ impl Counts {
         all.chain(money).chain(rates).collect()
     }
 
-    /// What is left of the rates by names that the configuration gives, of all keys that were seen lately; nothing where several
-    /// processes count them together.
+    /// What is left of the rates by names that the configuration gives; nothing where several processes count them together. What
+    /// is known of callers who are no more is kept, and not told.
     fn rates(&self, config: &Config) -> Vec<Left> {
         if self.all.shared.is_some() {
             return Vec::new();
         }
         let now = SystemClock.now();
-        let left = |kind: String, cells: &Cells| Left {
+        let left = |kind: String, ratio: Option<f64>| Left {
             limit: "rate_limit",
             kind,
             // Whoever has not come has all of it.
-            ratio: cells.least_left(now).unwrap_or(1.0),
+            ratio: ratio.unwrap_or(1.0),
         };
         let limits = &config.layers.rate_limit;
+        let everyone = |cells: &Cells| cells.left(&Id::Everyone, now);
         let global = limits.global.as_ref();
-        let global = global.map(|_| left("global".to_owned(), &self.all.everyone));
-        let mut callers = config.callers.iter().filter(|it| it.requests.is_some());
-        let callers = callers.next();
-        let callers = callers.map(|_| left("requests".to_owned(), &self.all.callers));
+        let global = global.map(|_| left("global".to_owned(), everyone(&self.all.everyone)));
         let models = self.all.models.lock();
         let models = models.unwrap_or_else(PoisonError::into_inner);
         let models = limits.per_model.iter().map(|(pattern, _)| {
             let cells = models.get(&pattern.to_string());
-            let ratio = cells.and_then(|cells| cells.least_left(now));
-            Left {
-                limit: "rate_limit",
-                kind: format!("model {pattern}"),
-                ratio: ratio.unwrap_or(1.0),
-            }
+            left(format!("model {pattern}"), cells.and_then(everyone))
         });
+        let callers = self.requests(config, now);
+        let callers = callers.map(|ratio| left("requests".to_owned(), ratio));
         global.into_iter().chain(callers).chain(models).collect()
+    }
+
+    /// What is left to the caller who has the least, if any is bounded; `None` within if none of them has come.
+    fn requests(&self, config: &Config, now: Instant) -> Option<Option<f64>> {
+        let bounded = || config.callers.iter().filter(|it| it.requests.is_some());
+        bounded().next()?;
+        let cells = &self.all.callers;
+        let named = bounded().filter_map(|it| cells.left(&Id::Name(&it.name), now));
+        // Those whom a claim of a token names count by themselves, as the one who stands for them.
+        let jwt = config.layers.jwt.as_ref();
+        let stands = jwt.and_then(|jwt| jwt.stands_for.as_ref());
+        let claimed = bounded().any(|it| Some(&it.name) == stands);
+        let claimed = claimed.then(|| cells.least_left_unlisted(now)).flatten();
+        Some(named.chain(claimed).reduce(f64::min))
     }
 
     /// What is left of callers' budgets and tokens: to the one of those in the file who has the least of it.

@@ -408,15 +408,6 @@ async fn a_caller_with_as_many_streams_as_it_may_have_waits_for_its_own() {
 async fn what_is_left_of_rates_is_told_at_the_scrape() {
     let layers = "rate_limit: { global: 10/hour, per_model: { \"m1*\": 4/hour, m2: 4/hour }, per_ip: 9/hour }";
     let (stage, _upstream) = stage(", requests: 8/hour", layers).await;
-    let left = async |stage: &Stage| {
-        let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
-        let text = page.text();
-        let of_rates = "tollgate_limit_remaining_ratio{limit=\"rate_limit\",kind=\"";
-        let lines = text.lines().filter_map(|line| line.strip_prefix(of_rates));
-        lines
-            .map(|line| line.replace("\"} ", " "))
-            .collect::<Vec<_>>()
-    };
     let all = [
         "global 1.0",
         "requests 1.0",
@@ -436,6 +427,37 @@ async fn what_is_left_of_rates_is_told_at_the_scrape() {
     ];
     assert_eq!(left(&stage).await, some);
     stage.stop().await;
+}
+
+/// Who has gone with a reload has nothing left, and nobody is told of it: the figure was that of a caller who was no more.
+#[tokio::test]
+async fn what_is_left_to_a_caller_goes_with_it() {
+    let upstream = Upstream::start().await;
+    upstream.serve_default(Script::answer(200, "application/json", r#"{"object":"x"}"#));
+    let provider = provider("acme", "openai", &upstream, "/v1", "");
+    let with = |callers: &str| format!("providers:\n{provider}callers:\n{callers}");
+    let goes = format!("  a: {{ key: {CALLER}, requests: 2/hour }}\n");
+    let stays = format!("  b: {{ key: {OTHER}, requests: 4/hour }}\n");
+    let stage = Stage::start(&with(&format!("{goes}{stays}")));
+    for (id, key) in [("one", CALLER), ("two", CALLER), ("three", OTHER)] {
+        assert_eq!(stage.ask_by(id, key, BODY).await.status(), 200);
+    }
+    assert_eq!(left(&stage).await, ["requests 0.0"]);
+    stage.reload(&with(&stays));
+    assert_eq!(left(&stage).await, ["requests 0.75"]);
+    // What it has spent is not forgotten meanwhile.
+    stage.reload(&with(&format!("{goes}{stays}")));
+    assert_eq!(left(&stage).await, ["requests 0.0"]);
+    stage.stop().await;
+}
+
+/// What is left of the rates, by their names.
+pub(crate) async fn left(stage: &Stage) -> Vec<String> {
+    let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+    let text = page.text();
+    let of_rates = "tollgate_limit_remaining_ratio{limit=\"rate_limit\",kind=\"";
+    let lines = text.lines().filter_map(|line| line.strip_prefix(of_rates));
+    lines.map(|line| line.replace("\"} ", " ")).collect()
 }
 
 /// What waits for a place says so on the head of its answer, and what does not wait says nothing of it.

@@ -15,6 +15,7 @@ use tollgate_testing::{
 
 use crate::{
     binary::{CHAT, serve, shown, until},
+    callers::left,
     harness::{CALLER, Stage, provider},
 };
 
@@ -263,8 +264,17 @@ async fn a_reload_keeps_the_keys() {
     let issuer = issuer(set(&[signer.key("one")])).await;
     let (stage, upstream) = stage(&address(&issuer), ", as: team").await;
     issuer.serve_default(Script::answer(500, "text/plain", "down"));
+    // Whom a claim names counts by itself, on the terms of the caller that stands for it; there it counts no more.
+    assert_eq!(
+        ask(&stage, "before", &signer.token("one", "anna"))
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(left(&stage).await, ["requests 0.5"]);
     let other = config(&upstream, &address(&issuer), ", as: keyed");
     stage.reload(&other);
+    assert_eq!(left(&stage).await, ["requests 1.0"]);
     let answer = ask(&stage, "after", &signer.token("one", "anna")).await;
     assert_eq!(answer.status(), 200);
     // On the terms of the other caller, which has no limit.

@@ -77,23 +77,23 @@ impl Cells {
         self.len() == 0
     }
 
-    /// What is left in the fullest of these limits: the lowest share of any quota of any key, from 0 to 1; `None` where no key has a
-    /// cell, or others count in a store, too. Takes each lock once: for those who look now and then.
-    pub fn least_left(&self, now: Instant) -> Option<f64> {
+    /// What is left to a key: the lowest share of any of its quotas, from 0 to 1. `None` where it has no cell, or others count in a store,
+    /// too.
+    pub fn left(&self, id: &Id<'_>, now: Instant) -> Option<f64> {
+        let (tag, now) = (self.tag(id), self.nanos(now));
+        let shard = self.shard(tag);
+        shard.cells.get(&tag)?.left(now)
+    }
+
+    /// The same to the key that has the least, of those that are not listed. Takes each lock once: for those who look now and then.
+    pub fn least_left_unlisted(&self, now: Instant) -> Option<f64> {
         let now = self.nanos(now);
-        let mut least: Option<f64> = None;
-        for shard in &self.0.shards {
-            for slot in lock(shard).cells.values() {
-                if slot.lease.is_some() {
-                    return None;
-                }
-                for level in slot.cell.levels(now) {
-                    let left = f64::from(level.left) / f64::from(level.quota.burst().max(1));
-                    least = Some(least.unwrap_or(1.0).min(left));
-                }
-            }
-        }
-        least
+        let least = self.0.shards.iter().filter_map(|shard| {
+            let shard = lock(shard);
+            let unlisted = shard.cells.values().filter(|slot| !slot.listed);
+            unlisted.filter_map(|slot| slot.left(now)).reduce(f64::min)
+        });
+        least.reduce(f64::min)
     }
 
     pub(super) fn are(&self, others: &Self) -> bool {
@@ -180,6 +180,15 @@ impl Cells {
             Box::new(Lease::new(&counted.quotas, share.quotas.clone(), replicas))
         });
         (&mut slot.cell, Some(lease))
+    }
+}
+
+impl Slot {
+    /// The lowest share of any quota.
+    fn left(&self, now: u64) -> Option<f64> {
+        let levels = self.lease.is_none().then(|| self.cell.levels(now))?;
+        let shares = levels.map(|it| f64::from(it.left) / f64::from(it.quota.burst().max(1)));
+        shares.reduce(f64::min)
     }
 }
 

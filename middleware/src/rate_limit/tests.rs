@@ -14,7 +14,7 @@ use tollgate_testing::laws::{self, Outcome};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{
-    Asked, ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Limit, Quota, Quotas,
+    Asked, ByAddress, ByCaller, ByModel, ByUser, Cells, Everyone, Id, Limit, Quota, Quotas,
     RateLimitLayer, UserSource, service::admit,
 };
 use crate::{
@@ -260,6 +260,32 @@ async fn callers_count_by_name_and_claims_by_themselves() {
         ask(&layer, by("unlimited")).await.unwrap();
         ask(&layer, request()).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_told_of_a_name_and_of_all_whom_no_list_names() {
+    let callers = ["a", "b"].map(|name| (name.into(), per_minute(4)));
+    let cells = Cells::new(1024);
+    let limit = Limit::new("caller", ByCaller::new(callers), cells.clone());
+    let layer = RateLimitLayer::new([limit]);
+    let left = || {
+        let now = SystemClock.now();
+        let of = |name| cells.left(&Id::Name(name), now);
+        (of("a"), of("b"), cells.least_left_unlisted(now))
+    };
+    assert_eq!(left(), (None, None, None), "nobody has come");
+    ask(&layer, by("a")).await.unwrap();
+    for (name, times) in [("x", 3), ("y", 2)] {
+        for _ in 0..times {
+            let mut req = request();
+            let caller = Caller::new("b", Terms::default()).derive(name);
+            req.extensions_mut().insert(caller);
+            ask(&layer, req).await.unwrap();
+        }
+    }
+    assert_eq!(left(), (Some(0.75), None, Some(0.25)));
+    tokio::time::advance(MINUTE / 4).await;
+    assert_eq!(left(), (Some(1.0), None, Some(0.5)));
 }
 
 #[tokio::test(start_paused = true)]
