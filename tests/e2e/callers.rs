@@ -460,56 +460,80 @@ pub(crate) async fn left(stage: &Stage) -> Vec<String> {
     lines.map(|line| line.replace("\"} ", " ")).collect()
 }
 
-/// What waits for a place says so on the head of its answer, and what does not wait says nothing of it.
+/// What waits for a place says so on the head of its answer, and what does not wait says nothing of it. The wait is no time of ours,
+/// of a request with a body or without: of one without it was.
 #[tokio::test]
 async fn time_in_the_queue_is_told_on_the_head() {
     let (stage, upstream) = stage("", "concurrency: { max: 1, queue: 1, wait: 60s }").await;
-    let gate = Gate::new("the place is free");
-    let held = Script::events(["data: {}\n\n"])
-        .wait(&gate)
-        .body("data: [DONE]\n\n")
-        .end();
-    upstream.serve("held", held);
     let bearer = format!("Bearer {CALLER}");
     let headers = [
         ("content-type", "application/json"),
         ("authorization", bearer.as_str()),
     ];
-    let of = |id, body: &'static [u8]| Ask {
+    let of = |method, id, path, body: &'static [u8]| Ask {
+        method,
         headers: &headers,
-        ..Ask::post(id, CHAT, body)
+        ..Ask::post(id, path, body)
     };
-    let first = stage
-        .open(of("held", br#"{"model":"m1","stream":true}"#).bytes())
+    for (held, waits, method, path, body) in [
+        ("held", "waits", "POST", CHAT, BODY),
+        ("held-again", "reads", "GET", "/v1/files/f", b""),
+    ] {
+        let gate = Gate::new("the place is free");
+        let script = Script::events(["data: {}\n\n"])
+            .wait(&gate)
+            .body("data: [DONE]\n\n")
+            .end();
+        upstream.serve(held, script);
+        let streams = of("POST", held, CHAT, br#"{"model":"m1","stream":true}"#);
+        let first = stage.open(streams.bytes()).await;
+        assert!(
+            first
+                .until(|message| message.body.starts_with(b"data:"))
+                .await
+        );
+        let second = stage.open(of(method, waits, path, body).bytes()).await;
+        until("the second one stands in the queue", async || {
+            let page =
+                tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
+            let queued = "tollgate_concurrency_queued 1";
+            page.text().lines().any(|line| line == queued).then_some(())
+        })
         .await;
-    assert!(
-        first
-            .until(|message| message.body.starts_with(b"data:"))
-            .await
-    );
-    let second = stage.open(of("second", BODY).bytes()).await;
-    until("the second one stands in the queue", async || {
-        let page = tollgate_testing::client::call(stage.admin(), "GET", "/metrics", &[], "").await;
-        let queued = "tollgate_concurrency_queued 1";
-        page.text().lines().any(|line| line == queued).then_some(())
-    })
-    .await;
-    gate.open();
-    let (first, second) = (first.response().await, second.response().await);
-    assert_eq!((first.status(), second.status()), (200, 200));
-    let told = |answer: &Message| {
-        answer
-            .header("server-timing")
-            .unwrap_or_default()
-            .to_owned()
-    };
-    assert!(!told(&first).contains("q;dur="), "{}", told(&first));
-    let (_, queued) = told(&second).split_once(", q;dur=").map_or_else(
-        || panic!("{}", told(&second)),
-        |(own, queued)| (own.to_owned(), queued.parse::<f64>().unwrap()),
-    );
-    assert!(queued > 0.0, "{queued}");
+        gate.open();
+        let (first, second) = (first.response().await, second.response().await);
+        assert_eq!((first.status(), second.status()), (200, 200), "{waits}");
+        assert_eq!(shares(&first).2, None);
+        let (own, provider, queued) = shares(&second);
+        let queued = queued.expect("it stood in the queue");
+        let line = stage.line(waits).await;
+        let first_byte = line["first_byte_ms"].as_f64().expect("a number");
+        // Each is a part of its own, and rounded.
+        let parts = own + provider + queued;
+        assert!(
+            queued > 0.0 && parts < first_byte + 0.01,
+            "{waits}: {own} + {provider} + {queued} > {first_byte}"
+        );
+        let told = line["gateway_ms"].as_f64().expect("a number");
+        assert!((told - own).abs() < 0.01, "{told} is not {own}");
+    }
     stage.stop().await;
+}
+
+/// What the head says of the time before it, in milliseconds: ours, the provider's, and that in queues.
+fn shares(answer: &Message) -> (f64, f64, Option<f64>) {
+    let told = answer.header("server-timing").unwrap_or_default();
+    let of = |name: &str| {
+        let parts = told.split(", ");
+        let part = parts.filter_map(|part| part.strip_prefix(name)).next();
+        part.map(|time| time.parse().expect("a number"))
+    };
+    let whole = || panic!("not all of them are in {told}");
+    (
+        of("tollgate;dur=").unwrap_or_else(whole),
+        of("up;dur=").unwrap_or_else(whole),
+        of("q;dur="),
+    )
 }
 
 /// D07, over the wire.

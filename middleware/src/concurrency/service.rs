@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
     facts::Caller,
-    record::{Attempt, Record},
+    record::{Attempt, Mark, Record},
 };
 
 /// Bounds how much runs at once.
@@ -199,8 +199,8 @@ impl Toll {
         let Some(record) = &self.record else { return };
         let waited = now.saturating_duration_since(self.since);
         record.add_queued(waited);
-        // Before the body has been read no time is counted as ours.
-        if self.target.is_some() {
+        // Before the body has been read no time is counted as ours; one that is empty has been from the first.
+        if self.target.is_some() || record.at(Mark::BodyRead).is_some() {
             record.add_waited(waited);
         }
     }

@@ -190,6 +190,33 @@ async fn a_full_target_is_told_from_all_else_and_from_a_failing_one() {
     assert_eq!(told.queued(), None, "it never stood there");
 }
 
+/// In the queue of all callers no time is ours of which the body has not been read; of a request without one that is all of it.
+#[tokio::test(start_paused = true)]
+async fn a_wait_before_or_behind_the_body_is_no_time_of_ours() {
+    let permits = Permits::new(limits(1, 1));
+    for empty in [false, true] {
+        let (record, mut req) = (record(), by("c", 0));
+        req.extensions_mut().insert(record.clone());
+        if empty {
+            record.mark(Mark::BodyRead, record.started());
+        }
+        let running = admitted(&mut ask(&permits, by("c", 0)));
+        let mut waits = ask(&permits, req);
+        assert!(poll(&mut waits).is_pending());
+        tokio::time::advance(2 * SECOND).await;
+        drop(running);
+        let _answer = admitted(&mut waits);
+        record.mark(Mark::BodyRead, SystemClock.now());
+        tokio::time::advance(SECOND).await;
+        record.mark(Mark::Head, SystemClock.now());
+        assert_eq!(record.queued(), Some(2 * SECOND));
+        let own = record.gateway_time().expect("there is a head");
+        // What was read at once was read in the first nanosecond.
+        let nanosecond = Duration::from_nanos(1);
+        assert!(own.abs_diff(SECOND) <= nanosecond, "empty {empty}: {own:?}");
+    }
+}
+
 fn record() -> Record {
     let (clock, uri) = (SystemClock, "/".parse().unwrap());
     Record::new(
