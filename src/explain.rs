@@ -11,10 +11,10 @@ use tollgate_middleware::{
     clock::{Clock as _, SystemClock},
     dialect::{self, Recognised, Surface},
     error::Rejection,
-    facts::Route,
+    facts::{Caller, Route},
     health::{Board, Wallet},
     peek,
-    route::Ask,
+    route::{Ask, Choice},
     token_cap::Caps,
 };
 
@@ -66,8 +66,44 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
     if let Some(model) = ask.model {
         say(out, "model", format_args!("{model}"));
     }
+    let chosen = route(config, &ask, out)?;
+    let mut ways = routing::ways(config, &Wallet::new());
+    // The implicit routes lead to one way.
+    let way = ways.swap_remove(chosen.index.min(ways.len() - 1));
+    let bound = match intent {
+        Some(intent) => intent.continues(),
+        None => surface.is_none(),
+    };
+    let place = targets(config, &way, &chosen, bound, out);
+    place.target.takes(surface, intent)?;
+    if config.providers[place.provider].passthrough {
+        say(
+            out,
+            "",
+            format_args!("paid with the caller's own credential"),
+        );
+    }
+    before_routing(config, caller, out);
+    caller::asked(config, chosen.model.as_deref(), out);
+    if way.caps != Caps::off() {
+        say(out, "", format_args!("{}", show::caps(&way.caps)));
+    }
+    words::told(&way.filter, req, surface, intent.is_some(), out)?;
+    let routed = Route {
+        name: chosen.name.clone(),
+        model: chosen.model.clone(),
+        pin: chosen.pin.clone(),
+    };
+    budget::told(config, &way, req, (caller, intent, routed), out)?;
+    let meter = way.meter.over(config.layers.meter);
+    layers(out, config, &way, place, &meter);
+    Ok(())
+}
+
+/// The route that is taken, why those before it are not, and the model that it is about.
+fn route(config: &Config, ask: &Ask<'_>, out: &mut String) -> Result<Choice, Rejection> {
     let table = routing::table(config);
-    for (name, condition) in table.passed_over(&ask) {
+    for (name, condition) in table.passed_over(ask) {
         let name = name.as_deref().unwrap_or_default();
         let why = match condition {
             "targets" => "none of its targets is the provider that the model names".to_owned(),
@@ -75,7 +111,7 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
         };
         say(out, "not", format_args!("{name}: {why}"));
     }
-    let chosen = table.choose(&ask)?;
+    let chosen = table.choose(ask)?;
     if let Some(resolved) = chosen.model.as_deref().filter(|it| Some(*it) != ask.model) {
         let why = "after aliases and provider names";
         say(out, "resolved", format_args!("{resolved}, {why}"));
@@ -92,20 +128,24 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
             format_args!("none is configured: the provider that lists it"),
         ),
     }
-    let mut ways = routing::ways(config, &Wallet::new());
-    // The implicit routes lead to one way.
-    let way = ways.swap_remove(chosen.index.min(ways.len() - 1));
+    Ok(chosen)
+}
+
+/// Who may be asked, and how one is chosen; the first of them. `bound`: it is about what a provider keeps.
+fn targets<'w>(
+    config: &Config,
+    way: &'w Way,
+    chosen: &Choice,
+    bound: bool,
+    out: &mut String,
+) -> &'w Place {
     let seats = way.places.iter().map(|place| {
         let board = Board::new(SystemClock.now());
         routing::seat(config, place, &board, &gateway::prices(config), ())
     });
-    let balance = routing::balanced(&way, seats);
-    let (model, pin) = (chosen.model.as_deref(), chosen.pin.as_deref());
-    let bound = match intent {
-        Some(intent) => intent.continues(),
-        None => surface.is_none(),
-    };
-    let eligible = balance.eligible(model, pin, bound);
+    let balance = routing::balanced(way, seats);
+    let model = chosen.model.as_deref();
+    let eligible = balance.eligible(model, chosen.pin.as_deref(), bound);
     if way.places.len() > 1 {
         let sticky = way.sticky.map_or("", |on| on.word());
         let sticky = if sticky.is_empty() {
@@ -126,24 +166,15 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
             format_args!("it is about what a provider keeps: only the state target is asked"),
         );
     }
-    for (place, eligible) in way.places.iter().zip(eligible) {
-        told_target(config, place, chosen.model.as_deref(), eligible, out);
+    for (place, eligible) in way.places.iter().zip(&eligible) {
+        told_target(config, place, model, *eligible, out);
     }
-    let first = way
-        .places
-        .iter()
-        .zip(balance.eligible(model, pin, bound))
-        .find(|(_, why)| why.is_ok());
-    let place = first.map_or(&way.places[0], |(place, _)| place);
-    place.target.takes(surface, intent)?;
-    let meter = way.meter.over(config.layers.meter);
-    if config.providers[place.provider].passthrough {
-        say(
-            out,
-            "",
-            format_args!("paid with the caller's own credential"),
-        );
-    }
+    let first = eligible.iter().position(Result::is_ok);
+    &way.places[first.unwrap_or(0)]
+}
+
+/// The layers outside of the routes, in the order of the stack, with the values that hold here.
+fn before_routing(config: &Config, caller: Option<&Caller>, out: &mut String) {
     say(
         out,
         "layers",
@@ -162,19 +193,6 @@ fn told(config: &Config, question: &Question, out: &mut String) -> Result<(), Re
         ),
     );
     say(out, "", format_args!("route"));
-    caller::asked(config, chosen.model.as_deref(), out);
-    if way.caps != Caps::off() {
-        say(out, "", format_args!("{}", show::caps(&way.caps)));
-    }
-    words::told(&way.filter, req, surface, intent.is_some(), out)?;
-    let routed = Route {
-        name: chosen.name.clone(),
-        model: chosen.model.clone(),
-        pin: chosen.pin.clone(),
-    };
-    budget::told(config, &way, req, (caller, intent, routed), out)?;
-    layers(out, config, &way, place, &meter);
-    Ok(())
 }
 
 /// One target, what it would be asked for, and why it would not be asked at all.

@@ -67,6 +67,7 @@ mod field;
 mod service;
 mod strategy;
 mod target;
+mod watch;
 
 #[cfg(test)]
 mod tests;
