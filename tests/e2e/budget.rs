@@ -38,6 +38,16 @@ fn answer(prompt: u64, completion: u64) -> String {
     )
 }
 
+/// The same behind a gate.
+fn held(gate: &Gate, prompt: u64, completion: u64) -> Script {
+    let json = [("content-type", "application/json")];
+    Script::new()
+        .wait(gate)
+        .head(200, &json, Framing::Length(None))
+        .body(answer(prompt, completion))
+        .end()
+}
+
 /// A caller `a` with these terms; `more` are further lines of the file.
 fn file(upstream: &Upstream, terms: &str, dir: &Path, more: &str) -> String {
     let provider = provider("acme", "openai", upstream, "/v1", "");
@@ -63,13 +73,7 @@ async fn a_thousand_at_once_against_a_budget_for_ten() {
         folder(),
         Gate::new("all have come"),
     );
-    let json = [("content-type", "application/json")];
-    let held = Script::new()
-        .wait(&gate)
-        .head(200, &json, Framing::Length(None))
-        .body(answer(3, 1))
-        .end();
-    upstream.serve_default(held);
+    upstream.serve_default(held(&gate, 3, 1));
     let more = "layers: { concurrency: { per_caller: 2000 } }\n";
     let stage = Arc::new(Stage::start(&file(
         &upstream,

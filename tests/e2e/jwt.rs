@@ -15,7 +15,7 @@ use tollgate_testing::{
 
 use crate::{
     binary::{CHAT, serve, shown, until},
-    callers::left,
+    callers::limits::left,
     harness::{CALLER, Stage, provider},
 };
 

@@ -15,10 +15,10 @@ use std::{
 use tollgate_testing::{
     client::{self, Conn, request},
     redis::Redis,
-    upstream::{Framing, Gate, ID, SCRIPT, Script, Upstream},
+    upstream::{Gate, ID, SCRIPT, Script, Upstream},
 };
 
-use super::{BODY, CHAT, answer, ask, error, folder, upstream};
+use super::{BODY, CHAT, ask, error, folder, held, upstream};
 use crate::{
     binary::{Program, serve, until},
     harness::{CALLER, Stage, provider},
@@ -85,6 +85,14 @@ fn account(redis: &Redis) -> (u64, u64) {
     (next(), next())
 }
 
+/// Waits until so much is spent and reserved in the account.
+async fn has(redis: &Redis, spent: u64, reserved: u64) {
+    until("Redis has it", async || {
+        (account(redis) == (spent, reserved)).then_some(())
+    })
+    .await;
+}
+
 /// B01, across two processes' gateways: all at once, and none has ended before all have come.
 #[tokio::test]
 async fn a_thousand_at_once_at_two_gateways_against_a_budget_for_ten() {
@@ -92,13 +100,7 @@ async fn a_thousand_at_once_at_two_gateways_against_a_budget_for_ten() {
         return;
     };
     let (upstream, gate) = (Upstream::start().await, Gate::new("all have come"));
-    let json = [("content-type", "application/json")];
-    let held = Script::new()
-        .wait(&gate)
-        .head(200, &json, Framing::Length(None))
-        .body(answer(3, 1))
-        .end();
-    upstream.serve_default(held);
+    upstream.serve_default(held(&gate, 3, 1));
     let more = "layers: { concurrency: { per_caller: 2000 } }\n";
     let text = file(&upstream, &redis, "budget: 10usd", more);
     // A busy machine is not to be taken for one whose store is away.
@@ -306,15 +308,9 @@ async fn a_redis_that_comes_back_older_charges_all_once_and_holds_no_ghosts() {
         return;
     };
     let (upstream, gate) = (upstream(0, 1).await, Gate::new("Redis is back"));
-    let json = [("content-type", "application/json")];
-    let held = Script::new()
-        .wait(&gate)
-        .head(200, &json, Framing::Length(None))
-        .body(answer(0, 1))
-        .end();
-    let held_too = held.clone();
-    upstream.serve("before", held);
-    upstream.serve("since", held_too);
+    for id in ["before", "since"] {
+        upstream.serve(id, held(&gate, 0, 1));
+    }
     let text = file(&upstream, &redis, "budget: 100usd", "");
     let stages = [Arc::new(Stage::start(&text)), Arc::new(Stage::start(&text))];
     let mut running = tokio::task::JoinSet::new();
@@ -322,45 +318,33 @@ async fn a_redis_that_comes_back_older_charges_all_once_and_holds_no_ghosts() {
         let stage = stage.clone();
         running.spawn(async move { ask(&stage, id, BODY).await.status() });
     };
-    let has = async |spent, reserved| {
-        until("Redis has it", async || {
-            (account(&redis) == (spent, reserved)).then_some(())
-        })
-        .await;
-    };
     for stage in &stages {
         connected(stage.admin()).await;
     }
     assert_eq!(ask(&stages[0], "one", BODY).await.status(), 200);
     hold(&stages[0], "before");
-    has(1, 1).await;
+    has(&redis, 1, 1).await;
     redis.command(&["SAVE"]);
     hold(&stages[1], "since");
     for (at, stage) in stages.iter().cycle().take(6).enumerate() {
         assert_eq!(ask(stage, &format!("more-{at}"), BODY).await.status(), 200);
     }
-    has(7, 2).await;
+    has(&redis, 7, 2).await;
     for stage in &stages {
         told(stage.admin()).await;
     }
     redis.kill();
     redis.restart();
-    let has = async |spent, reserved| {
-        until("Redis has it", async || {
-            (account(&redis) == (spent, reserved)).then_some(())
-        })
-        .await;
-    };
     for stage in &stages {
         connected(stage.admin()).await;
     }
     // Nobody asks: who looks tells it.
-    has(7, 0).await;
+    has(&redis, 7, 0).await;
     gate.open_for_all();
     while let Some(status) = running.join_next().await {
         assert_eq!(status.expect("no task panics"), 200);
     }
-    has(9, 0).await;
+    has(&redis, 9, 0).await;
     assert_eq!(ask(&stages[0], "after", BODY).await.status(), 200);
     for stage in stages {
         told(stage.admin()).await;

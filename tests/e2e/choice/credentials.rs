@@ -49,16 +49,7 @@ async fn a_credential_is_pinned_by_a_target_and_by_a_caller() {
         ("a", "sk-caller-a-000000000001", "Bearer k-team-00001"),
         ("b", "sk-caller-b-000000000001", "Bearer k-spare-0001"),
     ] {
-        let bearer = format!("Bearer {key}");
-        let headers = [
-            ("content-type", "application/json"),
-            ("authorization", bearer.as_str()),
-        ];
-        let ask = Ask {
-            headers: &headers,
-            ..Ask::post(id, CHAT, BODY)
-        };
-        assert_eq!(pair.stage.ask(&ask).await.status(), 200);
+        assert_eq!(pair.stage.ask_by(id, key, BODY).await.status(), 200);
         assert_eq!(
             pair.first.finished(id, 1).await.header("authorization"),
             Some(sent)
