@@ -188,7 +188,7 @@ impl Keys {
     /// An attempt begins with the credential at this place; what it knows is to be told with a refusal that it meets.
     pub fn begin(&self, at: usize) -> Begun {
         let key = self.0.keys.get(at);
-        key.map_or(Begun::default(), |(_, key)| key.0.refusals.begin())
+        key.map_or_else(Begun::default, |(_, key)| key.0.refusals.begin())
     }
 
     /// The provider refused the credential at this place to an attempt that began so. It is left alone for twice as long each time, but
@@ -268,7 +268,7 @@ impl Key {
                     return;
                 }
                 let entry = state.models.entry(model.unwrap_or_default().into());
-                let model = entry.or_insert(Model {
+                let model = entry.or_insert_with(|| Model {
                     park: Parked {
                         until: now,
                         told: false,

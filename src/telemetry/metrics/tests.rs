@@ -122,7 +122,7 @@ fn durations_and_first_tokens_name_traces_where_openmetrics_is_asked_for() {
         route: Some(0),
         ..At::default()
     };
-    view.wasted(0, &fast, 0, &call[0], &series::Wasted::default());
+    view.wasted(0, &fast, 0, &call[0], &Wasted::default());
     // Later, at another worker, in the same bucket; and one without a trace.
     end(1, 1, Some(&two), 4, None);
     end(1, 1, None, 5, None);
