@@ -1,24 +1,25 @@
 //! Refusals that follow each other: who refuses is left alone for twice as long each time, but not for what was asked before it was.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-/// What an attempt knew of refusals when it began: a refusal that it meets says nothing new if one has counted since.
+/// What an attempt knew of refusals when it began: a refusal that it meets says nothing new if one has counted since. Small, as each
+/// request holds one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Begun(u64);
+pub struct Begun(u32);
 
 /// The refusals of one sender that counted, of whatever kind. They are never taken back, so that attempts can go by them.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(AtomicU64);
+pub(super) struct Refusals(AtomicU32);
 
 /// Refusals of one kind, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
     times: u32,
     /// What an attempt knows that began behind the last of them.
-    last: u64,
+    last: u32,
 }
 
 /// How long to leave alone who refuses: for the first time, and at the most.
@@ -43,7 +44,9 @@ impl Refusals {
         }
         let factor = 1_u32.checked_shl(row.times.min(31)).unwrap_or(u32::MAX);
         row.times = row.times.saturating_add(1);
-        row.last = self.0.fetch_add(1, Ordering::AcqRel) + 1;
+        // Only who holds the lock of the row writes. Were it ever full, each would count.
+        row.last = self.0.load(Ordering::Relaxed).saturating_add(1);
+        self.0.store(row.last, Ordering::Release);
         Some(first.saturating_mul(factor).min(most))
     }
 }
