@@ -52,8 +52,11 @@ use crate::{
 /// runs, is told before anything else is asked. A store that has forgotten the accounts, or comes back older than it was,
 /// is told what they were when they were heard last; what was reserved and runs is unknown to it until it ends, and is charged then; an end of which nobody heard whether it was told before
 /// that counts again. That it is older is seen by the first who had heard more, within a second: what others spend before, who had heard
-/// nothing of what is lost, may stay uncounted, and what was lost, charged and then put right behind a snapshot stays charged. A process that was
-/// silent for a day is forgotten: when it comes back, the store seems older to it, and the account begins anew.
+/// nothing of what is lost, may stay uncounted, and what was lost, charged and then put right behind a snapshot stays charged.
+///
+/// **Silent.** A process that was silent for a day finds the account as it is, and so do all where the clock of the store jumps as far:
+/// what they held is lost, and what they told counts once, for 40 days of silence. What the store has lost of such a process is not seen
+/// where others have written more since.
 ///
 /// **Time** is the store's, and so are the windows. What is known here of an account that was used within a minute is a second old at
 /// most, of others ten. A clock of the store that is set back opens no window again, and neither gives nor takes tokens.
