@@ -168,6 +168,30 @@ async fn tokens_are_those_of_all_gateways() {
     }
 }
 
+/// What `reserve: typical` goes by is in the files of a gateway: after a restart it reserves no worst case.
+#[tokio::test]
+async fn with_a_spool_what_is_typical_survives_a_restart() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let (upstream, dir) = (upstream(20, 30).await, folder());
+    let state = format!(
+        "state: {{ dir: \"{}\", ",
+        dir.path().join("state").display()
+    );
+    let terms = "tokens: { rate: 600/hour, reserve: typical }";
+    let text = file(&upstream, &redis, terms, "").replace("state: { ", &state);
+    let body = br#"{"model":"m1","max_tokens":590,"messages":[]}"#;
+    for run in ["first", "second"] {
+        let stage = Stage::start(&text);
+        connected(stage.admin()).await;
+        // The first takes all that there is, and gives most of it back.
+        assert_eq!(ask(&stage, run, body).await.status(), 200, "{run}");
+        told(stage.admin()).await;
+        stage.stop().await;
+    }
+}
+
 /// What loads a gateway until it is told to stop; each request costs one USD.
 struct Load {
     stop: Arc<AtomicBool>,

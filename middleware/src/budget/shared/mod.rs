@@ -25,7 +25,7 @@ use self::{call::Amount, place::Place};
 use super::{
     account::Terms,
     journal::Threshold,
-    ledger::Owner,
+    ledger::{Ledger, Owner},
     money::{Dates, Sums},
 };
 use crate::{
@@ -104,6 +104,7 @@ struct Inner {
     // When accounts were gone through, if they were.
     scanned: AtomicU64,
     tell: Option<Box<Tell>>,
+    past: Option<Ledger>,
     counts: Counts,
 }
 
@@ -172,6 +173,7 @@ impl Shared {
             origin: OnceLock::new(),
             scanned: AtomicU64::new(u64::MAX),
             tell: None,
+            past: None,
             counts: Counts::default(),
         });
         Self { all, store }
@@ -195,6 +197,19 @@ impl Shared {
     pub fn telling(mut self, tell: impl Fn(&Threshold) + Send + Sync + 'static) -> Self {
         let inner = Arc::get_mut(&mut self.all).expect("nobody else has it yet");
         inner.tell = Some(Box::new(tell));
+        self
+    }
+
+    /// What callers used lately, before this process began, is known from these accounts: what [`Reserve::Typical`](super::Reserve) goes by.
+    /// The store does not know it.
+    ///
+    /// # Panics
+    ///
+    /// If there are clones already.
+    #[must_use]
+    pub fn remembering(mut self, past: Ledger) -> Self {
+        let inner = Arc::get_mut(&mut self.all).expect("nobody else has it yet");
+        inner.past = Some(past);
         self
     }
 
@@ -306,7 +321,10 @@ impl Shared {
                 return place.clone();
             }
         }
-        let place = Arc::new(Place::of(Some(name.clone())));
+        let place = Place::of(Some(name.clone()));
+        let past = self.all.past.as_ref();
+        past.and_then(|past| past.read(name, |account| place.remember(account)));
+        let place = Arc::new(place);
         places.insert(name.clone(), place.clone());
         place
     }
