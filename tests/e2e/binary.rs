@@ -119,6 +119,11 @@ impl Start {
         ))
     }
 
+    /// It may run on this processor only.
+    pub(crate) fn pinned(self, processor: u32) -> Self {
+        self.through(&format!("exec taskset -c {processor}"))
+    }
+
     /// A shell begins it with these words.
     fn through(mut self, words: &str) -> Self {
         let mut command = Command::new("/bin/sh");

@@ -58,6 +58,33 @@ async fn the_version_is_told() {
     );
 }
 
+/// As in a container with processors of its own: the allocator, too, has nothing to say of it, and finds its way.
+#[tokio::test]
+async fn on_one_processor_of_many_it_runs_as_on_all() {
+    if !needs::command("taskset") {
+        return;
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status
+        .lines()
+        .find(|it| it.starts_with("Cpus_allowed_list"));
+    // `0-3,8`
+    let mut numbers = allowed.unwrap().rsplit(|char: char| !char.is_ascii_digit());
+    let last = numbers.find(|number| !number.is_empty());
+    let folder = tempdir().unwrap();
+    let config = folder.path().join("tollgate.yaml");
+    fs::write(&config, MOCK).unwrap();
+    let program = serve(&config)
+        .pinned(last.unwrap().parse().unwrap())
+        .start();
+    let data = program.data().await;
+    let answer = call(data, "POST", CHAT, &[], chat("echo", false)).await;
+    assert_eq!(answer.status(), 200);
+    let ended = program.terminate().await;
+    assert!(!ended.err.contains("jemalloc"), "{ended:?}");
+    assert_eq!(ended.code, Some(0));
+}
+
 #[tokio::test]
 async fn bad_usage_exits_2_and_says_how_it_is_done() {
     for args in [

@@ -58,6 +58,12 @@ fn words_are_found_where_they_stand_alone() {
         ("bad", "é\u{301}bad", "é\u{301}bad"),
         ("straße", "STRAẞE Strasse", "[STRAẞE] Strasse"),
         ("kelvin", "\u{212a}elvin", "[\u{212a}elvin]"),
+        (
+            "whiskey",
+            "whis\u{212a}ey please",
+            "[whis\u{212a}ey] please",
+        ),
+        ("crimson", "CRIM\u{17f}ON, red", "[CRIM\u{17f}ON], red"),
         ("漢字", "日漢字書", "日[漢字]書"),
         ("한국", "한국은 남한국", "[한국]은 남한국"),
         ("kt", "KT는 kt", "[KT]는 [kt]"),

@@ -117,6 +117,12 @@ fn durations_and_first_tokens_name_traces_where_openmetrics_is_asked_for() {
     let [one, two, three] = ["a", "b", "c"].map(|digit| digit.repeat(32));
     let first = Some(Duration::from_millis(15));
     end(0, 1, Some(&one), 3, first);
+    // Of a target that stands before it only a call is known that was thrown away.
+    let fast = At {
+        route: Some(0),
+        ..At::default()
+    };
+    view.wasted(0, &fast, 0, &call[0], &series::Wasted::default());
     // Later, at another worker, in the same bucket; and one without a trace.
     end(1, 1, Some(&two), 4, None);
     end(1, 1, None, 5, None);
@@ -138,6 +144,10 @@ fn durations_and_first_tokens_name_traces_where_openmetrics_is_asked_for() {
         has(&text, &line);
     }
     assert_eq!(text.matches("trace_id").count(), 3, "{text}");
+    has(
+        &text,
+        &format!(r#"{duration}{{le="+Inf",route="fast",provider="p",model="m"}} 0"#),
+    );
     assert!(text.ends_with("# EOF\n"));
     let plain = metrics.told(Others::default(), Format::Plain);
     assert!(!plain.contains("trace_id") && !plain.contains("# EOF"));

@@ -1,6 +1,6 @@
 //! The sums of what was counted, as text.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, iter};
 
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet},
@@ -318,7 +318,7 @@ impl ByError {
     }
 }
 
-/// A histogram as text.
+/// A histogram as text: every bucket, also of what nobody counted yet.
 pub(in super::super) fn observed(
     to: &mut prometheus_client::encoding::MetricEncoder<'_>,
     totals: &Totals,
@@ -326,7 +326,8 @@ pub(in super::super) fn observed(
 ) -> fmt::Result {
     let count = totals.count();
     let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-    let buckets: Vec<_> = bounds.zip(totals.counts.iter().copied()).collect();
+    let counts = totals.counts.iter().copied().chain(iter::repeat(0));
+    let buckets: Vec<_> = bounds.zip(counts).collect();
     to.encode_histogram::<NoLabelSet>(totals.sum as f64 / 1e6, count, &buckets, None)
 }
 
