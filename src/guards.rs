@@ -96,8 +96,12 @@ impl Counts {
         // One connection more: budgets are kept over it.
         let shared = shared.map(|shared| Shared::new(shared, workers + 1));
         let link = shared.as_ref().and_then(|shared| shared.link(workers));
+        let ledger = match &spool {
+            Some(spool) => spool.ledger().clone(),
+            None => Ledger::new(STRANGERS),
+        };
         let accounts = link.map(|link| {
-            let accounts = budget::Shared::new(link, STRANGERS);
+            let accounts = budget::Shared::new(link, STRANGERS).remembering(ledger.clone());
             match tell {
                 Some(tell) => accounts.telling(tell),
                 None => accounts,
@@ -113,10 +117,7 @@ impl Counts {
             key_sets: KeySets::default(),
             wallet: Wallet::new(),
             targets: Targets::new(told),
-            ledger: match &spool {
-                Some(spool) => spool.ledger().clone(),
-                None => Ledger::new(STRANGERS),
-            },
+            ledger,
             spool,
             shared,
             accounts,

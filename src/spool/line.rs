@@ -52,8 +52,11 @@ pub(super) struct Sums {
     /// The tokens, if they are limited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) tokens: Option<Taken>,
-    /// What its last requests used, the oldest first, where tokens are limited.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    /// How many were its last requests, and what they used together, where tokens are limited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) lately: Option<(u8, u64)>,
+    /// What each of them used: in files that were written before there was `lately`.
+    #[serde(skip_serializing, default)]
     pub(super) recent: Vec<u64>,
 }
 

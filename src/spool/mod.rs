@@ -67,7 +67,7 @@ pub enum StartError {
     Io(PathBuf, io::Error),
 }
 
-/// Bytes of a file after which another one begins.
+/// Bytes behind the head of a file after which another one begins, if the head has no more.
 const FULL: u64 = 16 << 20;
 /// Accounts of names that third parties make.
 const STRANGERS: usize = 65_536;

@@ -162,12 +162,16 @@ fn sums<'a>(
         rate: Per::of(bucket.rate()),
         until: bucket.taken_for(0),
     });
+    let (count, used) = account
+        .recent()
+        .fold((0_u8, 0), |(count, sum), one| (count + 1, sum + one));
     Sums {
         of,
         windows: account.sums().dates().numbers(),
         spent: account.sums().spent_in_all().map(Usd::units),
         tokens,
-        recent: account.recent().collect(),
+        lately: (count > 0).then_some((count, used)),
+        recent: Vec::new(),
     }
 }
 
@@ -179,5 +183,14 @@ fn restored(line: &Sums) -> Account {
         Some(Bucket::restored(rate, taken.until, 0))
     });
     let sums = budget::Sums::restored(dates, spent);
-    Account::restored(sums, bucket).remembering(line.recent.iter().copied())
+    let account = Account::restored(sums, bucket).remembering(line.recent.iter().copied());
+    let Some((count, used)) = line.lately else {
+        return account;
+    };
+    // All that is asked of them is their mean.
+    let (each, over) = (
+        used / u64::from(count.max(1)),
+        used % u64::from(count.max(1)),
+    );
+    account.remembering((0..u64::from(count)).map(|at| each + u64::from(at < over)))
 }

@@ -16,7 +16,7 @@ use tollgate_middleware::{
 
 use super::{
     files,
-    line::Line,
+    line::{Admitted, Line, Settled},
     state::State,
     writer::{Disk, Queue, Writer},
 };
@@ -198,7 +198,7 @@ fn told(state: &State) -> (String, u64) {
     let running: Vec<_> = state.running().map(|line| line.id).collect();
     let own = accounts.first().map(|(_, account)| account);
     let left = own.and_then(|own| Some(own.bucket()?.left(0)));
-    let recent: Vec<_> = own.into_iter().flat_map(Account::recent).collect();
+    let recent: u64 = own.into_iter().flat_map(Account::recent).sum();
     let sums = [Some(global.sums()), own.map(|own| own.sums())];
     (
         format!("{sums:?} {running:?} {recent:?}"),
@@ -354,12 +354,7 @@ fn a_file_that_is_cut_anywhere_is_read_as_far_as_it_goes() {
     let paper = Paper::new();
     let mut state = State::default();
     for line in [3_u64, 4] {
-        let Line::Admitted(line) =
-            Line::Admitted(super::line::Admitted::of(&admission(line, true), 0))
-        else {
-            unreachable!("as it was made");
-        };
-        state.apply(&Line::Admitted(line));
+        state.apply(&Line::Admitted(Admitted::of(&admission(line, true), 0)));
     }
     let work = Work::over(&paper, state, u64::MAX);
     for number in 5..9 {
@@ -378,6 +373,63 @@ fn a_file_that_is_cut_anywhere_is_read_as_far_as_it_goes() {
         assert_eq!(held.begun, lines >= head, "cut at {cut}");
         let ends = text[..cut].ends_with(b"\n") || cut == 0;
         assert_eq!(held.torn, usize::from(!ends), "cut at {cut}");
+    }
+}
+
+/// With so many accounts that the head of a file is more than a file may hold, each write began another one: a file is full when as much
+/// stands behind its head.
+#[test]
+fn a_head_that_is_larger_than_a_file_makes_no_file_full() {
+    let mut state = State::default();
+    for number in 0..500 {
+        let account = format!("account-{number}").into();
+        let admission = Admission {
+            account,
+            ..admission(number, true)
+        };
+        state.apply(&Line::Admitted(Admitted::of(&admission, 0)));
+        state.apply(&Line::Ended(Settled::of(&settlement(number, 7))));
+    }
+    let mut head = Vec::new();
+    state.head(&mut head);
+    let most = 2_000;
+    assert!(head.len() > 10 * most);
+    let paper = Paper::new();
+    let work = Work::over(&paper, state, most as u64);
+    for number in 500..1_000 {
+        work.queue.admitted(admission(number, true));
+        work.queue.ended(settlement(number, 7));
+        work.queue.flush();
+    }
+    drop(work);
+    let sizes: Vec<_> = paper.with(|sheets| sheets.files.iter().map(Vec::len).collect());
+    let behind = sizes.iter().sum::<usize>() - sizes.len() * head.len();
+    // So that no more is written for heads than for lines.
+    let (files, full) = (sizes.len(), behind / head.len());
+    assert!(files > 1 && files <= 1 + full, "{files} files, {full} full");
+    let newest = paper.with(|sheets| state_of(sheets.files.last().unwrap()));
+    assert_eq!(newest.accounts(0).1.len(), 501);
+    assert_eq!(
+        newest.accounts(0).0.sums().spent(Period::Ever),
+        Usd::from_units(7 * 1_000)
+    );
+}
+
+/// The mean of what an account used stands in a head as a count and a sum; files that have each of them are read as before.
+#[test]
+fn what_an_account_used_lately_is_short_in_a_head() {
+    let old = r#"{"account":{"of":"a","windows":[1,2,3],"spent":[1,1,1,1],"tokens":{"rate":{"tokens":1000,"per":1000},"until":0},"recent":[5,6,8]}}"#;
+    let mut state = State::default();
+    state.apply(&Line::read(old.as_bytes()).expect("a line"));
+    for _ in 0..2 {
+        let (_, accounts) = state.accounts(0);
+        let recent: Vec<_> = accounts[0].1.recent().collect();
+        assert_eq!((recent.len(), recent.iter().sum::<u64>()), (3, 19));
+        let mut head = Vec::new();
+        state.head(&mut head);
+        let text = std::str::from_utf8(&head).unwrap();
+        assert!(text.contains(r#""lately":[3,19]}}"#), "{text}");
+        state = state_of(&head);
     }
 }
 

@@ -75,7 +75,9 @@ pub(super) struct Writer<D: Disk> {
     text: Vec<u8>,
     done: usize,
     written: u64,
+    // Bytes of lines that a file takes behind its head, and after how many in all this one is full.
     most: u64,
+    full: u64,
     // The time of the spool when the clock of the accounts was at zero.
     began: u64,
 }
@@ -220,7 +222,7 @@ impl Directory {
 // ===== impl Writer =====
 
 impl<D: Disk> Writer<D> {
-    /// Begins a file with this state, at this moment of its time; `most` bytes after which another one begins.
+    /// Begins a file with this state, at this moment of its time; behind its head it takes `most` bytes, or as many as that has.
     pub(super) fn begin(mut disk: D, state: State, began: u64, most: u64) -> io::Result<Self> {
         let file = disk.create()?;
         let mut writer = Self {
@@ -231,9 +233,10 @@ impl<D: Disk> Writer<D> {
             written: 0,
             state,
             most,
+            full: 0,
             began,
         };
-        writer.state.head(&mut writer.text);
+        writer.begin_text();
         writer.flush()?;
         Ok(writer)
     }
@@ -279,19 +282,28 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
+    fn is_full(&self) -> bool {
+        self.written >= self.full
+    }
+
     /// Begins another file where this one is full.
     fn rotate(&mut self) -> io::Result<()> {
-        if self.written < self.most {
+        if !self.is_full() {
             return Ok(());
         }
-        let file = self.disk.create()?;
-        let mut head = Vec::new();
-        self.state.head(&mut head);
-        self.file = Some(file);
-        self.text = head;
+        self.file = Some(self.disk.create()?);
+        self.begin_text();
+        self.flush()
+    }
+
+    /// The head of a file is to be written. A large one is followed by as much, so that most of what is written is no head.
+    fn begin_text(&mut self) {
+        self.text.clear();
+        self.state.head(&mut self.text);
         self.done = 0;
         self.written = 0;
-        self.flush()
+        let head = self.text.len() as u64;
+        self.full = head.saturating_add(self.most.max(head));
     }
 
     /// The life of the thread.
@@ -312,13 +324,13 @@ impl<D: Disk> Writer<D> {
                 }
             }
             let outcome = self.flush();
-            let before = self.written;
             match &outcome {
                 Ok(()) => receipts.iter().for_each(Receipt::sign),
                 Err(_) => receipts.iter().for_each(Receipt::fail),
             }
+            let full = outcome.is_ok() && self.is_full();
             let outcome = outcome.and_then(|()| self.rotate());
-            if self.written < before {
+            if full {
                 rotated(&self.disk);
             }
             if let Err(error) = &outcome {

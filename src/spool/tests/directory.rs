@@ -132,12 +132,12 @@ fn what_is_typical_of_a_caller_survives() {
         let (spool, _) = Spool::open(folder.path(), None).unwrap();
         let read = |account: &Account| {
             (
-                account.recent().collect::<Vec<_>>(),
+                (account.recent().count(), account.recent().sum::<u64>()),
                 account.tokens_of(&typical, 900),
             )
         };
         let (recent, reserved) = spool.ledger().read("a", read).unwrap();
-        assert_eq!((recent, reserved), (vec![5, 6, 7], 24), "{restart}");
+        assert_eq!((recent, reserved), ((3, 18), 24), "{restart}");
     }
 }
 

@@ -23,7 +23,8 @@
 -- `seq` counts the writes of an epoch, and each process has a count of its own. What a gateway knows it has heard from here: if that is
 -- more than there is, the store has come back older than it was (from a snapshot, or as a replica that was behind). What was reserved
 -- then is nobody's, and a new epoch begins, in which the gateways tell what they know. The count of a process finds what is lost of its
--- own also where others have written more since.
+-- own also where others have written more since. A process that was silent for long is forgotten, and takes its count up again where it
+-- was: `forgotten` is until when the last of these was kept, and who cannot be one of them is not taken for one.
 
 local sums, open, live, lost, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local verb, id = ARGV[1], ARGV[2]
@@ -34,7 +35,7 @@ local HOLDS = 30000            -- milliseconds until the reservations of a silen
 local REMEMBERED = 60000       -- milliseconds for which an end is remembered
 local LATE = 3600              -- seconds for which what was lost may still end
 local KEPT = 40 * 86400        -- seconds for which an account without a prepaid budget is kept
-local PEER = 86400000          -- milliseconds for which a silent process is remembered
+local PEER = 86400000          -- milliseconds for which a silent process is remembered; for KEPT more where it has added
 local LOWS = 32                -- lows that are kept apart
 local MOST = 4503599627370496  -- 2^52: microseconds until all is there again, at most
 local ONE = 10000000000        -- units of one USD
@@ -101,7 +102,7 @@ local FIELDS = {
   'spent.day', 'spent.week', 'spent.month', 'spent.ever',
   'reserved.day', 'reserved.week', 'reserved.month', 'reserved.ever',
   'base.day', 'base.week', 'base.month', 'base.ever',
-  'full.us', 'full.rest', 'rate.tokens', 'rate.us', 'rate.turn', 'taken', 'lows', 'seq', 'now',
+  'full.us', 'full.rest', 'rate.tokens', 'rate.us', 'rate.turn', 'taken', 'lows', 'seq', 'now', 'forgotten',
 }
 local process = id:match('^[^.-]+')
 -- What the account has of the process that asks.
@@ -112,8 +113,10 @@ local at = redis.call('HMGET', sums, unpack(words))
 local today = dates(number(clock[1]))
 local epoch, seq = number(at[1] or now), number(at[24] or 0)
 local peer = {}
-for word in (at[26] or ''):gmatch('%d+') do peer[#peer + 1] = number(word) end
-local added, writes = peer[2] or 0, peer[3] or 0
+for word in (at[27] or ''):gmatch('%d+') do peer[#peer + 1] = number(word) end
+local added, writes, forgotten = peer[2] or 0, peer[3] or 0, number(at[26] or 0)
+-- It was forgotten, and is known again.
+local again = false
 local date, spent, reserved, base = {}, {}, {}, {}
 -- A look alone makes no account.
 local changed = not at[1] and verb ~= 'look' and verb ~= 'renew'
@@ -144,6 +147,10 @@ local function hear(known)
   local told_epoch = number(known[1])
   -- It has heard that there was no account.
   if number(known[2]) == 0 then return end
+  -- Who was heard at that moment was kept for half of its time from then, at least.
+  if told_epoch == epoch and at[1] and not peer[1] and floor(number(known[4]) / 1000) + PEER / 2 <= forgotten then
+    again, writes = true, math.max(writes, number(known[3]))
+  end
   local lost_some = told_epoch > epoch or told_epoch == epoch and (number(known[2]) > seq or number(known[3]) > writes)
   if lost_some then
     -- A clock that was set back begins no epoch that was there before.
@@ -451,11 +458,18 @@ end
 if us > now + MOST then us, rest = now + MOST, 0 end
 us, rest = math.max(0, us), math.max(0, rest)
 
--- Those that have been silent for long are forgotten when a new one comes.
+-- Those that have been silent for long are forgotten when a new one comes; much later those that have added: who has not heard that it
+-- did adds the same once more.
 local function forget_peers()
   local all = redis.call('HGETALL', sums)
   for i = 1, #all, 2 do
-    if all[i]:match('^of%.') and number(all[i + 1]:match('^%d+')) <= milli then redis.call('HDEL', sums, all[i]) end
+    if all[i]:match('^of%.') then
+      local kept, has_added = all[i + 1]:match('^(%d+) (%d+)')
+      if number(kept) + (has_added == '0' and 0 or KEPT * 1000) <= milli then
+        redis.call('HDEL', sums, all[i])
+        forgotten = math.max(forgotten, number(kept))
+      end
+    end
   end
 end
 
@@ -467,7 +481,7 @@ if changed then
   end
 end
 -- Who only looks is kept, too.
-if mine and (changed or peer[1] and peer[1] - milli < PEER / 2) then
+if mine and (changed or again or peer[1] and peer[1] - milli < PEER / 2) then
   redis.call('HSET', sums, mine, string.format('%.0f %.0f %.0f', milli + PEER, added, writes))
 end
 if changed then
@@ -488,6 +502,7 @@ if changed then
   put(23, lows)
   put(24, whole(seq))
   put(25, whole(now))
+  put(26, whole(forgotten))
   redis.call('HSET', sums, unpack(pairs_of))
   if period == 4 then redis.call('PERSIST', sums) else redis.call('EXPIRE', sums, KEPT) end
 end

@@ -25,7 +25,7 @@ use self::{call::Amount, place::Place};
 use super::{
     account::Terms,
     journal::Threshold,
-    ledger::Owner,
+    ledger::{Ledger, Owner},
     money::{Dates, Sums},
 };
 use crate::{
@@ -52,8 +52,11 @@ use crate::{
 /// runs, is told before anything else is asked. A store that has forgotten the accounts, or comes back older than it was,
 /// is told what they were when they were heard last; what was reserved and runs is unknown to it until it ends, and is charged then; an end of which nobody heard whether it was told before
 /// that counts again. That it is older is seen by the first who had heard more, within a second: what others spend before, who had heard
-/// nothing of what is lost, may stay uncounted, and what was lost, charged and then put right behind a snapshot stays charged. A process that was
-/// silent for a day is forgotten: when it comes back, the store seems older to it, and the account begins anew.
+/// nothing of what is lost, may stay uncounted, and what was lost, charged and then put right behind a snapshot stays charged.
+///
+/// **Silent.** A process that was silent for a day finds the account as it is, and so do all where the clock of the store jumps as far:
+/// what they held is lost, and what they told counts once, for 40 days of silence. What the store has lost of such a process is not seen
+/// where others have written more since.
 ///
 /// **Time** is the store's, and so are the windows. What is known here of an account that was used within a minute is a second old at
 /// most, of others ten. A clock of the store that is set back opens no window again, and neither gives nor takes tokens.
@@ -101,6 +104,7 @@ struct Inner {
     // When accounts were gone through, if they were.
     scanned: AtomicU64,
     tell: Option<Box<Tell>>,
+    past: Option<Ledger>,
     counts: Counts,
 }
 
@@ -169,6 +173,7 @@ impl Shared {
             origin: OnceLock::new(),
             scanned: AtomicU64::new(u64::MAX),
             tell: None,
+            past: None,
             counts: Counts::default(),
         });
         Self { all, store }
@@ -192,6 +197,19 @@ impl Shared {
     pub fn telling(mut self, tell: impl Fn(&Threshold) + Send + Sync + 'static) -> Self {
         let inner = Arc::get_mut(&mut self.all).expect("nobody else has it yet");
         inner.tell = Some(Box::new(tell));
+        self
+    }
+
+    /// What callers used lately, before this process began, is known from these accounts: what [`Reserve::Typical`](super::Reserve) goes by.
+    /// The store does not know it.
+    ///
+    /// # Panics
+    ///
+    /// If there are clones already.
+    #[must_use]
+    pub fn remembering(mut self, past: Ledger) -> Self {
+        let inner = Arc::get_mut(&mut self.all).expect("nobody else has it yet");
+        inner.past = Some(past);
         self
     }
 
@@ -303,7 +321,10 @@ impl Shared {
                 return place.clone();
             }
         }
-        let place = Arc::new(Place::of(Some(name.clone())));
+        let place = Place::of(Some(name.clone()));
+        let past = self.all.past.as_ref();
+        past.and_then(|past| past.read(name, |account| place.remember(account)));
+        let place = Arc::new(place);
         places.insert(name.clone(), place.clone());
         place
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{
     super::{
-        account::{Recent, Short, Terms, Worst},
+        account::{Account, Recent, Short, Terms, Worst},
         money::{Budget, Dates},
         tokens::Rate,
     },
@@ -76,6 +76,12 @@ impl Place {
     /// What is agreed, for whoever looks before anybody asks.
     pub(super) fn agree(&self, terms: &Terms) {
         self.state().terms = *terms;
+    }
+
+    /// What the caller used before.
+    pub(super) fn remember(&self, account: &Account) {
+        let mut state = self.state();
+        account.recent().for_each(|tokens| state.recent.add(tokens));
     }
 
     /// What is reserved of so much under these terms.

@@ -2,6 +2,7 @@
 
 mod layer;
 mod older;
+mod peers;
 mod script;
 
 use std::sync::{Arc, Mutex};

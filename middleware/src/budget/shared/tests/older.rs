@@ -20,21 +20,27 @@ use std::time::Duration;
 const MICROS: u64 = 1_000_000;
 
 impl Account {
-    fn reserves(&mut self, server: &Server, id: &str, amount: u64) -> Known {
+    pub(super) fn reserves(&mut self, server: &Server, id: &str, amount: u64) -> Known {
         let call = self.about().reserve(id, cost(amount));
         let answer = self.hear(&server.run(&call));
         assert_eq!(answer.outcome, Outcome::Done, "{id}");
         answer.known
     }
 
-    fn settles(&mut self, server: &Server, id: &str, amount: u64, at: &Known) -> Outcome {
+    pub(super) fn settles(
+        &mut self,
+        server: &Server,
+        id: &str,
+        amount: u64,
+        at: &Known,
+    ) -> Outcome {
         let at = Some((at.epoch, at.dates));
         let call = self.about().settle(id, cost(amount), at);
         self.hear(&server.run(&call)).outcome
     }
 
     /// What is spent in all, and reserved.
-    fn has(&self) -> (u64, u64) {
+    pub(super) fn has(&self) -> (u64, u64) {
         let known = self.known.expect("it was heard");
         (known.spent[3].units(), known.reserved.units())
     }
