@@ -26,6 +26,30 @@ const LEAST: [(&str, [u64; 3]); 3] = [
     ("tracing-subscriber", [0, 3, 20]),
 ];
 
+/// A release is linked by it, which no other test does.
+#[test]
+fn the_order_of_functions_is_written_as_linkers_read_it() {
+    let order = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/link_order.ld"))
+        .unwrap();
+    let mut lines = order.lines().skip(1);
+    let before: Vec<_> = lines.by_ref().take(4).map(str::trim).collect();
+    assert_eq!(before, ["SECTIONS", "{", ".text.early :", "{"]);
+    let mut names = 0;
+    let word = |char: char| char.is_ascii_alphanumeric() || "_.$*".contains(char);
+    let after: Vec<_> = lines
+        .filter(|line| {
+            let inner = line.strip_prefix("    *(.text.");
+            let name = inner.and_then(|inner| inner.strip_suffix(')'));
+            let is = name.is_some_and(|name| !name.is_empty() && name.chars().all(word));
+            names += usize::from(is);
+            !is
+        })
+        .map(str::trim)
+        .collect();
+    assert_eq!(after, ["}", "}", "INSERT BEFORE .text;"]);
+    assert!(names > 1000, "{names}");
+}
+
 /// P01. Every package is one of the registry, or of this workspace.
 #[test]
 fn every_package_comes_from_the_one_registry() {
