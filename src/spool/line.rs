@@ -58,6 +58,9 @@ pub(super) struct Sums {
     /// What each of them used: in files that were written before there was `lately`.
     #[serde(skip_serializing, default)]
     pub(super) recent: Vec<u64>,
+    /// It may be forgotten once its windows are over and its tokens are back.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) passing: bool,
 }
 
 /// What is taken of a rate.
@@ -86,6 +89,8 @@ pub(super) struct Admitted {
     pub(super) moment: u64,
     pub(super) caller: Option<Arc<str>>,
     pub(super) account: Arc<str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) passing: bool,
     pub(super) model: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) rate: Option<Per>,
@@ -152,6 +157,7 @@ impl Admitted {
             moment: began.saturating_add(admission.nanos),
             caller: admission.caller.clone(),
             account: admission.account.clone(),
+            passing: admission.passing,
             model: admission.model.clone(),
             rate: admission.rate.map(Per::of),
             tokens: admission.tokens,

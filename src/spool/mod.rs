@@ -69,7 +69,7 @@ pub enum StartError {
 
 /// Bytes behind the head of a file after which another one begins, if the head has no more.
 const FULL: u64 = 16 << 20;
-/// Accounts of names that third parties make.
+/// Accounts of names that third parties make; more than these share one of each listed caller.
 const STRANGERS: usize = 65_536;
 
 impl Spool {

@@ -1,4 +1,5 @@
 mod directory;
+mod strangers;
 
 use std::{
     io::{self, Write},
@@ -151,6 +152,7 @@ fn admission(number: u64, waits: bool) -> Admission {
         nanos: number * 1_000_000,
         caller: Some("a".into()),
         account: "a".into(),
+        passing: false,
         model: Some("m".into()),
         rate: Rate::new(1_000, Duration::from_secs(3600)),
         tokens: 10,

@@ -119,6 +119,11 @@ impl Account {
         }
     }
 
+    /// A new account, in the windows of these dates.
+    pub fn opened(dates: Dates) -> Self {
+        Self::restored(Sums::restored(dates, [Usd::ZERO; 4]), None)
+    }
+
     /// What its last requests used, the oldest first: what [`Reserve::Typical`] goes by.
     pub fn recent(&self) -> impl Iterator<Item = u64> {
         self.recent.each.iter().copied()

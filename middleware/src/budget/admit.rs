@@ -8,13 +8,13 @@ use std::{
 use http::Request;
 
 use super::{
-    account::{Account, Terms, Worst},
+    account::{Account, Reserve, Terms, Worst},
     asked::{Asked, asked, recognised},
     asking::{Asking, Later, Waits},
     clamp::Lower,
     journal::Admission,
-    ledger::{Agreed, Open, Owner},
-    money::Dates,
+    ledger::{Agreed, Ledger, Open, Owner},
+    money::{Dates, Period},
     policy::{OnShort, Policy},
     reckoned::Reckoned,
     riding::{Inside, Riding},
@@ -104,7 +104,6 @@ impl<S, C: Clock> Budgeted<S, C> {
             worst: held.worst,
             number: self.layer.ledger.number(),
             model,
-            account: owner.name,
             policy: policy.clone(),
             journal: None,
             record: record.cloned(),
@@ -149,7 +148,7 @@ impl<S, C: Clock> Budgeted<S, C> {
             let read = |account: &Account| standing(record, account, now);
             match &reserved {
                 Ok(open) => open.read(read),
-                Err(_) => ledger.read(&owner.name, read).unwrap_or_default(),
+                Err(_) => ledger.read_of(owner, read),
             }
         }
         change.priced_only = reckoned.leaves_out();
@@ -184,7 +183,8 @@ impl<S, C: Clock> Budgeted<S, C> {
             at: wall,
             nanos: self.layer.ledger.nanos(now),
             caller: caller.map(|caller| caller.name().clone()),
-            account: riding.account.clone(),
+            account: open.account.clone(),
+            passing: is_passing(&open.account, &agreed.own),
             model: riding.model.clone(),
             rate: agreed.own.tokens,
             tokens: asked_for.unwrap_or(open.own.tokens),
@@ -206,6 +206,13 @@ impl<S, C: Clock> Budgeted<S, C> {
         riding.journal = Some(journal.clone());
         waits
     }
+}
+
+/// Whether nothing asks for what an account spent once its windows are over.
+fn is_passing(account: &str, terms: &Terms) -> bool {
+    let prepaid = terms.money.is_some_and(|it| it.per == Period::Ever);
+    let typical = terms.tokens.is_some() && terms.reserve == Reserve::Typical;
+    Ledger::else_of(account).is_some() && !prepaid && !typical
 }
 
 fn standing(record: &Record, account: &Account, now: u64) {

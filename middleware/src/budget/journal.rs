@@ -42,8 +42,11 @@ pub struct Admission {
     pub nanos: u64,
     /// Who asked; none where nobody is known.
     pub caller: Option<Arc<str>>,
-    /// Whose account it is.
+    /// The account that is charged: where there are too many of names that third parties make, the one that those share.
     pub account: Arc<str>,
+    /// Whether the account may be forgotten once its windows are over and its tokens are back: a third party made its name, and it has
+    /// neither a prepaid budget nor a rate of which as many tokens are reserved as is typical of it.
+    pub passing: bool,
     /// The model by the name that aliases lead to.
     pub model: Option<Arc<str>>,
     /// The rate of the account, if it has one.

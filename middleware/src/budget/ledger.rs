@@ -49,6 +49,8 @@ pub(super) struct Owner {
 /// What was reserved for one request; given back unless it is settled.
 #[derive(Debug)]
 pub(super) struct Open {
+    /// The account that is charged, which need not be the one of this name alone.
+    pub(super) account: Arc<str>,
     slot: Slot,
     global: Slot,
     pub(super) own: Reserved,
@@ -86,7 +88,7 @@ impl Ledger {
     }
 
     /// Accounts as they were left. Times in their buckets are those of the [monotonic clock](Self::nanos) of this ledger; `next` is the
-    /// number of its first request.
+    /// number of its first request. Those of names that third parties made take of the room that there is for them.
     pub fn restored(
         most: usize,
         next: u64,
@@ -103,10 +105,28 @@ impl Ledger {
             next: AtomicU64::new(next),
         }));
         for (name, account) in accounts {
+            if Self::else_of(&name).is_some() {
+                ledger.0.strangers.fetch_add(1, Ordering::Relaxed);
+            }
             let mut shard = lock(ledger.shard(&name));
             shard.insert(name, Arc::new(Mutex::new(account)));
         }
         ledger
+    }
+
+    /// The account that is used instead of this one where there are too many of names that third parties make; none if this is no such
+    /// account.
+    ///
+    /// ```
+    /// use tollgate_middleware::budget::Ledger;
+    ///
+    /// assert_eq!(Ledger::else_of("team\nuser-1"), Some("team\n"));
+    /// assert_eq!((Ledger::else_of("team\n"), Ledger::else_of("team")), (None, None));
+    /// ```
+    pub fn else_of(account: &str) -> Option<&str> {
+        // No listed name has a control character.
+        let (shared, own) = account.split_at(account.find('\n')? + 1);
+        (!own.is_empty()).then_some(shared)
     }
 
     /// Nanoseconds since the first request, which this may be.
@@ -119,6 +139,11 @@ impl Ledger {
     pub fn read<R>(&self, name: &str, read: impl FnOnce(&Account) -> R) -> Option<R> {
         let slot = lock(self.shard(name)).get(name).cloned();
         slot.map(|slot| read(&lock(&slot)))
+    }
+
+    /// Reads the account that is charged for what this one asks.
+    pub(super) fn read_of<R>(&self, owner: &Owner, read: impl FnOnce(&Account) -> R) -> R {
+        read(&lock(&self.slot(owner).1))
     }
 
     /// Reads the account of all together.
@@ -135,10 +160,11 @@ impl Ledger {
         self.0.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn slot(&self, owner: &Owner) -> Slot {
+    /// The account that is charged, and its name.
+    fn slot(&self, owner: &Owner) -> (Arc<str>, Slot) {
         let mut shard = lock(self.shard(&owner.name));
-        if let Some(slot) = shard.get(&*owner.name) {
-            return slot.clone();
+        if let Some((name, slot)) = shard.get_key_value(&*owner.name) {
+            return (name.clone(), slot.clone());
         }
         if let Some(shared) = &owner.else_of
             && self.0.strangers.fetch_add(1, Ordering::Relaxed) >= self.0.most
@@ -151,9 +177,14 @@ impl Ledger {
             };
             return self.slot(&owner);
         }
-        let slot = Slot::default();
+        let mut account = Account::default();
+        if owner.else_of.is_some() {
+            // It may have been forgotten since its windows were over: a clock that has gone back opens none of them again.
+            account = Account::opened(lock(&self.0.global).sums().dates());
+        }
+        let slot = Arc::new(Mutex::new(account));
         shard.insert(owner.name.clone(), slot.clone());
-        slot
+        (owner.name.clone(), slot)
     }
 
     /// Reserves in the account of a caller and in that of all, or in none of them. Both are held until that is decided, always in this
@@ -166,7 +197,7 @@ impl Ledger {
         now: u64,
         dates: Dates,
     ) -> Result<Open, Refusal> {
-        let (slot, global) = (self.slot(owner), self.0.global.clone());
+        let ((account, slot), global) = (self.slot(owner), self.0.global.clone());
         let (terms, of_all) = (&agreed.own, &agreed.all());
         let (own, all) = {
             let mut one = lock(&slot);
@@ -188,6 +219,7 @@ impl Ledger {
             )
         };
         Ok(Open {
+            account,
             slot,
             global,
             own,

@@ -31,7 +31,6 @@ pub(super) struct Inside<C> {
     pub(super) number: u64,
     // By the name that aliases lead to.
     pub(super) model: Option<Arc<str>>,
-    pub(super) account: Arc<str>,
     pub(super) policy: Arc<Policy>,
     // Where its end is written down, if its admission was.
     pub(super) journal: Option<Arc<dyn Journal>>,
@@ -142,12 +141,12 @@ impl<C: Clock> Inside<C> {
             leases,
             agreed,
             number,
-            account,
             journal,
             clock,
             ..
         } = self;
         leases.settle(used.tokens, used.cost.unwrap_or_default());
+        let account = open.account.clone();
         let reached = open.settle(&agreed, used.tokens, used.cost.unwrap_or_default());
         let Some(journal) = journal else { return };
         journal.ended(Settlement {

@@ -17,8 +17,8 @@ use super::{Book, ask, chat, held, money, policy, post, reserved, spent, why};
 use crate::{
     body::Held,
     budget::{
-        Budget, BudgetLayer, Ledger, Offer, Period, Policy, Rate, Reserve, Terms, Unpriced, Usd,
-        Waste,
+        Account, Budget, BudgetLayer, Dates, Ledger, Offer, Period, Policy, Rate, Reserve, Terms,
+        Unpriced, Usd, Waste,
     },
     clock::{Clock, SystemClock},
     error::{BoxError, Reason, Rejection},
@@ -395,27 +395,123 @@ impl super::Journal for Signing {
 #[tokio::test]
 async fn claims_have_accounts_of_their_own_as_long_as_there_is_room() {
     let layer = BudgetLayer::new(policy(money(1.0)), Ledger::new(2));
-    let derived = |name: &str| {
-        let mut req = chat();
-        let caller = Caller::new("a", facts::Terms::default()).derive(name);
-        req.extensions_mut().insert(caller);
-        req
-    };
     for name in ["x", "y", "z"] {
-        let answer = ask(&layer, charging(0, 1), derived(name)).await.unwrap();
+        let answer = ask(&layer, charging(0, 1), named(name)).await.unwrap();
         answer.into_body().collect().await.unwrap();
         assert_eq!(
-            why(ask(&layer, charging(0, 1), derived(name)).await),
+            why(ask(&layer, charging(0, 1), named(name)).await),
             Reason::InsufficientQuota,
             "{name}"
         );
     }
     // The third found no room, and shares its account with the fourth.
     assert_eq!(
-        why(ask(&layer, charging(0, 1), derived("w")).await),
+        why(ask(&layer, charging(0, 1), named("w")).await),
         Reason::InsufficientQuota
     );
     served(&layer, 1).await;
+}
+
+fn named(name: &str) -> Request<Held<Script>> {
+    let mut req = chat();
+    let caller = Caller::new("a", facts::Terms::default()).derive(name);
+    req.extensions_mut().insert(caller);
+    req
+}
+
+/// What is written down is the account that was charged: what all of those spent who found no room is theirs after a restart, too.
+#[tokio::test]
+async fn who_shares_an_account_is_written_down_with_it() {
+    let book = Book::default();
+    let limits = Terms {
+        tokens: Rate::new(1_000, Duration::from_secs(60)),
+        ..money(10.0)
+    };
+    let journal = Arc::new(Signing(book.clone()));
+    let ledger = Ledger::new(1);
+    let layer = BudgetLayer::new(policy(limits), ledger.clone()).journal(journal);
+    for name in ["x", "y", "z"] {
+        let answer = ask(&layer, charging(0, 4), named(name)).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+    }
+    let told = |book: &Book| {
+        let admitted = book.admitted.lock().unwrap().clone();
+        let of = admitted.into_iter();
+        of.map(|(it, _)| (it.account, it.passing))
+            .collect::<Vec<_>>()
+    };
+    let told_of = |name: &str, passing| (Arc::from(name), passing);
+    assert_eq!(
+        told(&book),
+        [
+            told_of("a\nx", true),
+            told_of("a\n", false),
+            told_of("a\n", false)
+        ]
+    );
+    let of = |name| ledger.read(name, |account| account.sums().spent(Period::Ever));
+    assert_eq!(of("a\n"), Some(Usd::new(8.0)));
+    assert_eq!((of("a\ny"), of("a\nz")), (None, None));
+    let thresholds = book.crossed.lock().unwrap().clone();
+    let crossed: Vec<_> = thresholds.iter().map(|it| it.account.as_deref()).collect();
+    assert_eq!(crossed, [Some("a\n")], "of the 8 USD that two spent");
+}
+
+/// What never begins anew, and what is typical of somebody, is asked for as long as there is a ledger.
+#[tokio::test]
+async fn an_account_is_passing_where_nothing_asks_for_its_past() {
+    let prepaid = Terms {
+        money: Some(Budget {
+            amount: Usd::new(10.0),
+            per: Period::Ever,
+        }),
+        ..Terms::default()
+    };
+    let typical = Terms {
+        tokens: Rate::new(1_000, Duration::from_secs(60)),
+        reserve: Reserve::Typical,
+        ..Terms::default()
+    };
+    for (terms, req, passing) in [
+        (Terms::default(), named("x"), true),
+        (money(10.0), named("x"), true),
+        (prepaid, named("x"), false),
+        (typical, named("x"), false),
+        (money(10.0), chat(), false),
+    ] {
+        let book = Book::default();
+        let journal = Arc::new(Signing(book.clone()));
+        let layer = BudgetLayer::new(policy(terms), Ledger::new(1)).journal(journal);
+        ask(&layer, charging(0, 1), req).await.unwrap();
+        let told = book.admitted.lock().unwrap()[0].0.passing;
+        assert_eq!(told, passing, "{terms:?}");
+    }
+}
+
+/// Accounts that were there before a restart take of the room that there is.
+#[tokio::test]
+async fn claims_that_were_restored_have_taken_their_room() {
+    let accounts = ["a\nx", "a\ny", "a\n", "a"].map(|name| (name.into(), Account::default()));
+    let ledger = Ledger::restored(3, 0, Account::default(), accounts);
+    let layer = BudgetLayer::new(policy(money(10.0)), ledger.clone());
+    for name in ["x", "z", "w", "v"] {
+        let answer = ask(&layer, charging(0, 1), named(name)).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+    }
+    let of = |name| ledger.read(name, |account| account.sums().spent(Period::Ever).usd());
+    assert_eq!((of("a\nx"), of("a\nz")), (Some(1.0), Some(1.0)));
+    assert_eq!((of("a\nw"), of("a\nv"), of("a\n")), (None, None, Some(2.0)));
+}
+
+/// R05: an account may have been forgotten with its windows; a clock that goes back opens none of these for it.
+#[tokio::test]
+async fn the_account_of_a_claim_begins_in_the_windows_that_are_open() {
+    let dates = Dates::of_numbers([1 << 20, 1 << 18, 1 << 16]);
+    let ledger = Ledger::restored(1, 0, Account::opened(dates), []);
+    let layer = BudgetLayer::new(policy(money(10.0)), ledger.clone());
+    ask(&layer, charging(0, 1), named("x")).await.unwrap();
+    let of = |name| ledger.read(name, |account| account.sums().dates());
+    assert_eq!(of("a\nx"), Some(dates));
 }
 
 /// R05, B06: the wall clock says in which window, and a clock that goes back opens none a second time.
