@@ -1,6 +1,6 @@
 //! What a request asks for, read in one pass over the top of its body.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range, sync::LazyLock};
 
 use memchr::memmem;
 
@@ -312,8 +312,8 @@ fn prompt(body: &[u8]) -> (u64, u64) {
 /// included.
 fn encoded(before: &[u8], string: &[u8]) -> Option<usize> {
     let head = &string[..string.len().min(LONGEST_DATA_URL)];
-    let encoded = match memmem::find(head, b";base64,") {
-        Some(at) => &string[at + b";base64,".len()..],
+    let encoded = match BASE64.find(head) {
+        Some(at) => &string[at + BASE64.needle().len()..],
         None => {
             // As a member of Anthropic, Gemini and Bedrock; audio of OpenAI.
             let name = before.strip_suffix(b"\"")?.trim_ascii_end();
@@ -325,6 +325,10 @@ fn encoded(before: &[u8], string: &[u8]) -> Option<usize> {
     let begins = encoded.get(..SMALLEST_MEDIA)?.iter().all(is_base64);
     begins.then_some(encoded.len())
 }
+
+/// What the base64 of a data URL begins behind.
+static BASE64: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(";base64,"));
 
 /// What stands before the base64 of a data URL is no longer: a media type and its parameters.
 const LONGEST_DATA_URL: usize = 256;

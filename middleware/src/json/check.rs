@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::{
     error::{Error, ErrorKind},
     names::{Names, Open},
-    scan, text,
+    scan::{self, Specials},
+    text,
     value::Value,
 };
 
@@ -243,21 +244,21 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
     /// The end of a string of which something other than its closing quote stands at `pos`.
     #[inline(never)]
     fn escaped(&self, mut pos: usize) -> Result<usize, Fault> {
+        let mut specials = Specials::new(self.text, pos);
         loop {
             match self.text.get(pos) {
                 Some(b'"') => return Ok(pos + 1),
-                Some(b'\\') => pos = self.escape(pos)?,
+                Some(b'\\') => pos = specials.find(self.escape(pos)?),
                 Some(_) => return Err((ErrorKind::Control, pos)),
                 None => return Err((ErrorKind::Eof, pos)),
             }
-            pos = scan::plain(self.text, pos);
         }
     }
 
     /// The end of the escape at `pos`.
     fn escape(&self, pos: usize) -> Result<usize, Fault> {
         match self.text.get(pos + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(pos + 2),
+            Some(&byte) if SHORT[usize::from(byte)] => Ok(pos + 2),
             Some(b'u') => {
                 let hex = self.text[pos + 2..].iter().take(4);
                 match hex.clone().position(|byte| !byte.is_ascii_hexdigit()) {
@@ -312,3 +313,14 @@ impl<'a, F: FnMut(Value<'a>, Value<'a>)> Walk<'a, F> {
             .ok_or((ErrorKind::Eof, self.pos))
     }
 }
+
+/// What stands behind the backslash of an escape of two bytes. A table is asked sooner than eight letters.
+const SHORT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut letters = b"\"\\/bfnrt".as_slice();
+    while let [letter, rest @ ..] = letters {
+        table[*letter as usize] = true;
+        letters = rest;
+    }
+    table
+};

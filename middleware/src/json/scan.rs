@@ -1,5 +1,7 @@
 //! The steps that checking and skipping share: over white space, the plain run of a string, a number, a whole value.
 
+use std::array;
+
 /// The first offset from `pos` on that holds no white space.
 #[inline]
 pub(super) fn space(text: &[u8], mut pos: usize) -> usize {
@@ -132,16 +134,122 @@ fn plain_tail(text: &[u8], pos: usize) -> usize {
         .unwrap_or(left)
 }
 
+/// Finds special bytes one behind the other, as [`plain`] does: of a block of bytes all at once, since in a text of several lines they
+/// are near to each other, and a search that ends somewhere else each time is what takes long.
+pub(super) struct Specials<'a> {
+    text: &'a [u8],
+    block: usize,
+    /// A bit for each special byte of the block, the lowest first.
+    marks: u64,
+}
+
+impl<'a> Specials<'a> {
+    /// Those from `pos` on.
+    pub(super) fn new(text: &'a [u8], pos: usize) -> Self {
+        Self {
+            text,
+            block: pos,
+            marks: marks(text, pos),
+        }
+    }
+
+    /// The first from `pos` on, or the length of the text; `pos` is no less than the time before.
+    #[inline]
+    pub(super) fn find(&mut self, pos: usize) -> usize {
+        let passed = pos - self.block;
+        if passed < BLOCK {
+            let left = self.marks >> passed;
+            if left != 0 {
+                return pos + left.trailing_zeros() as usize;
+            }
+        }
+        self.find_on(pos)
+    }
+
+    /// The same of what is behind the block.
+    #[inline]
+    fn find_on(&mut self, pos: usize) -> usize {
+        for _ in 0..BLOCKS {
+            // Where the next block begins does not hang on where this one's last byte was: a processor goes ahead.
+            self.block += BLOCK;
+            self.marks = marks(self.text, self.block);
+            let passed = pos.saturating_sub(self.block);
+            if passed < BLOCK {
+                let left = self.marks >> passed;
+                if left != 0 {
+                    return self.block + passed + left.trailing_zeros() as usize;
+                }
+            }
+        }
+        self.find_far(pos)
+    }
+
+    /// In a long line.
+    #[inline(never)]
+    fn find_far(&mut self, pos: usize) -> usize {
+        let found = plain(self.text, pos.max(self.block + BLOCK));
+        *self = Self::new(self.text, found);
+        found
+    }
+}
+
+/// A bit for each special byte of a block. The end of the text is one.
+#[inline]
+fn marks(text: &[u8], pos: usize) -> u64 {
+    match text.get(pos..).and_then(<[u8]>::first_chunk) {
+        Some(block) => marks_of(block),
+        None => marks_at_end(text, pos),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn marks_at_end(text: &[u8], pos: usize) -> u64 {
+    let rest = text.get(pos..).unwrap_or_default();
+    // Zeros are special.
+    let mut block = [0; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    marks_of(&block)
+}
+
+#[inline]
+fn marks_of(block: &[u8; BLOCK]) -> u64 {
+    // Vector code, and then the bits of each word gathered in its last byte.
+    let flags: [u8; BLOCK] = array::from_fn(|at| u8::from(is_special(block[at])));
+    let (words, _) = flags.as_chunks();
+    // No one waits for the one before.
+    let marks = |(at, word): (usize, &[u8; WORD])| {
+        let gathered = u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080);
+        (gathered & 0xff << 56) >> (56 - 8 * at)
+    };
+    words
+        .iter()
+        .enumerate()
+        .map(marks)
+        .fold(0, |all, marks| all | marks)
+}
+
 /// The end of the string whose opening quote stands at `pos`, or None if it has no end or holds a control character.
 #[inline]
 pub(super) fn string(text: &[u8], pos: usize) -> Option<usize> {
-    let mut pos = plain(text, pos + 1);
+    let pos = plain(text, pos + 1);
+    match text.get(pos)? {
+        b'"' => Some(pos + 1),
+        b'\\' => escaped(text, pos),
+        _ => None,
+    }
+}
+
+/// [`string`] from its first escape on.
+#[inline(never)]
+fn escaped(text: &[u8], mut pos: usize) -> Option<usize> {
+    let mut specials = Specials::new(text, pos);
     loop {
         match text.get(pos)? {
             b'"' => return Some(pos + 1),
             // Whatever follows a backslash is no closing quote; a control character there is caught as a bad escape
             // when the string is decoded.
-            b'\\' => pos = plain(text, pos + 2),
+            b'\\' => pos = specials.find(pos + 2),
             _ => return None,
         }
     }
@@ -266,6 +374,10 @@ const WORDS: usize = 4;
 const STEP: usize = 16;
 /// Steps of a string before windows pay.
 const SHORT: usize = 4;
+/// Bytes of which the special ones are told at once: a bit of a word for each.
+const BLOCK: usize = 64;
+/// Blocks without any before a line is a long one.
+const BLOCKS: usize = 4;
 /// Bytes looked at in one step of a long string.
 const WINDOW: usize = 1024;
 /// Brackets nested deeper are counted but not told apart, so that the memory is two words.
@@ -333,6 +445,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn special_bytes_are_found_one_behind_the_other(
+            runs in prop::collection::vec((0..400_usize, any::<u8>(), 0..100_usize), 0..12),
+            from in 0..100_usize,
+            filler in 0x80..=u8::MAX,
+        ) {
+            let mut text = vec![filler; from];
+            for (length, byte, _) in &runs {
+                text.resize(text.len() + length, filler);
+                text.push(*byte);
+            }
+            let mut specials = Specials::new(&text, from);
+            let mut pos = from;
+            // Some are stepped over, as what an escape is made of.
+            for (_, _, skipped) in runs {
+                let found = specials.find(pos);
+                prop_assert_eq!(found, bytewise(&text, pos));
+                pos = (found + skipped).min(text.len());
+            }
+            prop_assert_eq!(specials.find(text.len() + 7), text.len() + 7);
+        }
+
         #[test]
         fn the_first_special_byte_is_found_from_anywhere(
             runs in prop::collection::vec((0..3000_usize, any::<u8>()), 1..5),
