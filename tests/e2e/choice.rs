@@ -35,12 +35,18 @@ impl Pair {
     }
 
     async fn with_keys(first_keys: &str, second_keys: &str, route: &str, more: &str) -> Self {
+        let of = |keys| format!("credentials: [{keys}]");
+        Self::of(&of(first_keys), &of(second_keys), route, more).await
+    }
+
+    /// `of_first` and `of_second` are the keys of the two providers beside where they are.
+    async fn of(of_first: &str, of_second: &str, route: &str, more: &str) -> Self {
         let (first, second) = (Upstream::start().await, Upstream::start().await);
         let (one, two) = (first.port(), second.port());
         let yaml = format!(
             "server: {{ expose: debug, workers: 1 }}\nproviders:\n  \
-             first: {{ dialect: openai, base_url: \"http://127.0.0.1:{one}/v1\", credentials: [{first_keys}] }}\n  \
-             second: {{ dialect: openai, base_url: \"http://127.0.0.1:{two}/v1\", credentials: [{second_keys}] }}\n\
+             first: {{ dialect: openai, base_url: \"http://127.0.0.1:{one}/v1\", {of_first} }}\n  \
+             second: {{ dialect: openai, base_url: \"http://127.0.0.1:{two}/v1\", {of_second} }}\n\
              routes:\n  - {{ name: both, match: {{}}, {route} }}\n{more}"
         );
         let stage = Stage::start(&yaml);

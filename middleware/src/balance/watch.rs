@@ -16,6 +16,7 @@ use crate::{
 /// What is to be noted of an attempt.
 pub(super) struct Watch<C> {
     pub(super) chosen: Chosen,
+    /// What it knew of refusals when it was picked.
     pub(super) begun: Begun,
     pub(super) first: bool,
     pub(super) load: Option<Load>,
@@ -45,6 +46,8 @@ impl<C: Clock> Watch<C> {
         pulse.answered(self.first, failed, now);
         if failed {
             self.park(status, response.headers(), now);
+        } else if pulse.has_refused() {
+            pulse.recovered(self.knew());
         }
         let timing = |since| Timing {
             since,
@@ -57,7 +60,7 @@ impl<C: Clock> Watch<C> {
         let timing = since.map(timing);
         let refusal = self.hears(status).then(|| Spoken {
             text: Vec::new(),
-            begun: self.begun,
+            begun: self.knew(),
             health: self.chosen.health.clone(),
             clock: self.clock.clone(),
         });
@@ -68,6 +71,17 @@ impl<C: Clock> Watch<C> {
             load: self.load,
         });
         response.map(|body| ResponseBody::new(body, measured))
+    }
+
+    /// What it knew of refusals when it was sent: before that it may have stood in the queue of its target.
+    #[cold]
+    fn knew(&self) -> Begun {
+        let sent = self.record.as_ref().and_then(|record| {
+            let sent = record.at(Mark::Sent)?;
+            Some(record.started() + sent)
+        });
+        let pulse = self.chosen.health.pulse();
+        sent.map_or(self.begun, |sent| pulse.sent(self.begun, sent))
     }
 
     /// Whether what the answer says is listened to: a target that nothing is left to spend with is parked for longer. Where there
@@ -103,7 +117,7 @@ impl<C: Clock> Watch<C> {
         let pulse = self.chosen.health.pulse();
         match health::wait(status, headers, wall) {
             Some(wait) if !wait.is_zero() => pulse.park(now + wait.min(LONGEST_PARK), true),
-            _ if limited => pulse.stumble(self.begun, now),
+            _ if limited => pulse.stumble(self.knew(), now),
             _ => {}
         }
     }

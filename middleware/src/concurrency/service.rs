@@ -195,12 +195,13 @@ struct Toll {
 impl Toll {
     /// The wait is over.
     #[cold]
-    fn paid(&self, now: Instant) {
+    fn paid(&self, refused: bool, now: Instant) {
         let Some(record) = &self.record else { return };
         let waited = now.saturating_duration_since(self.since);
         record.add_queued(waited);
-        // Before the body has been read no time is counted as ours; one that is empty has been from the first.
-        if self.target.is_some() || record.at(Mark::BodyRead).is_some() {
+        // Before the body has been read no time is counted as ours; one that is empty has been from the first. That of who is refused
+        // is not read at all, and all of its time would be ours.
+        if refused || self.target.is_some() || record.at(Mark::BodyRead).is_some() {
             record.add_waited(waited);
         }
     }
@@ -294,7 +295,7 @@ where
                     let call = wait.call.take();
                     let (mut inner, mut req) = call.expect("taken only when the step changes");
                     let toll = wait.toll.take().expect("taken with the call");
-                    toll.paid(wait.clock.now());
+                    toll.paid(got.is_err(), wait.clock.now());
                     match got {
                         Ok(permit) => step.set(Step::Called {
                             inner: inner.call(req),

@@ -217,6 +217,25 @@ async fn a_wait_before_or_behind_the_body_is_no_time_of_ours() {
     }
 }
 
+/// Nor has who is refused behind a wait, and whose body nobody has read.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ends_in_a_refusal_is_no_time_of_ours() {
+    let permits = Permits::new(Limits {
+        wait: 3 * SECOND,
+        ..limits(1, 1)
+    });
+    let _running = admitted(&mut ask(&permits, by("c", 0)));
+    let (record, mut req) = (record(), by("c", 0));
+    req.extensions_mut().insert(record.clone());
+    let mut waits = ask(&permits, req);
+    assert!(poll(&mut waits).is_pending());
+    tokio::time::advance(3 * SECOND).await;
+    assert_eq!(refused(&mut waits), Reason::Overloaded);
+    record.mark(Mark::Head, SystemClock.now());
+    assert_eq!(record.queued(), Some(3 * SECOND));
+    assert_eq!(record.gateway_time(), Some(Duration::ZERO));
+}
+
 fn record() -> Record {
     let (clock, uri) = (SystemClock, "/".parse().unwrap());
     Record::new(

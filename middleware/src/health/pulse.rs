@@ -129,13 +129,24 @@ impl Pulse {
     /// It answered: the request's first attempt or another one, and whether that was a failure that may be tried again.
     pub fn answered(&self, first: bool, failed: bool, now: Instant) {
         let mut state = self.lock();
-        if !failed {
-            (state.stumbles, state.spent) = (Row::default(), Row::default());
-        }
         let second = state.second(now);
         second.requests += u32::from(first);
         second.answers += 1;
         second.failures += u32::from(failed);
+    }
+
+    /// It took an attempt that began so: the next refusal is the first again. An attempt that had begun before the last one changes
+    /// nothing. A moment that it named stands.
+    pub fn recovered(&self, begun: Begun) {
+        let mut state = self.lock();
+        let State {
+            stumbles, spent, ..
+        } = &mut *state;
+        for row in [stumbles, spent] {
+            if row.is_known(begun) {
+                *row = Row::default();
+            }
+        }
     }
 
     /// The answer that came last was a failure after all.
@@ -207,12 +218,23 @@ impl Pulse {
         self.refusals.begin()
     }
 
+    /// What an attempt knows that began so and was sent at this moment: it may have waited between.
+    pub fn sent(&self, begun: Begun, at: Instant) -> Begun {
+        let state = self.lock();
+        state.spent.sent(state.stumbles.sent(begun, at), at)
+    }
+
+    /// Whether a refusal has ever counted; never locks.
+    pub fn has_refused(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
     /// It refused without a word of when to come again: 5 seconds, each time after the other twice as long, up to a minute. What an
     /// attempt meets that had begun before the last time changes nothing.
     pub fn stumble(&self, begun: Begun, now: Instant) {
         let wait = self
             .refusals
-            .count(&mut self.lock().stumbles, begun, UNTOLD);
+            .count(&mut self.lock().stumbles, begun, UNTOLD, now);
         if let Some(wait) = wait {
             self.park(now + wait, false);
         }
@@ -221,7 +243,9 @@ impl Pulse {
     /// Nothing is left to spend there: 10 seconds, each time after the other twice as long, up to an hour. What an attempt meets that
     /// had begun before the last time changes nothing.
     pub fn spent(&self, begun: Begun, now: Instant) {
-        let wait = self.refusals.count(&mut self.lock().spent, begun, REFUSED);
+        let wait = self
+            .refusals
+            .count(&mut self.lock().spent, begun, REFUSED, now);
         if let Some(wait) = wait {
             self.park(now + wait, false);
         }
@@ -325,6 +349,9 @@ mod tests {
     use crate::clock::{Clock, SystemClock};
 
     const TENTH: Ratio = Ratio { share: 1000 };
+    /// Tells of a refusal, whose first one parks for so many seconds.
+    type Kind = (fn(&Pulse, Begun, Instant), u64);
+    const KINDS: [Kind; 2] = [(Pulse::stumble, 5), (Pulse::spent, 10)];
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -384,17 +411,42 @@ mod tests {
             now += seconds(expected);
             assert_eq!(pulse.parked(now), None);
         }
-        pulse.answered(true, false, now);
+        pulse.recovered(pulse.begin());
         pulse.stumble(pulse.begin(), now);
         assert_eq!(pulse.parked(now).unwrap().until - now, seconds(5));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_success_that_began_before_a_refusal_changes_nothing() {
+        for (refuse, first) in KINDS {
+            let (pulse, now) = (Pulse::default(), SystemClock.now());
+            let older = pulse.begin();
+            refuse(&pulse, pulse.begin(), now);
+            pulse.recovered(older);
+            assert_eq!(pulse.parked(now).unwrap().until - now, seconds(first));
+            refuse(&pulse, pulse.begin(), now);
+            assert_eq!(pulse.parked(now).unwrap().until - now, seconds(2 * first));
+        }
+    }
+
+    /// As if it had begun when it was sent.
+    #[tokio::test(start_paused = true)]
+    async fn what_waited_before_it_was_sent_knows_of_refusals_between() {
+        for (refuse, first) in KINDS {
+            let (pulse, now) = (Pulse::default(), SystemClock.now());
+            assert!(!pulse.has_refused());
+            let waits = pulse.begin();
+            refuse(&pulse, pulse.begin(), now);
+            assert!(pulse.has_refused());
+            let sent = now + seconds(1);
+            refuse(&pulse, pulse.sent(waits, sent), sent);
+            assert_eq!(pulse.parked(sent).unwrap().until - sent, seconds(2 * first));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn refusals_of_attempts_that_ran_at_once_park_as_one() {
-        for (refuse, first) in [
-            (Pulse::stumble as fn(&Pulse, Begun, Instant), 5),
-            (Pulse::spent, 10),
-        ] {
+        for (refuse, first) in KINDS {
             let (pulse, start) = (Pulse::default(), SystemClock.now());
             let at_once = [(); 10].map(|()| pulse.begin());
             for (second, begun) in (0..).zip(at_once) {

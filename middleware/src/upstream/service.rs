@@ -217,7 +217,9 @@ impl Used {
                 let wait = health::wait(status, response.headers(), clock.wall());
                 Refused::Limited(wait.filter(|wait| !wait.is_zero()))
             }
-            status if status.is_success() => return whose.keys.taken(self.at, model),
+            status if status.is_success() => {
+                return whose.keys.taken(self.at, model, whose.begun);
+            }
             _ => return,
         };
         whose.refused(self.at, why, clock.now());

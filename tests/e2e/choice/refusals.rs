@@ -1,12 +1,12 @@
 //! Refusals of requests that ran at once: they are one, and leave the target or the credential alone for as long as one does.
 
 use tollgate_testing::{
-    client::Message,
+    client::{self, Message},
     upstream::{Framing, Gate, Plan, Script},
 };
 
 use super::{BODY, CHAT, Pair, fine, said};
-use crate::harness::Ask;
+use crate::{binary::until, harness::Ask};
 
 const AT_ONCE: usize = 10;
 const OFF: &str = "layers: { retry: off, breaker: off }\n";
@@ -91,6 +91,82 @@ async fn refusals_that_come_at_once_leave_a_credential_alone_as_one_does() {
         }
         pair.stage.stop().await;
     }
+}
+
+/// What stood in a target's queue while another one was refused is asked behind it: refused as well, it doubles the time.
+///
+/// It counted as having run at once with the one that it waited for: where a provider had places, nothing was ever doubled.
+#[tokio::test]
+async fn what_waited_for_a_place_is_asked_behind_the_refusal() {
+    let first = "credentials: [k-first-0001], concurrency: { max: 1, queue: 1, wait: 60s }";
+    let second = "credentials: [k-second-001]";
+    let pair = Pair::of(first, second, "targets: [first, second]", OFF).await;
+    let gate = Gate::new("the first one is there");
+    let held = refused(Script::new().wait(&gate), LIMITED);
+    pair.answers(refused(Script::new(), LIMITED), busy(LIMITED));
+    pair.first.serve("holds", held);
+    let open = async |id| pair.stage.open(Ask::post(id, CHAT, BODY).bytes()).await;
+    let holds = open("holds").await;
+    gate.reached(1).await;
+    let displaced = open("displaced").await;
+    until("it is there", async || {
+        let page = client::call(pair.stage.admin(), "GET", "/metrics", &[], "").await;
+        let both = r#"tollgate_requests_in_flight{route="both"} 2"#;
+        page.text().lines().any(|line| line == both).then_some(())
+    })
+    .await;
+    let waits = open("waits").await;
+    // The queue has one place, which the youngest has.
+    assert_eq!(displaced.response().await.status(), 503);
+    displaced.close().await;
+    assert_eq!(pair.asked("waits"), (0, 0));
+    gate.open_for_all();
+    for conn in [holds, waits] {
+        assert_eq!(conn.response().await.status(), 429);
+        conn.close().await;
+    }
+    assert_eq!(pair.asked("waits"), (1, 0));
+    // Ten seconds, longer than the other one asks for.
+    for id in ["parks-the-other", "returns-first"] {
+        pair.ask(id).await;
+        assert_eq!(pair.asked(id), (0, 1), "{id}");
+    }
+    pair.stage.stop().await;
+}
+
+/// A limit that a credential was told of holds, whatever comes of what was asked before.
+///
+/// The head of an older request's answer ended it, and the credential was asked again at once.
+#[tokio::test]
+async fn a_limit_outlives_the_success_of_what_was_asked_before() {
+    let keys = "k-limited-001, k-other-0001";
+    let pair = Pair::with_keys(keys, "k-second-001", "targets: [first]", OFF).await;
+    let gate = Gate::new("it was asked before");
+    let json = [("content-type", "application/json")];
+    let held = Script::new()
+        .wait(&gate)
+        .head(200, &json, Framing::Length(None));
+    pair.first.serve("before", held.body("{}").end());
+    let limited = said(429, &[("retry-after", "30")]);
+    pair.first
+        .serve_default(Plan::by(move |seen| match seen.header("authorization") {
+            Some("Bearer k-limited-001") => limited.clone(),
+            _ => fine(),
+        }));
+    let ask = Ask::post("before", CHAT, BODY);
+    let conn = pair.stage.open(ask.bytes()).await;
+    gate.reached(1).await;
+    // They take turns.
+    for (id, status) in [("other", 200), ("limited", 429)] {
+        assert_eq!(pair.ask(id).await.status(), status, "{id}");
+    }
+    gate.open_for_all();
+    assert_eq!(conn.response().await.status(), 200);
+    conn.close().await;
+    for id in ["a", "b", "c", "d"] {
+        assert_eq!(pair.ask(id).await.status(), 200, "{id}");
+    }
+    pair.stage.stop().await;
 }
 
 /// The answers of so many requests; [`AT_ONCE`] of them wait at the gate until all of these do.
