@@ -1,13 +1,16 @@
 //! What the lines of a spool come to: the accounts, and what runs.
 
 use std::{
+    array,
     cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tollgate_middleware::budget::{self, Account, Bucket, Ledger, Reserved, Terms, Usd, Worst};
+use tollgate_middleware::budget::{
+    self, Account, Bucket, Dates, Ledger, Reserved, Terms, Usd, Worst,
+};
 
 use super::{
     STRANGERS,
@@ -26,6 +29,8 @@ pub(super) struct State {
     pub(super) next: u64,
     /// How far time had come.
     pub(super) moment: u64,
+    /// The windows of the last admission; a clock may have gone back since the latest that there were.
+    dates: Dates,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +80,7 @@ impl State {
         }
         self.next = self.next.max(line.id + 1);
         self.moment = self.moment.max(line.moment);
+        self.dates = line.dates();
         let terms = Terms {
             tokens: line.rate.and_then(Per::rate),
             ..Terms::default()
@@ -154,9 +160,13 @@ impl State {
     }
 
     /// Forgets the accounts of names that third parties made of which nothing counts any more: none of what they spent is in a window
-    /// that is open, their tokens are back, nothing runs, and they are [passing](budget::Admission::passing).
+    /// that is open, their tokens are back, nothing runs, and they are [passing](budget::Admission::passing). Where a clock ran ahead and
+    /// was set right, the windows that it had come to are not those of who asks now.
     fn forget(&mut self, running: &HashSet<Arc<str>>) {
-        let (today, moment) = (self.global.sums().dates().numbers(), self.moment);
+        let latest = self.global.sums().dates().numbers();
+        let last = self.dates.numbers();
+        let today: [u32; 3] = array::from_fn(|at| latest[at].min(last[at]));
+        let moment = self.moment;
         let strangers = &mut self.strangers;
         self.accounts.retain(|name, kept| {
             let sums = kept.account.sums();
@@ -278,7 +288,7 @@ fn both(one: Sums, other: &Sums, moment: u64) -> Sums {
 }
 
 fn restored(line: &Sums) -> Account {
-    let dates = budget::Dates::of_numbers(line.windows);
+    let dates = Dates::of_numbers(line.windows);
     let spent = line.spent.map(Usd::from_units);
     let bucket = line.tokens.and_then(|taken| {
         let rate = taken.rate.rate()?;

@@ -43,10 +43,10 @@ impl<C: Clock> Watch<C> {
         let (now, status) = (self.now(), response.status());
         let pulse = self.chosen.health.pulse();
         let failed = is_failure(status);
-        pulse.answered(self.first, failed, now);
+        let refused = pulse.answered(self.first, failed, now);
         if failed {
             self.park(status, response.headers(), now);
-        } else if pulse.has_refused() {
+        } else if refused {
             pulse.recovered(self.knew());
         }
         let timing = |since| Timing {

@@ -126,13 +126,16 @@ impl Pulse {
         }
     }
 
-    /// It answered: the request's first attempt or another one, and whether that was a failure that may be tried again.
-    pub fn answered(&self, first: bool, failed: bool, now: Instant) {
+    /// It answered: the request's first attempt or another one, and whether that was a failure that may be tried again. Tells whether
+    /// refusals are known that [`recovered`](Self::recovered) may end.
+    pub fn answered(&self, first: bool, failed: bool, now: Instant) -> bool {
         let mut state = self.lock();
         let second = state.second(now);
         second.requests += u32::from(first);
         second.answers += 1;
         second.failures += u32::from(failed);
+        let refused = !state.stumbles.is_empty() || !state.spent.is_empty();
+        refused && !failed
     }
 
     /// It took an attempt that began so: the next refusal is the first again. An attempt that had begun before the last one changes
@@ -222,11 +225,6 @@ impl Pulse {
     pub fn sent(&self, begun: Begun, at: Instant) -> Begun {
         let state = self.lock();
         state.spent.sent(state.stumbles.sent(begun, at), at)
-    }
-
-    /// Whether a refusal has ever counted; never locks.
-    pub fn has_refused(&self) -> bool {
-        !self.refusals.is_empty()
     }
 
     /// It refused without a word of when to come again: 5 seconds, each time after the other twice as long, up to a minute. What an
@@ -434,13 +432,25 @@ mod tests {
     async fn what_waited_before_it_was_sent_knows_of_refusals_between() {
         for (refuse, first) in KINDS {
             let (pulse, now) = (Pulse::default(), SystemClock.now());
-            assert!(!pulse.has_refused());
             let waits = pulse.begin();
             refuse(&pulse, pulse.begin(), now);
-            assert!(pulse.has_refused());
             let sent = now + seconds(1);
             refuse(&pulse, pulse.sent(waits, sent), sent);
             assert_eq!(pulse.parked(sent).unwrap().until - sent, seconds(2 * first));
+        }
+    }
+
+    /// Answers are asked to end a row only while there is one.
+    #[tokio::test(start_paused = true)]
+    async fn a_success_is_told_of_refusals_until_they_are_ended() {
+        for (refuse, _) in KINDS {
+            let (pulse, now) = (Pulse::default(), SystemClock.now());
+            assert!(!pulse.answered(true, false, now));
+            refuse(&pulse, pulse.begin(), now);
+            assert!(!pulse.answered(true, true, now), "a failure ends none");
+            assert!(pulse.answered(true, false, now));
+            pulse.recovered(pulse.begin());
+            assert!(!pulse.answered(true, false, now));
         }
     }
 

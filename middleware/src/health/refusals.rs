@@ -58,11 +58,6 @@ impl Refusals {
         self.0.store(row.last, Ordering::Release);
         row.at = Some(now);
     }
-
-    /// Whether there was none ever; never locks.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
-    }
 }
 
 impl Row {

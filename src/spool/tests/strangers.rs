@@ -134,6 +134,22 @@ fn who_was_forgotten_finds_no_window_that_is_over() {
     assert_eq!(sums.spent(Period::Day), Usd::ZERO, "of a day that is over");
 }
 
+/// R05: a clock that was years ahead for one request makes nobody's window over that is open when it is right again.
+#[test]
+fn nobody_is_forgotten_because_a_clock_ran_ahead() {
+    let mut state = State::default();
+    admit(&mut state, 0, "team\nx", 20_000, true);
+    settle(&mut state, 0, 7);
+    admit(&mut state, 100, "other", 30_000, false);
+    admit(&mut state, 101, "other", 20_000, false);
+    let text = head(&mut state);
+    assert_eq!(spent(&state, "team\nx", Period::Day), Some(7));
+    // A start that has read no admission yet does not know what day it is.
+    let mut state = state_of(text.as_bytes());
+    head(&mut state);
+    assert_eq!(spent(&state, "team\nx", Period::Day), Some(7));
+}
+
 /// What a process does with the accounts of a few.
 #[derive(Clone, Debug)]
 enum Step {
