@@ -230,20 +230,19 @@ impl Pulse {
     /// It refused without a word of when to come again: 5 seconds, each time after the other twice as long, up to a minute. What an
     /// attempt meets that had begun before the last time changes nothing.
     pub fn stumble(&self, begun: Begun, now: Instant) {
-        let wait = self
-            .refusals
-            .count(&mut self.lock().stumbles, begun, UNTOLD, now);
-        if let Some(wait) = wait {
-            self.park(now + wait, false);
-        }
+        self.refused(|state| &mut state.stumbles, UNTOLD, begun, now);
     }
 
     /// Nothing is left to spend there: 10 seconds, each time after the other twice as long, up to an hour. What an attempt meets that
     /// had begun before the last time changes nothing.
     pub fn spent(&self, begun: Begun, now: Instant) {
+        self.refused(|state| &mut state.spent, REFUSED, begun, now);
+    }
+
+    fn refused(&self, row: fn(&mut State) -> &mut Row, bounds: Bounds, begun: Begun, now: Instant) {
         let wait = self
             .refusals
-            .count(&mut self.lock().spent, begun, REFUSED, now);
+            .count(row(&mut self.lock()), begun, bounds, now);
         if let Some(wait) = wait {
             self.park(now + wait, false);
         }

@@ -134,6 +134,27 @@ fn who_was_forgotten_finds_no_window_that_is_over() {
     assert_eq!(sums.spent(Period::Day), Usd::ZERO, "of a day that is over");
 }
 
+/// Tokens come back by the time that runs, whatever day it is.
+#[test]
+fn a_stranger_is_kept_until_its_tokens_are_back() {
+    let mut state = State::default();
+    admit(&mut state, 0, "team\nx", 20_000, true);
+    settle(&mut state, 0, 7);
+    // A second later it is another month.
+    let other = Admission {
+        account: "other".into(),
+        nanos: 1_000_000_000,
+        dates: dates(20_100),
+        ..admission(1, true)
+    };
+    state.apply(&Line::Admitted(Admitted::of(&other, 0)));
+    head(&mut state);
+    assert!(account(&state, "team\nx").is_some());
+    admit(&mut state, 100, "other", 20_100, false);
+    head(&mut state);
+    assert!(account(&state, "team\nx").is_none());
+}
+
 /// R05: a clock that was years ahead for one request makes nobody's window over that is open when it is right again.
 #[test]
 fn nobody_is_forgotten_because_a_clock_ran_ahead() {

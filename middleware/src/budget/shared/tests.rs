@@ -7,6 +7,10 @@ mod script;
 
 use std::sync::{Arc, Mutex};
 
+use proptest::{
+    prelude::*,
+    test_runner::{TestCaseResult, TestRunner},
+};
 use tollgate_testing::redis::Redis;
 
 use super::call::{ACCOUNT, words};
@@ -14,6 +18,23 @@ use crate::store::{Away, Call, Contact, OnError, Owner, Promise, Store, key};
 
 /// The first moment of a test: Thursday, 2026-12-03, at noon, in seconds since 1970.
 const NOON: u64 = 1_796_299_200;
+
+/// Plays cases on a server: so many, or as many as are promised.
+fn played<S: Strategy>(
+    [few, many]: [u32; 2],
+    cases: S,
+    play: impl Fn(&Server, S::Value) -> TestCaseResult,
+) {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let config = ProptestConfig {
+        cases: if tollgate_testing::long() { many } else { few },
+        ..ProptestConfig::default()
+    };
+    let played = TestRunner::new(config).run(&cases, |case| play(&server, case));
+    played.unwrap_or_else(|failed| panic!("{failed}"));
+}
 
 /// A server, asked without a queue, and the time that it thinks it is.
 struct Server {

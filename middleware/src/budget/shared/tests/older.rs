@@ -1,6 +1,6 @@
 //! A store that comes back older than it was, one whose clock is set back, and what must not grow.
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 
 use super::{
     super::{
@@ -12,7 +12,7 @@ use super::{
         call::{Amount, Answer, Known, Outcome},
         place::Place,
     },
-    NOON, Server,
+    NOON, Server, played,
     script::{Account, LIMIT, budget, cost, dates},
 };
 use std::time::Duration;
@@ -405,13 +405,5 @@ fn play(server: &Server, steps: &[Step]) -> Result<(), TestCaseError> {
 /// charged once, and what is reserved is what still runs.
 #[test]
 fn however_often_a_store_is_older_it_has_the_sum_of_what_ended() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let config = ProptestConfig {
-        cases: if tollgate_testing::long() { 1_000 } else { 50 },
-        ..ProptestConfig::default()
-    };
-    let played = TestRunner::new(config).run(&steps(), |steps| play(&server, &steps));
-    played.unwrap_or_else(|failed| panic!("{failed}"));
+    played([50, 1_000], steps(), |server, steps| play(server, &steps));
 }

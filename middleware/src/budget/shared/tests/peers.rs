@@ -1,6 +1,6 @@
 //! Processes that were silent for so long that the account has forgotten them, and a clock that jumps as far.
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 
 use super::{
     super::{
@@ -8,7 +8,7 @@ use super::{
         call::{Known, Outcome},
         place::Place,
     },
-    NOON, Server,
+    NOON, Server, played,
     script::{Account, LIMIT, budget, dates},
 };
 
@@ -257,13 +257,5 @@ fn play(server: &Server, steps: &[Step]) -> Result<(), TestCaseError> {
 /// R05, R08: however far the clock jumps, and however long some are silent: the account never begins anew, and all counts once.
 #[test]
 fn however_long_processes_are_silent_the_account_is_the_same() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let config = ProptestConfig {
-        cases: if tollgate_testing::long() { 1_000 } else { 50 },
-        ..ProptestConfig::default()
-    };
-    let played = TestRunner::new(config).run(&steps(), |steps| play(&server, &steps));
-    played.unwrap_or_else(|failed| panic!("{failed}"));
+    played([50, 1_000], steps(), |server, steps| play(server, &steps));
 }

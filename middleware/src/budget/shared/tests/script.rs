@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 
 use super::{
     super::{
@@ -16,7 +16,7 @@ use super::{
         },
         call::{About, Amount, Answer, Keys, Known, Outcome},
     },
-    NOON, Server,
+    NOON, Server, played,
 };
 
 pub(super) const LIMIT: u64 = 100;
@@ -252,18 +252,10 @@ fn play(server: &Server, steps: &[Step], per: Period) -> Result<(), TestCaseErro
 /// processes fall silent.
 #[test]
 fn the_script_does_as_the_model() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let config = ProptestConfig {
-        cases: if tollgate_testing::long() { 2_000 } else { 100 },
-        ..ProptestConfig::default()
-    };
     let periods = prop_oneof![Just(Period::Day), Just(Period::Ever)];
-    let played = TestRunner::new(config).run(&(steps(), periods), |(steps, per)| {
-        play(&server, &steps, per)
+    played([100, 2_000], (steps(), periods), |server, (steps, per)| {
+        play(server, &steps, per)
     });
-    played.unwrap_or_else(|failed| panic!("{failed}"));
 }
 
 /// B06: the numbers of days, weeks and months are those of the calendar here.
@@ -445,24 +437,16 @@ fn both(server: &Server, steps: &[Tokens], rate: Rate) -> Vec<(u64, u64)> {
 /// less is given back, never more.
 #[test]
 fn tokens_are_counted_as_one_process_does() {
-    let Some(server) = Server::start() else {
-        return;
-    };
     let micros = |tokens, per| Rate::new(tokens, Duration::from_micros(per)).expect("a rate");
-    let config = ProptestConfig {
-        cases: if tollgate_testing::long() { 1_000 } else { 50 },
-        ..ProptestConfig::default()
-    };
-    let played = TestRunner::new(config).run(&tokens(), |steps| {
-        for (script, bucket) in both(&server, &steps, micros(100, 100)) {
+    played([50, 1_000], tokens(), |server, steps| {
+        for (script, bucket) in both(server, &steps, micros(100, 100)) {
             prop_assert_eq!(script, bucket);
         }
-        for (script, bucket) in both(&server, &steps, micros(97, 1_000)) {
+        for (script, bucket) in both(server, &steps, micros(97, 1_000)) {
             prop_assert!(script >= bucket, "{} is less than {}", script, bucket);
         }
         Ok(())
     });
-    played.unwrap_or_else(|failed| panic!("{failed}"));
 }
 
 /// Another rate of the same period keeps what was taken, as a reload does.
