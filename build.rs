@@ -5,7 +5,7 @@
 //!
 //! Functions that run early lie side by side in a release: 1.5 MB less of what does not run comes with them.
 
-use std::{env, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -23,8 +23,12 @@ fn main() {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let usual = !["mold", "gold", "wild"].iter().any(|it| flags.contains(it));
     if is("CARGO_CFG_TARGET_OS", "linux") && is("PROFILE", "release") && usual {
-        let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{root}/{ORDER}");
+        // A copy: cargo keeps this line for a checkout that has moved, and of all paths it moves that of `OUT_DIR` only.
+        let copy = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join("link_order.ld");
+        if let Err(error) = fs::copy(ORDER, &copy) {
+            println!("cargo::error={ORDER} could not be copied: {error}");
+        }
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", copy.display());
     }
 }
 
