@@ -150,19 +150,8 @@ impl Cell {
             return;
         }
         for (quota, window) in self.quotas.iter().zip(&mut self.windows) {
-            let after = window
-                .peaks
-                .iter()
-                .find(|(number, _)| *number > charge.number);
-            let lost = after.map_or(0, |(_, had)| {
-                (had + quota.step()).saturating_sub(quota.room())
-            });
-            let back = quota.step() - lost.min(quota.step());
+            let back = window.without(charge.number, quota);
             window.full_at = window.full_at.saturating_sub(back);
-            // What others get back comes on top of what there was.
-            for (_, had) in &mut window.peaks {
-                *had += back;
-            }
         }
         self.keep(charge);
     }
@@ -186,6 +175,24 @@ impl Window {
     /// Ticks that are spent and not there again.
     fn spent(&self, quota: &Quota, now: u64) -> u128 {
         self.full_at.saturating_sub(quota.ticks(now))
+    }
+
+    /// How much there is more without this charge.
+    fn without(&mut self, charge: u64, quota: &Quota) -> u128 {
+        let after = self.peaks.partition_point(|(number, _)| *number <= charge);
+        let Some((_, highest)) = self.peaks.get(after).copied() else {
+            return quota.step();
+        };
+        let lost = (highest + quota.step()).saturating_sub(quota.room());
+        let back = quota.step() - lost.min(quota.step());
+        // When these came there was more without it; when those before it came there was not.
+        for (_, had) in self.peaks.range_mut(after..) {
+            *had += back;
+        }
+        let less = |(_, had): &(u64, u128)| *had <= highest + back;
+        let from = self.peaks.range(..after).position(less).unwrap_or(after);
+        self.peaks.drain(from..after);
+        back
     }
 
     fn peak(&mut self, charge: u64, had: u128) {
