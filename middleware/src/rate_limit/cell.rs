@@ -177,7 +177,7 @@ impl Window {
         self.full_at.saturating_sub(quota.ticks(now))
     }
 
-    /// How much there is more without this charge.
+    /// How much there is more without this charge, which the peaks behind it know from now on.
     fn without(&mut self, charge: u64, quota: &Quota) -> u128 {
         let after = self.peaks.partition_point(|(number, _)| *number <= charge);
         let Some((_, highest)) = self.peaks.get(after).copied() else {
